@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""The integration tests' harness: a real process, real sockets, real peers.
+
+Fixtures (each stops what it started and fails the test when that did not end clean):
+
+pointsman(config=None, args=(), env=None, workers=2, release=False, start=True) -> Pointsman
+    Starts `pointsman serve` in a folder of its own (POINTSMAN_BINARY, else build/asan) and waits for
+    /readyz. config is merged over the harness's (None takes a key away). release=True: the
+    optimized build, for what a sanitizer would distort. At the end of the test: SIGTERM, exit
+    status 0, no sanitizer finding and no failed invariant in stderr.
+    .port .admin_port .pid .folder .process .config
+    .api(method, path, json=, headers=, data=) .admin() (kept connection with .api)
+    .put_route(host, path="/", targets=[...], **fields) .get_route .delete_route
+    .put_pool(name, targets, **fields) .delete_pool .put_target .delete_target(.., drain=) .batch(ops)
+    .status() .stats() .metrics() .log_records(count) .memory() .cpu_seconds() .stderr() .cli(*args)
+    .exchange(method, target, host=, headers=, body=) = .get   one request on a new connection
+    .connect() -> support.http1.Connection    request, send, read_response, read_head, iter_body, ...
+    .raw(data, timeout) -> bytes .url(path)
+    .start() .stop() .restart() .kill9() .signal(n) .wait_exit() .is_running()
+
+origin(handler=echo(), name=..., unix=False) -> Origin (support/origin.py)
+    A scriptable server in this process; can be given as a target. Handlers: echo, respond, script
+    (with CLOSE, RESET), one_by_one, hang, sequence, stream, switch_protocols, websocket_echo, or any
+    function of (request, peer). At the end of the test nothing malformed may have come to it
+    (origin.faults) and no handler may have raised.
+    .address .port .handler .on(path, handler) .requests .last .wait_requests(n) .clear()
+    .connection_count .open_count .stop() .start() .stop_accepting() .close_connections(reset=)
+
+nginx_origin(locations="") -> server with .address .port .folder (html/ is served)
+node_origin() -> the same with Node; the test is skipped where it is not installed.
+dead_address: an address on which nobody listens.
+
+Responses (support.http1.Response): .status .reason .headers (pairs; get, getall, in: without case)
+.body .text .json .trailers .interim .complete .raw_head
+
+support.net: free_port(), wait_until(predicate, what, timeout).
+A test may take 120 s; @pytest.mark.deadline(300) gives it more.
+"""
+import signal
+
+import pytest
+
+from support.net import free_port
+from support.origin import Origin
+from support.peers import start_nginx, start_node
+from support.process import Pointsman
+
+DEADLINE = 120
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "deadline(seconds): the time that the test may take")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    marker = item.get_closest_marker("deadline")
+    seconds = marker.args[0] if marker else DEADLINE
+
+    def on_alarm(*_):
+        pytest.fail(f"the test took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def stop_all(things):
+    """Stops everything, then raises the first fault."""
+    faults = []
+    for stop in things:
+        try:
+            stop()
+        except AssertionError as fault:
+            faults.append(fault)
+    if faults:
+        raise faults[0]
+
+
+@pytest.fixture
+def pointsman(tmp_path):
+    started = []
+
+    def make(config=None, args=(), env=None, workers=2, release=False, start=True):
+        folder = tmp_path / f"pointsman{len(started)}"
+        folder.mkdir()
+        server = Pointsman(folder, config, args, env, workers, release)
+        started.append(server)
+        return server.start() if start else server
+
+    yield make
+    stop_all([server.stop for server in started])
+
+
+@pytest.fixture
+def origin(tmp_path):
+    started = []
+
+    def make(handler=None, name=None, unix=False):
+        number = len(started)
+        path = tmp_path / f"origin{number}.sock" if unix else None
+        started.append(Origin(handler, name or f"origin{number}", path))
+        return started[-1]
+
+    yield make
+    stop_all([server.stop for server in started] + [server.check for server in started])
+
+
+@pytest.fixture
+def nginx_origin(tmp_path):
+    started = []
+
+    def make(locations=""):
+        folder = tmp_path / f"nginx{len(started)}"
+        folder.mkdir()
+        server = start_nginx(folder, locations)
+        if server is None:
+            pytest.skip("nginx is not installed")
+        started.append(server)
+        return server
+
+    yield make
+    stop_all([server.stop for server in started])
+
+
+@pytest.fixture
+def node_origin(tmp_path):
+    started = []
+
+    def make():
+        folder = tmp_path / f"node{len(started)}"
+        folder.mkdir()
+        server = start_node(folder)
+        if server is None:
+            pytest.skip("node is not installed")
+        started.append(server)
+        return server
+
+    yield make
+    stop_all([server.stop for server in started])
+
+
+@pytest.fixture
+def dead_address():
+    return f"127.0.0.1:{free_port()}"

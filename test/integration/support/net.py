@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""Ports, and waiting without sleeping for luck."""
+import os
+import socket
+import time
+
+# Reservations, held until this process ends: an abstract unix socket per port, so that test
+# processes beside this one never choose the same.
+_reserved = []
+
+
+def free_port():
+    """A TCP port that nobody uses, reserved for this process.
+
+    Below the range of ephemeral ports: an outgoing connection must not take it while the server
+    that it is meant for restarts.
+    """
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        top = min(int(file.read().split()[0]), 32768)
+    low = 10240 if top > 12288 else 2048
+    count = top - low
+    for i in range(count):
+        port = low + (os.getpid() * 97 + len(_reserved) + i) % count
+        lock = socket.socket(socket.AF_UNIX)
+        try:
+            lock.bind(f"\0pointsman-test-port-{port}")
+        except OSError:
+            lock.close()
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                lock.close()
+                continue
+        _reserved.append(lock)
+        return port
+    raise RuntimeError("no free port")
+
+
+def wait_until(predicate, what, timeout=10.0, interval=0.01):
+    """Calls predicate until it returns something true, and returns that; AssertionError after
+    `timeout` seconds. `what` names the thing that was waited for."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {timeout:g} s")
+        time.sleep(interval)
+
+
+def is_listening(port):
+    """Does somebody accept on 127.0.0.1:port?"""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

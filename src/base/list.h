@@ -4,13 +4,15 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct list {
     struct list *next;
     struct list *prev;
 };
 
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member)                                                            \
+    ((type *)((uintptr_t)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *head)
 {

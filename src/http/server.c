@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+// Accepting, timeouts and draining of server connections. A connection is always in the list of its
+// phase; a list is ordered by time, since all in it have the same timeout, so one timer for the first
+// of each list is all it takes.
+#include "base/invariant.h"
+#include "http/server_int.h"
+#include "net/address.h"
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+enum { KEPT_CONNS = 1024 };
+
+struct http_server_lists {
+    struct http_server *server;
+    struct list phases[PHASE_COUNT];
+    struct loop_timer timer;
+    struct slab conns;
+};
+
+static unsigned phase_timeout_ms(const struct http_server *server, enum http_phase phase)
+{
+    const struct http_server_config *config = server->config;
+    switch (phase) {
+    case PHASE_NEW:
+    case PHASE_HEAD:
+        return config->header_timeout_ms;
+    case PHASE_IDLE:
+        return config->idle_timeout_ms;
+    case PHASE_BUSY:
+        return config->body_timeout_ms;
+    case PHASE_LINGER:
+        return HTTP_LINGER_MS;
+    case PHASE_COUNT:
+        break;
+    }
+    return 0;
+}
+
+// Arms the timer for the connection that is due first.
+static void arm(struct http_server_lists *lists)
+{
+    struct http_server *server = lists->server;
+    uint64_t first = UINT64_MAX;
+    for (int phase = 0; phase < PHASE_COUNT; phase++) {
+        unsigned timeout_ms = phase_timeout_ms(server, (enum http_phase)phase);
+        if (timeout_ms != 0 && !list_is_empty(&lists->phases[phase])) {
+            uint64_t due =
+                LIST_FIRST(&lists->phases[phase], struct http_conn, node)->since_ms + timeout_ms;
+            first = due < first ? due : first;
+        }
+    }
+    if (first != UINT64_MAX) {
+        uint64_t now = server->loop->now_ms;
+        loop_timer_set(server->loop, &lists->timer, first > now ? first - now : 1);
+    }
+}
+
+static void expire_phase(struct http_server_lists *lists, enum http_phase phase)
+{
+    struct http_server *server = lists->server;
+    unsigned timeout_ms = phase_timeout_ms(server, phase);
+    struct list *head = &lists->phases[phase];
+    while (timeout_ms != 0 && !list_is_empty(head)) {
+        struct http_conn *conn = LIST_FIRST(head, struct http_conn, node);
+        if (conn->since_ms + timeout_ms > server->loop->now_ms) {
+            return;
+        }
+        // Whatever it does, it must leave the front, or this would not end.
+        conn->since_ms = server->loop->now_ms;
+        list_remove(&conn->node);
+        list_append(head, &conn->node);
+        conn->ops->on_timeout(conn);
+    }
+}
+
+static void on_timer(struct loop *loop, struct loop_timer *timer)
+{
+    (void)loop;
+    struct http_server_lists *lists = CONTAINER_OF(timer, struct http_server_lists, timer);
+    for (int phase = 0; phase < PHASE_COUNT; phase++) {
+        expire_phase(lists, (enum http_phase)phase);
+    }
+    arm(lists);
+}
+
+void http_conn_enter(struct http_conn *conn, enum http_phase phase)
+{
+    struct http_server_lists *lists = conn->server->lists;
+    conn->phase = phase;
+    conn->since_ms = conn->server->loop->now_ms;
+    list_remove(&conn->node);
+    list_append(&lists->phases[phase], &conn->node);
+    unsigned timeout_ms = phase_timeout_ms(conn->server, phase);
+    if (timeout_ms != 0 && (!loop_timer_is_set(&lists->timer) ||
+                            lists->timer.deadline_ms > conn->since_ms + timeout_ms + 1)) {
+        loop_timer_set(conn->server->loop, &lists->timer, timeout_ms);
+    }
+}
+
+static void free_conn(struct loop *loop, struct loop_deferred *deferred)
+{
+    (void)loop;
+    struct http_conn *conn = CONTAINER_OF(deferred, struct http_conn, deferred);
+    h1_server_conn_fini(conn);
+    slab_put(&conn->server->lists->conns, conn);
+}
+
+void http_conn_close(struct http_conn *conn)
+{
+    if (conn->io.fd < 0) {
+        return;
+    }
+    outq_fini(conn->server->loop, &conn->out);
+    loop_close(conn->server->loop, &conn->io);
+    list_remove(&conn->node);
+    conn->server->conn_count--;
+    loop_defer(conn->server->loop, &conn->deferred, free_conn);
+}
+
+static void on_event(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    (void)loop;
+    struct http_conn *conn = CONTAINER_OF(io, struct http_conn, io);
+    conn->ops->on_event(conn, events);
+}
+
+static void read_local_port(struct http_conn *conn)
+{
+    struct sockaddr_storage local;
+    socklen_t len = sizeof local;
+    if (getsockname(conn->io.fd, (struct sockaddr *)&local, &len) != 0) {
+        return;
+    }
+    if (local.ss_family == AF_INET) {
+        conn->local_port = ntohs(((struct sockaddr_in *)&local)->sin_port);
+    } else if (local.ss_family == AF_INET6) {
+        conn->local_port = ntohs(((struct sockaddr_in6 *)&local)->sin6_port);
+    }
+}
+
+int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer)
+{
+    struct http_conn *conn = slab_get(&server->lists->conns);
+    if (conn == NULL) {
+        close(fd);
+        return ERR_MEMORY;
+    }
+    memset(conn, 0, h1_server_conn_len());
+    conn->io = (struct loop_io){.fd = fd, .on_event = on_event};
+    conn->server = server;
+    list_init(&conn->node);
+    net_peer_in6(peer, &conn->peer);
+    if (peer->ss_family == AF_UNIX) {
+        conn->peer_text_len = (uint8_t)str_copy(conn->peer_text, HTTP_PEER_TEXT_MAX, STR("unix"));
+    } else {
+        conn->peer_text_len =
+            (uint8_t)net_format_in6(&conn->peer, conn->peer_text, HTTP_PEER_TEXT_MAX);
+        int on = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        read_local_port(conn);
+    }
+    h1_server_conn_init(conn);
+    int err = loop_add(server->loop, &conn->io);
+    if (err != 0) {
+        close(fd);
+        slab_put(&server->lists->conns, conn);
+        return err;
+    }
+    server->conn_count++;
+    server->accepted_count++;
+    http_conn_enter(conn, PHASE_NEW);
+    return 0;
+}
+
+int http_server_init(struct http_server *server, struct loop *loop,
+                     const struct http_server_config *config, const struct http_server_ops *ops,
+                     void *owner)
+{
+    *server =
+        (struct http_server){.loop = loop, .config = config, .ops = ops, .owner = owner};
+    struct http_server_lists *lists = calloc(1, sizeof *lists);
+    if (lists == NULL) {
+        return ERR_MEMORY;
+    }
+    lists->server = server;
+    for (int phase = 0; phase < PHASE_COUNT; phase++) {
+        list_init(&lists->phases[phase]);
+    }
+    loop_timer_init(&lists->timer, on_timer);
+    slab_init(&lists->conns, h1_server_conn_len(), KEPT_CONNS);
+    server->lists = lists;
+    return 0;
+}
+
+void http_server_drain(struct http_server *server)
+{
+    server->draining = true;
+    for (int phase = 0; phase < PHASE_COUNT; phase++) {
+        struct list all; // draining one may end others
+        list_init(&all);
+        list_splice(&all, &server->lists->phases[phase]);
+        while (!list_is_empty(&all)) {
+            struct http_conn *conn = LIST_FIRST(&all, struct http_conn, node);
+            list_remove(&conn->node);
+            list_append(&server->lists->phases[phase], &conn->node);
+            conn->ops->drain(conn);
+            outq_flush_all(server->loop); // it may have used the receive buffer
+        }
+    }
+}
+
+void http_server_fini(struct http_server *server)
+{
+    if (server->lists == NULL) {
+        return;
+    }
+    for (int phase = 0; phase < PHASE_COUNT; phase++) {
+        struct list *head = &server->lists->phases[phase];
+        while (!list_is_empty(head)) {
+            struct http_conn *conn = LIST_FIRST(head, struct http_conn, node);
+            conn->ops->abort(conn);
+            INVARIANT(conn->io.fd < 0);
+        }
+    }
+    loop_timer_cancel(server->loop, &server->lists->timer);
+    while (server->loop->deferred != NULL) {
+        struct loop_deferred *deferred = server->loop->deferred;
+        server->loop->deferred = deferred->next;
+        deferred->free_it(server->loop, deferred);
+    }
+    slab_fini(&server->lists->conns);
+    free(server->lists);
+    server->lists = NULL;
+}

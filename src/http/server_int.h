@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// What server.c (accept, timeouts, lists) and the protocols share of a server connection.
+#pragma once
+#include "http/server.h"
+#include "net/outq.h"
+
+// Which list a connection is in; each has its timeout. One more row is one more list.
+#define HTTP_PHASE_TABLE(X)                                                                        \
+    X(PHASE_NEW)    /* accepted, nothing received */                                               \
+    X(PHASE_IDLE)   /* between exchanges */                                                        \
+    X(PHASE_HEAD)   /* part of a head received */                                                  \
+    X(PHASE_BUSY)   /* an exchange */                                                              \
+    X(PHASE_LINGER) /* answered; what still comes is dropped for a while */
+
+enum http_phase {
+#define X(name) name,
+    HTTP_PHASE_TABLE(X)
+#undef X
+    PHASE_COUNT
+};
+
+enum {
+    HTTP_LINGER_MS = 5000,
+    HTTP_LINGER_MAX = 4 << 20, // bytes dropped before the connection is closed anyway
+    HTTP_PEER_TEXT_MAX = 46,
+};
+
+struct http_conn;
+
+// A protocol's part of a server connection.
+struct http_conn_ops {
+    void (*on_event)(struct http_conn *conn, uint32_t events);
+    // The time of its phase is up. The connection moves, renews or closes itself.
+    void (*on_timeout)(struct http_conn *conn);
+    // The server drains: close now if idle, else after the exchange.
+    void (*drain)(struct http_conn *conn);
+    // Ends the exchange (on_reset) and closes.
+    void (*abort)(struct http_conn *conn);
+};
+
+// Common head of every server connection, the first member of its struct.
+struct http_conn {
+    struct loop_io io;
+    struct list node; // in the list of its phase
+    uint64_t since_ms;
+    enum http_phase phase;
+    uint16_t local_port;
+    const struct http_conn_ops *ops;
+    struct http_server *server;
+    struct outq out;
+    struct loop_deferred deferred;
+    struct in6_addr peer;
+    char peer_text[HTTP_PEER_TEXT_MAX];
+    uint8_t peer_text_len;
+};
+
+// Enters a phase now (or renews it): its timeout starts anew.
+void http_conn_enter(struct http_conn *conn, enum http_phase phase);
+// Closes the socket, unlinks, frees at the end of the turn.
+void http_conn_close(struct http_conn *conn);
+
+// h1/h1_server.c
+size_t h1_server_conn_len(void);
+void h1_server_conn_init(struct http_conn *conn);
+void h1_server_conn_fini(struct http_conn *conn);

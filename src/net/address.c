@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+#include "net/address.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { LISTEN_BACKLOG = 4096 };
+
+static int parse_unix(struct str path, struct sockaddr_storage *address, socklen_t *len)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)address;
+    if (path.len == 0 || path.len >= sizeof un->sun_path) {
+        return ERR_SYNTAX;
+    }
+    un->sun_family = AF_UNIX;
+    str_copy(un->sun_path, sizeof un->sun_path, path);
+    *len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path.len + 1);
+    return 0;
+}
+
+static int parse_ip(struct str host, uint16_t port, struct sockaddr_storage *address, socklen_t *len)
+{
+    char text[INET6_ADDRSTRLEN];
+    if (host.len >= sizeof text) {
+        return ERR_SYNTAX;
+    }
+    str_copy(text, sizeof text, host);
+    struct sockaddr_in *in = (struct sockaddr_in *)address;
+    if (inet_pton(AF_INET, text, &in->sin_addr) == 1) {
+        in->sin_family = AF_INET;
+        in->sin_port = htons(port);
+        *len = sizeof *in;
+        return 0;
+    }
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)address;
+    if (inet_pton(AF_INET6, text, &in6->sin6_addr) == 1) {
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(port);
+        *len = sizeof *in6;
+        return 0;
+    }
+    return ERR_SYNTAX;
+}
+
+int net_parse_listen(struct str text, struct sockaddr_storage *address, socklen_t *len)
+{
+    memset(address, 0, sizeof *address);
+    if (str_starts(text, STR("unix:"))) {
+        return parse_unix(str_from(text, 5), address, len);
+    }
+    size_t colon = str_rfind_char(text, ':');
+    uint64_t port;
+    if (colon == SIZE_MAX || str_to_u64(str_from(text, colon + 1), &port) != 0 || port > 65535) {
+        return ERR_SYNTAX;
+    }
+    struct str host = str_sub(text, 0, colon);
+    if (host.len == 0) {
+        return parse_ip(STR("::"), (uint16_t)port, address, len);
+    }
+    if (str_eq_case(host, STR("localhost"))) {
+        return parse_ip(STR("127.0.0.1"), (uint16_t)port, address, len);
+    }
+    if (host.p[0] == '[' && host.p[host.len - 1] == ']') {
+        return parse_ip(str_sub(host, 1, host.len - 2), (uint16_t)port, address, len);
+    }
+    // An IPv6 address needs its brackets: "::1:80" could be read in two ways.
+    return str_find_char(host, ':') == SIZE_MAX ? parse_ip(host, (uint16_t)port, address, len)
+                                                : ERR_SYNTAX;
+}
+
+size_t net_format_address(const struct sockaddr_storage *address, char *to, size_t size)
+{
+    char text[INET6_ADDRSTRLEN] = "";
+    int len = 0;
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
+        len = snprintf(to, size, "%s:%u", text, ntohs(in->sin_port));
+    } else if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+        inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text);
+        len = snprintf(to, size, "[%s]:%u", text, ntohs(in6->sin6_port));
+    } else if (address->ss_family == AF_UNIX) {
+        len = snprintf(to, size, "unix:%s", ((const struct sockaddr_un *)address)->sun_path);
+    } else {
+        to[0] = '\0';
+    }
+    return len < 0 ? 0 : (size_t)len < size ? (size_t)len : size - 1;
+}
+
+static void map_ipv4(const struct in_addr *from, struct in6_addr *to)
+{
+    memset(to, 0, sizeof *to);
+    to->s6_addr[10] = 0xff;
+    to->s6_addr[11] = 0xff;
+    memcpy(&to->s6_addr[12], from, 4);
+}
+
+void net_peer_in6(const struct sockaddr_storage *address, struct in6_addr *to)
+{
+    if (address->ss_family == AF_INET) {
+        map_ipv4(&((const struct sockaddr_in *)address)->sin_addr, to);
+    } else if (address->ss_family == AF_INET6) {
+        *to = ((const struct sockaddr_in6 *)address)->sin6_addr;
+    } else {
+        *to = in6addr_loopback;
+    }
+}
+
+size_t net_format_in6(const struct in6_addr *address, char *to, size_t size)
+{
+    if (IN6_IS_ADDR_V4MAPPED(address)) {
+        inet_ntop(AF_INET, &address->s6_addr[12], to, (socklen_t)size);
+    } else {
+        inet_ntop(AF_INET6, address, to, (socklen_t)size);
+    }
+    return strlen(to);
+}
+
+int net_parse_in6(struct str text, struct in6_addr *to)
+{
+    char copy[INET6_ADDRSTRLEN];
+    if (text.len == 0 || text.len >= sizeof copy) {
+        return ERR_SYNTAX;
+    }
+    str_copy(copy, sizeof copy, text);
+    struct in_addr in;
+    if (inet_pton(AF_INET, copy, &in) == 1) {
+        map_ipv4(&in, to);
+        return 0;
+    }
+    return inet_pton(AF_INET6, copy, to) == 1 ? 0 : ERR_SYNTAX;
+}
+
+bool net_in6_matches(const struct in6_addr *address, const struct in6_addr *network, unsigned bits)
+{
+    unsigned bytes = bits / 8;
+    if (memcmp(address, network, bytes) != 0) {
+        return false;
+    }
+    unsigned rest = bits % 8;
+    if (rest == 0) {
+        return true;
+    }
+    unsigned mask = 0xffu << (8 - rest) & 0xffu;
+    return ((address->s6_addr[bytes] ^ network->s6_addr[bytes]) & mask) == 0;
+}
+
+bool net_is_loopback(const struct in6_addr *address)
+{
+    if (IN6_IS_ADDR_V4MAPPED(address)) {
+        return address->s6_addr[12] == 127;
+    }
+    return IN6_IS_ADDR_LOOPBACK(address);
+}
+
+static int open_bound(const struct sockaddr_storage *address, socklen_t len, bool shared)
+{
+    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    int on = 1;
+    int off = 0;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (shared) {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    }
+    if (address->ss_family == AF_INET6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    }
+    if (bind(fd, (const struct sockaddr *)address, len) != 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
+
+// True when a process listens on the path; a socket file that nobody serves is removed.
+static bool unix_is_served(const struct sockaddr_storage *address, socklen_t len)
+{
+    const char *path = ((const struct sockaddr_un *)address)->sun_path;
+    struct stat st;
+    if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+        return false; // bind says what is wrong
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool served = fd >= 0 && (connect(fd, (const struct sockaddr *)address, len) == 0 ||
+                              errno == EAGAIN);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (!served) {
+        unlink(path);
+    }
+    return served;
+}
+
+static int listen_unix(const struct sockaddr_storage *address, socklen_t len, unsigned count,
+                       int *fds)
+{
+    if (unix_is_served(address, len)) {
+        return ERR_IN_USE;
+    }
+    int fd = open_bound(address, len, false);
+    if (fd < 0) {
+        return ERR_SYSTEM;
+    }
+    if (listen(fd, LISTEN_BACKLOG) != 0) {
+        close(fd);
+        return ERR_SYSTEM;
+    }
+    fds[0] = fd;
+    for (unsigned i = 1; i < count; i++) {
+        fds[i] = fcntl(fd, F_DUPFD_CLOEXEC, 0); // one queue, taken from by all
+        if (fds[i] < 0) {
+            return ERR_SYSTEM;
+        }
+    }
+    return 0;
+}
+
+int net_listen(const struct sockaddr_storage *address, socklen_t len, unsigned count, int *fds)
+{
+    if (address->ss_family == AF_UNIX) {
+        return listen_unix(address, len, count, fds);
+    }
+    struct sockaddr_storage bound = *address;
+    // Without SO_REUSEPORT this fails if anybody is there, also one who would share.
+    int probe = open_bound(&bound, len, false);
+    if (probe < 0) {
+        return errno == EADDRINUSE ? ERR_IN_USE : ERR_SYSTEM;
+    }
+    socklen_t bound_len = sizeof bound;
+    getsockname(probe, (struct sockaddr *)&bound, &bound_len); // port 0: all share the one drawn
+    close(probe);
+    for (unsigned i = 0; i < count; i++) {
+        fds[i] = open_bound(&bound, len, true);
+        if (fds[i] < 0 || listen(fds[i], LISTEN_BACKLOG) != 0) {
+            int err = errno == EADDRINUSE ? ERR_IN_USE : ERR_SYSTEM;
+            for (unsigned k = 0; k <= i; k++) {
+                if (fds[k] >= 0) {
+                    close(fds[k]);
+                }
+            }
+            return err;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT
+#include "net/outq.h"
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+struct outq_batch {
+    unsigned iov_count;
+    size_t scratch_len;
+    struct iovec iov[OUTQ_IOV_MAX];
+    char scratch[OUTQ_SCRATCH_LEN];
+};
+
+struct outq_block {
+    struct outq_block *next;
+    size_t start;
+    size_t end;
+    char data[];
+};
+
+enum {
+    BLOCK_ROOM = OUTQ_BLOCK_LEN - sizeof(struct outq_block),
+    KEPT_BATCHES = 8,
+    KEPT_BLOCKS = 64,
+};
+
+int outq_pool_init(struct loop *loop)
+{
+    struct outq_pool *pool = calloc(1, sizeof *pool);
+    if (pool == NULL) {
+        return ERR_MEMORY;
+    }
+    slab_init(&pool->batches, sizeof(struct outq_batch), KEPT_BATCHES);
+    slab_init(&pool->blocks, OUTQ_BLOCK_LEN, KEPT_BLOCKS);
+    loop->outq_pool = pool;
+    loop->after_event = outq_flush_all;
+    return 0;
+}
+
+void outq_pool_fini(struct loop *loop)
+{
+    if (loop->outq_pool != NULL) {
+        slab_fini(&loop->outq_pool->batches);
+        slab_fini(&loop->outq_pool->blocks);
+        free(loop->outq_pool);
+        loop->outq_pool = NULL;
+    }
+}
+
+void outq_init(struct outq *out, struct loop_io *io,
+               void (*on_flushed)(struct loop *loop, struct outq *out))
+{
+    *out = (struct outq){.io = io, .on_flushed = on_flushed};
+    list_init(&out->dirty);
+}
+
+static void drop_batch(struct loop *loop, struct outq *out)
+{
+    if (out->batch != NULL) {
+        slab_put(&loop->outq_pool->batches, out->batch);
+        out->batch = NULL;
+    }
+}
+
+static void drop_blocks(struct loop *loop, struct outq *out)
+{
+    while (out->first != NULL) {
+        struct outq_block *block = out->first;
+        out->first = block->next;
+        slab_put(&loop->outq_pool->blocks, block);
+    }
+    out->last = NULL;
+    out->queued = 0;
+}
+
+void outq_fini(struct loop *loop, struct outq *out)
+{
+    drop_batch(loop, out);
+    drop_blocks(loop, out);
+    list_remove(&out->dirty);
+    out->failed = true;
+}
+
+static void fail(struct loop *loop, struct outq *out)
+{
+    drop_batch(loop, out);
+    drop_blocks(loop, out);
+    out->failed = true;
+}
+
+// The batch of this event with room for one more view, or NULL when the output has failed.
+static struct outq_batch *open_batch(struct loop *loop, struct outq *out)
+{
+    if (out->batch != NULL && out->batch->iov_count == OUTQ_IOV_MAX) {
+        outq_flush(loop, out);
+    }
+    if (list_is_empty(&out->dirty)) {
+        list_append(&loop->dirty, &out->dirty);
+    }
+    if (out->failed) {
+        return NULL;
+    }
+    if (out->batch == NULL) {
+        out->batch = slab_get(&loop->outq_pool->batches);
+        if (out->batch == NULL) {
+            fail(loop, out);
+            return NULL;
+        }
+        out->batch->iov_count = 0;
+        out->batch->scratch_len = 0;
+    }
+    return out->batch;
+}
+
+void outq_put_view(struct loop *loop, struct outq *out, struct str view)
+{
+    struct outq_batch *batch = view.len == 0 ? NULL : open_batch(loop, out);
+    if (batch != NULL) {
+        batch->iov[batch->iov_count++] =
+            (struct iovec){.iov_base = (void *)(uintptr_t)view.p, .iov_len = view.len};
+    }
+}
+
+char *outq_reserve(struct loop *loop, struct outq *out, size_t len)
+{
+    if (out->batch != NULL && OUTQ_SCRATCH_LEN - out->batch->scratch_len < len) {
+        outq_flush(loop, out);
+    }
+    struct outq_batch *batch = open_batch(loop, out);
+    return batch == NULL ? NULL : batch->scratch + batch->scratch_len;
+}
+
+void outq_commit(struct outq *out, size_t len)
+{
+    struct outq_batch *batch = out->batch;
+    char *at = batch->scratch + batch->scratch_len;
+    batch->scratch_len += len;
+    if (batch->iov_count > 0) {
+        struct iovec *last = &batch->iov[batch->iov_count - 1];
+        if ((char *)last->iov_base + last->iov_len == at) {
+            last->iov_len += len;
+            return;
+        }
+    }
+    batch->iov[batch->iov_count++] = (struct iovec){.iov_base = at, .iov_len = len};
+}
+
+void outq_put_copy(struct loop *loop, struct outq *out, struct str bytes)
+{
+    while (bytes.len > 0) {
+        size_t len = bytes.len < OUTQ_SCRATCH_LEN ? bytes.len : OUTQ_SCRATCH_LEN;
+        char *to = outq_reserve(loop, out, len);
+        if (to == NULL) {
+            return;
+        }
+        memcpy(to, bytes.p, len);
+        outq_commit(out, len);
+        bytes = str_from(bytes, len);
+    }
+}
+
+static bool append_block(struct loop *loop, struct outq *out, const char *p, size_t len)
+{
+    while (len > 0) {
+        struct outq_block *block = out->last;
+        if (block == NULL || block->end == BLOCK_ROOM) {
+            block = slab_get(&loop->outq_pool->blocks);
+            if (block == NULL) {
+                return false;
+            }
+            block->next = NULL;
+            block->start = 0;
+            block->end = 0;
+            if (out->last == NULL) {
+                out->first = block;
+            } else {
+                out->last->next = block;
+            }
+            out->last = block;
+        }
+        size_t part = len < BLOCK_ROOM - block->end ? len : BLOCK_ROOM - block->end;
+        memcpy(block->data + block->end, p, part);
+        block->end += part;
+        out->queued += part;
+        p += part;
+        len -= part;
+    }
+    return true;
+}
+
+// Takes `len` sent bytes off the blocks; returns what is left of len (it was of the batch).
+static size_t consume_blocks(struct loop *loop, struct outq *out, size_t len)
+{
+    while (len > 0 && out->first != NULL) {
+        struct outq_block *block = out->first;
+        size_t have = block->end - block->start;
+        size_t part = len < have ? len : have;
+        block->start += part;
+        out->queued -= part;
+        len -= part;
+        if (block->start < block->end) {
+            break;
+        }
+        out->first = block->next;
+        if (out->first == NULL) {
+            out->last = NULL;
+        }
+        slab_put(&loop->outq_pool->blocks, block);
+    }
+    return len;
+}
+
+static void consume_batch(struct outq_batch *batch, unsigned *from, size_t len)
+{
+    while (len > 0) {
+        struct iovec *iov = &batch->iov[*from];
+        if (len < iov->iov_len) {
+            iov->iov_base = (char *)iov->iov_base + len;
+            iov->iov_len -= len;
+            return;
+        }
+        len -= iov->iov_len;
+        (*from)++;
+    }
+}
+
+static ssize_t send_vector(int fd, struct iovec *iov, unsigned count)
+{
+    ssize_t sent;
+    do {
+        if (count == 1) {
+            sent = send(fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL);
+        } else {
+            struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
+            sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+        }
+    } while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+// Sends once. True: all that was offered went, and there may be more.
+static bool send_some(struct loop *loop, struct outq *out, unsigned *from)
+{
+    struct iovec iov[2 * OUTQ_IOV_MAX];
+    unsigned count = 0;
+    size_t offered = 0;
+    for (struct outq_block *b = out->first; b != NULL && count < OUTQ_IOV_MAX; b = b->next) {
+        iov[count++] = (struct iovec){.iov_base = b->data + b->start, .iov_len = b->end - b->start};
+        offered += b->end - b->start;
+    }
+    // The batch may follow only when all blocks are in.
+    if (out->batch != NULL && offered == out->queued) {
+        for (unsigned i = *from; i < out->batch->iov_count; i++) {
+            iov[count++] = out->batch->iov[i];
+            offered += out->batch->iov[i].iov_len;
+        }
+    }
+    if (count == 0) {
+        return false;
+    }
+    ssize_t sent = send_vector(out->io->fd, iov, count);
+    if (sent < 0) {
+        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOTCONN) {
+            out->blocked = true;
+        } else {
+            fail(loop, out);
+        }
+        return false;
+    }
+    out->written += (uint64_t)sent;
+    size_t of_batch = consume_blocks(loop, out, (size_t)sent);
+    if (out->batch != NULL) {
+        consume_batch(out->batch, from, of_batch);
+    }
+    out->blocked = (size_t)sent < offered;
+    return !out->blocked;
+}
+
+void outq_flush(struct loop *loop, struct outq *out)
+{
+    unsigned from = 0;
+    if (out->failed || out->io->fd < 0) {
+        fail(loop, out);
+        return;
+    }
+    while (!out->blocked && send_some(loop, out, &from)) {
+        if (out->queued == 0 && (out->batch == NULL || from == out->batch->iov_count)) {
+            break;
+        }
+    }
+    struct outq_batch *batch = out->batch;
+    if (batch == NULL) {
+        return;
+    }
+    for (; from < batch->iov_count; from++) {
+        if (!append_block(loop, out, batch->iov[from].iov_base, batch->iov[from].iov_len)) {
+            fail(loop, out);
+            return;
+        }
+    }
+    drop_batch(loop, out);
+}
+
+void outq_flush_all(struct loop *loop)
+{
+    while (!list_is_empty(&loop->dirty)) {
+        struct outq *out = LIST_FIRST(&loop->dirty, struct outq, dirty);
+        list_remove(&out->dirty);
+        outq_flush(loop, out);
+        out->on_flushed(loop, out);
+    }
+}

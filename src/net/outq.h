@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// What is to be sent on a socket.
+//
+//   put_view, put_copy ─► batch (this event: borrowed views and small copies) ─► writev
+//                                  what the kernel did not take ─► blocks (owned) ─► writev at EPOLLOUT
+//
+// An output that has nothing to send owns no memory. Views are borrowed until the loop's after_event
+// (outq_flush_all), which runs before the shared receive buffer is used again. Loop thread.
+#pragma once
+#include "base/slab.h"
+#include "loop/loop.h"
+
+enum {
+    OUTQ_BLOCK_LEN = 16384,
+    OUTQ_SCRATCH_LEN = 8192, // small copies of one batch
+    OUTQ_IOV_MAX = 32,
+};
+
+struct outq_batch;
+struct outq_block;
+
+struct outq_pool {
+    struct slab batches;
+    struct slab blocks;
+};
+
+struct outq {
+    struct list dirty; // in loop->dirty
+    struct loop_io *io;
+    struct outq_batch *batch;
+    struct outq_block *first;
+    struct outq_block *last;
+    size_t queued;    // bytes in blocks
+    uint64_t written; // bytes that the kernel took
+    // After the flush of an event in which something was put, and after outq_flush by the owner's
+    // EPOLLOUT: `queued` and `failed` say what became of it.
+    void (*on_flushed)(struct loop *loop, struct outq *out);
+    bool blocked; // the kernel took less than offered; until EPOLLOUT
+    bool failed;  // the peer is gone, or memory is out: all later bytes are dropped
+};
+
+// Makes loop->outq_pool and sets loop->after_event. Once a loop. 0, or ERR_MEMORY.
+int outq_pool_init(struct loop *loop) WARN_UNUSED;
+void outq_pool_fini(struct loop *loop);
+
+void outq_init(struct outq *out, struct loop_io *io,
+               void (*on_flushed)(struct loop *loop, struct outq *out));
+// Drops what is queued.
+void outq_fini(struct loop *loop, struct outq *out);
+// Borrows `view` until the end of the event.
+void outq_put_view(struct loop *loop, struct outq *out, struct str view);
+// Copies; meant for heads and chunk lines.
+void outq_put_copy(struct loop *loop, struct outq *out, struct str bytes);
+// Room for `len` (<= OUTQ_SCRATCH_LEN) bytes that the caller writes and outq_commit() appends; NULL
+// when the output has failed.
+char *outq_reserve(struct loop *loop, struct outq *out, size_t len);
+void outq_commit(struct outq *out, size_t len);
+// Sends now as much as the kernel takes; the rest is owned after. on_flushed is not called.
+void outq_flush(struct loop *loop, struct outq *out);
+// The loop's after_event.
+void outq_flush_all(struct loop *loop);
+
+static inline bool outq_is_empty(const struct outq *out)
+{
+    return out->queued == 0 && out->batch == NULL;
+}

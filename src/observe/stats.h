@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+// Exact counts and times. Each worker adds to cells of its own with plain relaxed stores; readers sum.
+#pragma once
+#include "base/err.h"
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { STATS_WORKER_MAX = 256 };
+
+// One worker's numbers of one slot (route, pool, tenant).
+struct stat_cell {
+    _Atomic uint64_t count;
+    _Atomic uint64_t ns;
+    _Atomic uint64_t errors; // answers 500 to 599
+    _Atomic uint64_t bytes_in;
+    _Atomic uint64_t bytes_out;
+    uint64_t pad[3]; // a cache line of its own
+};
+
+// In each slot; the cells of all workers are made at the first request (the only allocation).
+struct stat_slot {
+    _Atomic(struct stat_cell *) cells; // stats_worker_count() of them, or NULL
+};
+
+struct stat_sum {
+    uint64_t count, ns, errors, bytes_in, bytes_out;
+};
+
+// Before threads start.
+void stats_set_worker_count(unsigned count);
+unsigned stats_worker_count(void);
+// Any worker, its own index. Out of memory: the number is dropped and counted.
+void stat_slot_add(struct stat_slot *slot, unsigned worker, uint64_t ns, unsigned status,
+                   uint64_t bytes_in, uint64_t bytes_out);
+// Any thread.
+void stat_slot_sum(const struct stat_slot *slot, struct stat_sum *sum);
+void stat_slot_fini(struct stat_slot *slot);
+
+// What the whole node counts. X(name, help): one row makes the cell, the JSON name and the metric
+// pointsman_<name>.
+#define COUNTER_TABLE(X)                                                                           \
+    X(requests_total, "Requests answered")                                                         \
+    X(connections_accepted_total, "Client connections accepted")                                   \
+    X(connections_refused_total, "Client connections closed at limits.connections")                \
+    X(connections_timed_out_total, "Client connections closed by a timeout")                       \
+    X(requests_refused_total, "Requests refused as malformed or over a limit")                     \
+    X(client_gone_total, "Requests whose client left before the answer")                           \
+    X(no_route_total, "Requests that no route matched")                                            \
+    X(no_target_total, "Requests without a live target")                                           \
+    X(upstream_connects_total, "Connections opened to targets")                                    \
+    X(upstream_reuses_total, "Requests sent on a connection that was kept")                        \
+    X(upstream_connect_errors_total, "Connections to targets that failed")                         \
+    X(upstream_errors_total, "Exchanges with targets that failed")                                 \
+    X(upstream_retries_total, "Requests sent again")                                               \
+    X(tunnels_total, "Tunnels opened")                                                             \
+    X(tunnels_cut_total, "Tunnels and requests ended by DELETE with drain")                        \
+    X(responses_truncated_total, "Responses that ended before they were complete")                 \
+    X(arena_overflows_total, "Requests that needed more memory than allowed")                      \
+    X(bytes_in_total, "Bytes received from clients")                                               \
+    X(bytes_out_total, "Bytes sent to clients")                                                    \
+    X(access_log_dropped_total, "Access log records dropped because the ring was full")            \
+    X(stats_dropped_total, "Numbers dropped because memory was out")
+
+enum counter {
+#define X(name, help) COUNTER_##name,
+    COUNTER_TABLE(X)
+#undef X
+    COUNTER_COUNT
+};
+
+// One worker's numbers; aligned to a cache line, one array in all.
+struct worker_stats {
+    _Atomic uint64_t counters[COUNTER_COUNT];
+    _Atomic uint64_t connections; // open now
+    _Atomic uint64_t tunnels;     // open now
+    struct {
+        _Atomic uint64_t count;
+        _Atomic uint64_t ns;
+    } codes[600]; // by status, 100 to 599; 499: the client left
+};
+
+// Worker: its own object. A relaxed load and store: only this thread writes.
+static inline void stat_add(_Atomic uint64_t *cell, uint64_t value)
+{
+    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + value,
+                          memory_order_relaxed);
+}
+#define stat_count(stats, name) stat_add(&(stats)->counters[COUNTER_##name], 1)
+
+// Worker `index`'s; made for all at stats_set_worker_count(). Any thread may read.
+struct worker_stats *stats_of_worker(unsigned index);
+uint64_t stats_counter_sum(enum counter counter);
+const char *stats_counter_name(enum counter counter);
+const char *stats_counter_help(enum counter counter);

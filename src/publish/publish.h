@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// From records to live tables: the one place that knows the order of a change.
+//
+//   decode ─► build (all allocations, also of what retiring needs) ─► publish (cannot fail) ─► retire
+//
+// Control thread, but where it says otherwise.
+#pragma once
+#include "route/route.h"
+#include "store/store.h"
+
+struct publisher;
+
+int publisher_new(struct publisher **publisher) WARN_UNUSED;
+// After all workers have stopped.
+void publisher_free(struct publisher **publisher);
+// For workers: constant pointer for the life of the publisher.
+const struct route_table *publisher_routes(const struct publisher *publisher);
+
+// Loads everything from the store into the tables; before the node is ready (the starting thread,
+// registered with RCU). A record that cannot be built is skipped, counted and logged. 0 or a negative err.
+int publisher_load(struct publisher *publisher, struct store *store) WARN_UNUSED;
+// Starts the loop's timers (freeing of members, DNS answers) on the control loop.
+int publisher_start(struct publisher *publisher, struct loop *control) WARN_UNUSED;
+void publisher_stop(struct publisher *publisher);
+
+// The store's feed: makes the records live, all of one revision together, and then calls the listeners.
+void publisher_apply(struct publisher *publisher, uint64_t revision,
+                     const struct store_record *records, unsigned count);
+
+// Dry run of a decoded declaration: can this node build it? 0, or a negative err with problems.
+int publisher_check(struct publisher *publisher, const struct declaration *declaration,
+                    struct problems *problems) WARN_UNUSED;
+
+// Called after each applied revision (events, waiting writers).
+struct publish_listener {
+    struct list node;
+    void (*on_applied)(struct publish_listener *listener, uint64_t revision,
+                       const struct store_record *records, unsigned count);
+};
+void publisher_listen(struct publisher *publisher, struct publish_listener *listener);
+
+// What is live.
+uint64_t publisher_revision(const struct publisher *publisher);
+uint64_t publisher_route_count(const struct publisher *publisher);
+uint64_t publisher_pool_count(const struct publisher *publisher);
+uint64_t publisher_skipped_count(const struct publisher *publisher);
+// Retired and still pinned versions; age of the oldest in ms.
+void publisher_retired(const struct publisher *publisher, uint64_t *count, uint64_t *oldest_ms);
+
+// Numbers for /v1/stats, /metrics and pool status: calls visit for each slot that has counted anything.
+// kind: "routes", "pools", "tenants". In slices: starts after `after` (an opaque position, 0 first),
+// at most `limit` visits, returns the next position or 0 at the end.
+uint64_t publisher_stats(struct publisher *publisher, const char *kind, uint64_t after, unsigned limit,
+                         void (*visit)(void *context, struct str name, const struct stat_sum *sum),
+                         void *context);
+// The members of a pool as they are now. False: no such pool.
+bool publisher_pool_members(struct publisher *publisher, struct str pool,
+                            void (*visit)(void *context, struct str address,
+                                          const struct pool_member *member),
+                            void *context);
+// Marks a member whose requests and tunnels are to be cut (it has left the pool's version); workers
+// look at pool_member.cut when told to (proxy_cut). Returns the requests still under way.
+unsigned publisher_cut_member(struct publisher *publisher, struct str pool, struct str address);

@@ -154,15 +154,13 @@ static inline enum field_id guess_long(struct str name)
     case 16:
         switch (p[12] | 0x20) {
         case 't':
-            return FIELD_PROXY_CONNECTION;
+            return (p[0] | 0x20) == 'p' ? FIELD_PROXY_CONNECTION : FIELD_CONTENT_LOCATION;
         case 'h':
             return FIELD_X_FORWARDED_HOST;
         case 'p':
             return FIELD_X_FORWARDED_PORT;
         case 'd':
             return FIELD_CONTENT_ENCODING;
-        case 'a':
-            return FIELD_CONTENT_LOCATION;
         }
         return FIELD_OTHER;
     case 17:

@@ -54,7 +54,8 @@ int h1_parse_fields(const char *p, const char *end, unsigned field_max, struct h
         if (*p == '\r' || *p == '\n') {
             break;
         }
-        const char *stop = h1_scan_token(p, end);
+        bool plain = true;
+        const char *stop = h1_scan_token(p, end, &plain);
         if (stop == end) {
             return STEP_AGAIN;
         }
@@ -73,7 +74,7 @@ int h1_parse_fields(const char *p, const char *end, unsigned field_max, struct h
         }
         field->id = field_find(field->name);
         if (field->id == FIELD_OTHER) {
-            if (field_is_disguised(field->name)) {
+            if (!plain && field_is_disguised(field->name)) {
                 continue;
             }
         } else {

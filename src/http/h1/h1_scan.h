@@ -29,10 +29,12 @@ static inline const char *h1_scan_target_portable(const char *p, const char *end
     return p;
 }
 
-// The first byte that is not part of a token: the end of a field name.
-static inline const char *h1_scan_token_portable(const char *p, const char *end)
+// The first byte that is not part of a token: the end of a field name. *plain becomes false when
+// there is anything but letters, digits and '-' in it.
+static inline const char *h1_scan_token_portable(const char *p, const char *end, bool *plain)
 {
     while (p < end && char_is(*p, CHAR_TOKEN)) {
+        *plain &= *p == '-' || char_is(*p, CHAR_ALNUM);
         p++;
     }
     return p;
@@ -90,7 +92,7 @@ static inline __m128i h1_in_range(__m128i x, char low, char count)
     return _mm_cmpeq_epi8(_mm_min_epu8(shifted, last), shifted);
 }
 
-static inline const char *h1_scan_token(const char *p, const char *end)
+static inline const char *h1_scan_token(const char *p, const char *end, bool *plain)
 {
     // Letters, digits and '-' here; the table takes over at any other byte.
     if (end - p >= 16) {
@@ -101,8 +103,11 @@ static inline const char *h1_scan_token(const char *p, const char *end)
         __m128i good = _mm_or_si128(_mm_or_si128(letter, digit), dash);
         unsigned mask = (unsigned)_mm_movemask_epi8(good) ^ 0xffffu;
         p += mask == 0 ? 16 : __builtin_ctz(mask);
+        if (mask != 0 && *p == ':') {
+            return p;
+        }
     }
-    return h1_scan_token_portable(p, end);
+    return h1_scan_token_portable(p, end, plain);
 }
 
 #else
@@ -117,9 +122,9 @@ static inline const char *h1_scan_target(const char *p, const char *end)
     return h1_scan_target_portable(p, end);
 }
 
-static inline const char *h1_scan_token(const char *p, const char *end)
+static inline const char *h1_scan_token(const char *p, const char *end, bool *plain)
 {
-    return h1_scan_token_portable(p, end);
+    return h1_scan_token_portable(p, end, plain);
 }
 
 #endif

@@ -10,15 +10,15 @@
 struct http_client_conn;
 
 // Who keeps idle connections (upstream/). `on_idle` gets a connection whose exchange is over and that
-// may be used again: returns false if it should be closed. `on_gone`: a connection that it keeps was
-// closed by the peer or failed; it must forget it.
+// may be used again: returns false if it should be closed. `on_closed` comes once for every
+// connection, idle or in use, when it has ended; an idle one is still linked by its node.
 struct http_client_owner {
     bool (*on_idle)(struct http_client_owner *owner, struct http_client_conn *conn);
-    void (*on_gone)(struct http_client_owner *owner, struct http_client_conn *conn);
+    void (*on_closed)(struct http_client_owner *owner, struct http_client_conn *conn);
 };
 
 struct http_client_conn {
-    struct list node; // free for the owner while the connection is idle
+    struct list node; // the owner's, while the connection is idle; else unlinked
     uint64_t idle_since_ms;
     struct http_client_owner *owner;
 };

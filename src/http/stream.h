@@ -61,6 +61,8 @@ struct http_stream_events {
     void (*on_data)(struct http_stream *stream, struct str data);
     // The message is complete (tunnel: the peer sent FIN). Trailers are valid until the return.
     void (*on_end)(struct http_stream *stream, const struct http_field *trailers, unsigned count);
+    // HTTP_AHEAD_LEN bytes or more wait for the peer: the user pauses what produces them.
+    void (*on_full)(struct http_stream *stream);
     // The queue of bytes to the peer fell below HTTP_AHEAD_LEN / 2 again after it was above.
     void (*on_room)(struct http_stream *stream);
     // Server side: the response was handed to the kernel whole, the stream is over. (Tunnel: both
@@ -83,6 +85,7 @@ struct http_stream {
     bool is_complete;   // the peer's message has ended (on_end was or need not be called)
 };
 
+// As of the last flush.
 static inline bool stream_is_full(const struct http_stream *stream)
 {
     return stream->queued >= HTTP_AHEAD_LEN;

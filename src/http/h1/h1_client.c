@@ -92,6 +92,7 @@ static void close_now(struct h1_client_conn *c)
     outq_fini(c->pool->loop, &c->out);
     loop_close(c->pool->loop, &c->io);
     loop_defer(c->pool->loop, &c->deferred, free_conn);
+    c->base.owner->on_closed(c->base.owner, &c->base);
 }
 
 // The exchange fails.
@@ -103,9 +104,7 @@ static void fail(struct h1_client_conn *c, int err)
         return;
     }
     close_now(c);
-    if (before == STATE_IDLE) {
-        c->base.owner->on_gone(c->base.owner, &c->base);
-    } else if (before != STATE_DONE) {
+    if (before != STATE_IDLE && before != STATE_DONE) {
         c->stream.events->on_reset(&c->stream, err);
     }
 }
@@ -380,7 +379,10 @@ static void on_flushed(struct loop *loop, struct outq *out)
         c->shut = true;
     }
     if (out->queued >= HTTP_AHEAD_LEN) {
-        c->was_full = true;
+        if (!c->was_full) {
+            c->was_full = true;
+            c->stream.events->on_full(&c->stream);
+        }
     } else if (c->was_full && out->queued < HTTP_AHEAD_LEN / 2) {
         c->was_full = false;
         c->stream.events->on_room(&c->stream);
@@ -446,12 +448,12 @@ static void reset(struct http_stream *stream, int err)
     }
 }
 
-static void pause(struct http_stream *stream)
+static void pause_input(struct http_stream *stream)
 {
     conn_of(stream)->paused = true;
 }
 
-static void resume(struct http_stream *stream)
+static void resume_input(struct http_stream *stream)
 {
     struct h1_client_conn *c = conn_of(stream);
     if (c->paused) {
@@ -494,7 +496,7 @@ static void release(struct http_stream *stream)
 }
 
 static const struct http_stream_ops client_stream_ops = {
-    send_head, send_info, send_data, send_end, reset, pause, resume, tunnel, release,
+    send_head, send_info, send_data, send_end, reset, pause_input, resume_input, tunnel, release,
 };
 
 // ---- opening, reuse ----

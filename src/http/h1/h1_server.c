@@ -590,7 +590,10 @@ static void on_flushed(struct loop *loop, struct outq *out)
     if (c->response_ended && out->queued == 0) {
         response_done(c);
     } else if (out->queued >= HTTP_AHEAD_LEN) {
-        c->was_full = true;
+        if (!c->was_full) {
+            c->was_full = true;
+            c->stream.events->on_full(&c->stream);
+        }
     } else if (c->was_full && out->queued < HTTP_AHEAD_LEN / 2) {
         c->was_full = false;
         c->stream.events->on_room(&c->stream);
@@ -704,12 +707,12 @@ static void reset(struct http_stream *stream, int err)
     close_now(c);
 }
 
-static void pause(struct http_stream *stream)
+static void pause_input(struct http_stream *stream)
 {
     conn_of(stream)->paused = true;
 }
 
-static void resume(struct http_stream *stream)
+static void resume_input(struct http_stream *stream)
 {
     struct h1_server_conn *c = conn_of(stream);
     if (c->paused) {
@@ -738,7 +741,7 @@ static void release(struct http_stream *stream)
 }
 
 static const struct http_stream_ops server_stream_ops = {
-    send_head, send_info, send_data, send_end, reset, pause, resume, tunnel, release,
+    send_head, send_info, send_data, send_end, reset, pause_input, resume_input, tunnel, release,
 };
 
 // ---- what server.c calls ----

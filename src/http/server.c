@@ -114,6 +114,9 @@ void http_conn_close(struct http_conn *conn)
     loop_close(conn->server->loop, &conn->io);
     list_remove(&conn->node);
     conn->server->conn_count--;
+    if (conn->server->ops->on_closed != NULL) {
+        conn->server->ops->on_closed(conn->server);
+    }
     loop_defer(conn->server->loop, &conn->deferred, free_conn);
 }
 
@@ -209,11 +212,8 @@ void http_server_drain(struct http_server *server)
     }
 }
 
-void http_server_fini(struct http_server *server)
+void http_server_abort_all(struct http_server *server)
 {
-    if (server->lists == NULL) {
-        return;
-    }
     for (int phase = 0; phase < PHASE_COUNT; phase++) {
         struct list *head = &server->lists->phases[phase];
         while (!list_is_empty(head)) {
@@ -222,12 +222,16 @@ void http_server_fini(struct http_server *server)
             INVARIANT(conn->io.fd < 0);
         }
     }
-    loop_timer_cancel(server->loop, &server->lists->timer);
-    while (server->loop->deferred != NULL) {
-        struct loop_deferred *deferred = server->loop->deferred;
-        server->loop->deferred = deferred->next;
-        deferred->free_it(server->loop, deferred);
+}
+
+void http_server_fini(struct http_server *server)
+{
+    if (server->lists == NULL) {
+        return;
     }
+    http_server_abort_all(server);
+    loop_timer_cancel(server->loop, &server->lists->timer);
+    loop_run_deferred(server->loop);
     slab_fini(&server->lists->conns);
     free(server->lists);
     server->lists = NULL;

@@ -24,6 +24,8 @@ struct http_server_ops {
     // A head was refused before there was an exchange: the connection answers `status` with a short
     // page and closes. For logs and counters; `head` holds what had been parsed, or is NULL.
     void (*on_refused)(struct http_server *server, struct http_stream *stream, int err);
+    // A connection has ended (conn_count is one less already). May be NULL.
+    void (*on_closed)(struct http_server *server);
 };
 
 // One a loop and kind of traffic. Embedded in its owner.
@@ -51,6 +53,8 @@ int http_server_accept(struct http_server *server, int fd, const struct sockaddr
 // Idle connections are closed, others after their exchange ("Connection: close"). conn_count tells
 // when it is done.
 void http_server_drain(struct http_server *server);
+// Ends all exchanges (on_reset) and connections now.
+void http_server_abort_all(struct http_server *server);
 
 // The connection of a server stream: the peer's address (IPv4 as ::ffff:a.b.c.d; unix sockets: ::1)
 // and its text ("10.1.2.3", "2001:db8::1", "unix").

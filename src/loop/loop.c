@@ -97,7 +97,7 @@ void loop_defer(struct loop *loop, struct loop_deferred *deferred,
     loop->deferred = deferred;
 }
 
-static void run_deferred(struct loop *loop)
+void loop_run_deferred(struct loop *loop)
 {
     while (loop->deferred != NULL) {
         struct loop_deferred *deferred = loop->deferred;
@@ -277,7 +277,7 @@ int loop_init(struct loop *loop)
 
 void loop_fini(struct loop *loop)
 {
-    run_deferred(loop);
+    loop_run_deferred(loop);
     if (loop->epoll_fd >= 0) {
         close(loop->epoll_fd);
     }
@@ -349,7 +349,7 @@ void loop_turn(struct loop *loop, int wait_ms)
     run_mailbox(loop);
     run_tasks(loop);
     run_timers(loop);
-    run_deferred(loop);
+    loop_run_deferred(loop);
     if (loop->is_rcu) {
         rcu_turn_done();
     }
@@ -363,7 +363,7 @@ void loop_run(struct loop *loop)
         loop_turn(loop, -1);
     }
     run_mailbox(loop);
-    run_deferred(loop);
+    loop_run_deferred(loop);
     loop->is_rcu = false;
     rcu_thread_end();
 }

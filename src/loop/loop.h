@@ -116,3 +116,5 @@ static inline bool loop_timer_is_set(const struct loop_timer *timer)
 
 void loop_defer(struct loop *loop, struct loop_deferred *deferred,
                 void (*free_it)(struct loop *loop, struct loop_deferred *deferred));
+// Runs them now: at the end of a loop's life, outside of any event.
+void loop_run_deferred(struct loop *loop);

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// The first steps: which route, and may this request pass.
+#include "net/address.h"
+#include "proxy/transaction.h"
+
+static enum step_result refuse_target(struct txn *txn)
+{
+    return txn_answer(txn, END_BAD_TARGET);
+}
+
+// Writes txn->host and txn->path. STEP_NEXT, or the answer.
+static enum step_result read_target(struct txn *txn)
+{
+    const struct http_head *request = &txn->request;
+    unsigned port;
+    if (request->authority.len > 0 &&
+        uri_parse_host(request->authority, txn->host, &txn->host_len, &port) != 0) {
+        return refuse_target(txn);
+    }
+    if (str_eq(request->path, STR("*"))) {
+        txn->path = STR("/"); // OPTIONS * is for the host as a whole
+        return STEP_NEXT;
+    }
+    char *path = arena_alloc(&txn->arena, request->path.len + 1);
+    size_t len;
+    if (path == NULL) {
+        return txn_answer(txn, END_NO_MEMORY);
+    }
+    bool loose = txn->proxy->shared->config->paths == PATHS_LOOSE;
+    if (uri_normalise(request->path, loose, path, &len) != 0) {
+        return refuse_target(txn);
+    }
+    txn->path = str_make(path, len);
+    return STEP_NEXT;
+}
+
+enum step_result txn_step_route(struct txn *txn)
+{
+    enum step_result result = read_target(txn);
+    if (result != STEP_NEXT) {
+        return result;
+    }
+    txn->route = route_find(txn->proxy->shared->routes, txn_host(txn), txn->path);
+    if (txn->route == NULL) {
+        stat_count(txn->proxy->stats, no_route_total);
+        return txn_answer(txn, END_NO_ROUTE);
+    }
+    txn->route_pin = pin_get(&txn->proxy->pins, &txn->route->version);
+    if (txn->route_pin == NULL) {
+        txn->route = NULL;
+        return txn_answer(txn, END_NO_MEMORY);
+    }
+    return STEP_NEXT;
+}
+
+static bool matches(const struct cidr *list, unsigned count, const struct in6_addr *address)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (net_in6_matches(address, &list[i].address, list[i].bits)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_denied(const struct txn *txn, const struct route_decl *rules)
+{
+    if (matches(rules->deny, rules->deny_count, &txn->client_address)) {
+        return true;
+    }
+    return rules->allow_count > 0 &&
+           !matches(rules->allow, rules->allow_count, &txn->client_address);
+}
+
+enum step_result txn_step_admit(struct txn *txn)
+{
+    const struct route_decl *rules = txn_rules(txn);
+    txn->body_limit = txn->proxy->shared->config->limits.body;
+    if (rules != NULL) {
+        if ((rules->allow_count | rules->deny_count) != 0 && is_denied(txn, rules)) {
+            return txn_answer(txn, END_DENIED);
+        }
+        if (rules->https_required && !txn->is_https) {
+            return txn_answer(txn, END_REDIRECT);
+        }
+        if (txn->route->action == ROUTE_REDIRECT) {
+            return txn_answer(txn, END_REDIRECT);
+        }
+        if (txn->route->action == ROUTE_RESPOND) {
+            return txn_answer(txn, END_RESPOND);
+        }
+        if (rules->has_body_limit) {
+            txn->body_limit = rules->body_limit;
+        }
+    }
+    if (txn->body_limit != 0 && txn->request.body == BODY_LENGTH &&
+        txn->request.body_len > txn->body_limit) {
+        return txn_answer(txn, END_BODY_TOO_LARGE);
+    }
+    if (rules != NULL && rules->buffer_request > 0 && !txn->request_ended &&
+        txn->keep.len < rules->buffer_request) {
+        txn->wait = WAIT_BODY;
+        return STEP_WAIT;
+    }
+    return STEP_NEXT;
+}

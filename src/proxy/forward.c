@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+// The heads that are sent on: hop-by-hop fields end here, forwarding fields are set or extended, the
+// route's header rules are applied (RFC 9110 7.6).
+#include "proxy/transaction.h"
+
+struct builder {
+    struct txn *txn;
+    struct http_field *fields;
+    unsigned count;
+    unsigned max;
+};
+
+static int begin(struct builder *b, struct txn *txn, unsigned count)
+{
+    b->txn = txn;
+    b->count = 0;
+    b->max = count;
+    b->fields = arena_alloc(&txn->arena, count * sizeof *b->fields);
+    return b->fields == NULL ? ERR_MEMORY : 0;
+}
+
+static void add(struct builder *b, enum field_id id, struct str name, struct str value)
+{
+    if (b->count < b->max && value.p != NULL) {
+        b->fields[b->count++] = (struct http_field){name, value, id};
+    }
+}
+
+static void add_known(struct builder *b, enum field_id id, struct str value)
+{
+    add(b, id, field_name(id), value);
+}
+
+static bool is_named(const struct header_decl *list, unsigned count, struct str name)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (str_eq_case(list[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_ruled(const struct header_rules *rules, struct str name)
+{
+    return rules != NULL && (is_named(rules->remove, rules->remove_count, name) ||
+                             is_named(rules->set, rules->set_count, name));
+}
+
+static void add_rules(struct builder *b, const struct header_rules *rules)
+{
+    for (unsigned i = 0; rules != NULL && i < rules->set_count; i++) {
+        add(b, FIELD_OTHER, rules->set[i].name, rules->set[i].value);
+    }
+}
+
+// Room for a builder: what came, what is set, what we add.
+static unsigned room_for(const struct http_head *head, const struct header_rules *rules)
+{
+    return head->field_count + (rules == NULL ? 0 : rules->set_count) + 12;
+}
+
+// All values of a field as one list, with `more` behind; for a single value no copy is made of it
+// alone.
+static struct str join(struct txn *txn, const struct http_head *head, enum field_id id,
+                       struct str more)
+{
+    if (!(head->seen & FIELD_BIT(id))) {
+        return more;
+    }
+    size_t len = more.len;
+    for (unsigned i = 0; i < head->field_count; i++) {
+        if (head->fields[i].id == id && head->fields[i].value.len > 0) {
+            len += head->fields[i].value.len + 2;
+        }
+    }
+    char *text = arena_alloc(&txn->arena, len);
+    if (text == NULL) {
+        return STR_NULL;
+    }
+    char *at = text;
+    for (unsigned i = 0; i < head->field_count; i++) {
+        struct str value = head->fields[i].value;
+        if (head->fields[i].id == id && value.len > 0) {
+            memcpy(at, value.p, value.len);
+            memcpy(at + value.len, ", ", 2);
+            at += value.len + 2;
+        }
+    }
+    memcpy(at, more.p, more.len);
+    return str_make(text, len);
+}
+
+static char *copy(char *to, struct str s)
+{
+    if (s.len > 0) {
+        memcpy(to, s.p, s.len);
+    }
+    return to + s.len;
+}
+
+// for=192.0.2.1;host="shop.example.com";proto=http (RFC 7239; an IPv6 address is quoted)
+static struct str forwarded_element(struct txn *txn, struct str peer)
+{
+    bool is_v6 = str_find_char(peer, ':') != SIZE_MAX;
+    struct str host = txn->request.authority;
+    char *text = arena_alloc(&txn->arena, peer.len + host.len + 48);
+    if (text == NULL) {
+        return STR_NULL;
+    }
+    char *at = copy(text, is_v6 ? STR("for=\"[") : STR("for="));
+    at = copy(at, str_eq(peer, STR("unix")) ? STR("unknown") : peer);
+    at = copy(at, is_v6 ? STR("]\"") : STR(""));
+    if (host.len > 0) {
+        at = copy(at, STR(";host=\""));
+        at = copy(at, host);
+        at = copy(at, STR("\""));
+    }
+    at = copy(at, txn->is_https ? STR(";proto=https") : STR(";proto=http"));
+    return str_make(text, (size_t)(at - text));
+}
+
+static struct str port_text(struct txn *txn)
+{
+    return arena_printf(&txn->arena, "%u", http_stream_local_port(txn->client));
+}
+
+// What a trusted proxy said, else what we see.
+static struct str trusted_or(const struct txn *txn, enum field_id id, struct str own)
+{
+    struct str given = txn->is_trusted ? http_head_value(&txn->request, id) : STR_NULL;
+    return given.len > 0 ? given : own;
+}
+
+static void add_forwarding(struct builder *b)
+{
+    struct txn *txn = b->txn;
+    const struct http_head *request = &txn->request;
+    struct str peer = http_stream_peer_text(txn->client);
+    struct str element = forwarded_element(txn, peer);
+    if (txn->is_trusted) {
+        add_known(b, FIELD_X_FORWARDED_FOR, join(txn, request, FIELD_X_FORWARDED_FOR, peer));
+        add_known(b, FIELD_FORWARDED, join(txn, request, FIELD_FORWARDED, element));
+    } else {
+        add_known(b, FIELD_X_FORWARDED_FOR, peer);
+        add_known(b, FIELD_FORWARDED, element);
+    }
+    add_known(b, FIELD_X_FORWARDED_PROTO, txn->is_https ? STR("https") : STR("http"));
+    if (request->authority.len > 0) {
+        add_known(b, FIELD_X_FORWARDED_HOST,
+                  trusted_or(txn, FIELD_X_FORWARDED_HOST, request->authority));
+    }
+    struct str port = trusted_or(txn, FIELD_X_FORWARDED_PORT, STR_NULL);
+    add_known(b, FIELD_X_FORWARDED_PORT, port.len > 0 ? port : port_text(txn));
+    add_known(b, FIELD_X_REAL_IP, txn->client_ip);
+    add_known(b, FIELD_X_REQUEST_ID, txn->request_id_text);
+    add_known(b, FIELD_TRACEPARENT, txn->traceparent_text);
+    add_known(b, FIELD_VIA,
+              join(txn, request, FIELD_VIA,
+                   request->version == 10 ? STR("1.0 pointsman") : STR("1.1 pointsman")));
+}
+
+// The path that matched is the path that is sent; strip_path takes the route's prefix off, target_path
+// goes in front.
+static struct str target_of(struct txn *txn)
+{
+    const struct http_head *request = &txn->request;
+    const struct route_decl *rules = txn_rules(txn);
+    if (str_eq(request->path, STR("*"))) {
+        return STR("*");
+    }
+    struct str path = txn->path;
+    struct str front = STR("");
+    if (rules != NULL) {
+        front = rules->target_path;
+        if (rules->strip_path && rules->path.len > 1) {
+            path = str_from(path, rules->path.len);
+        }
+        if (front.len > 0 && front.p[front.len - 1] == '/' && path.len > 0) {
+            front.len--; // "/base/" and "/x" are "/base/x"
+        }
+        if (path.len == 0 && front.len == 0) {
+            path = STR("/");
+        }
+    }
+    char *text = arena_alloc(&txn->arena, front.len + path.len + request->query.len);
+    if (text == NULL) {
+        return STR_NULL;
+    }
+    char *end = copy(copy(copy(text, front), path), request->query);
+    return str_make(text, (size_t)(end - text));
+}
+
+static struct str host_of(struct txn *txn)
+{
+    const struct route_decl *rules = txn_rules(txn);
+    enum host_header mode = rules == NULL ? HOST_KEEP : rules->host_header;
+    if (mode == HOST_LITERAL) {
+        return rules->host_literal;
+    }
+    if (mode == HOST_KEEP && txn->request.authority.len > 0) {
+        return txn->request.authority;
+    }
+    char text[POOL_MEMBER_TEXT_MAX];
+    size_t len = pool_member_text(txn->member, text, sizeof text);
+    struct str address = str_make(text, len);
+    return arena_str(&txn->arena, str_starts(address, STR("unix:")) ? STR("localhost") : address);
+}
+
+static bool passes(const struct http_head *head, const struct http_field *field, uint64_t dropped)
+{
+    if (field->id != FIELD_OTHER && (dropped & FIELD_BIT(field->id))) {
+        return false;
+    }
+    return !(head->seen & FIELD_BIT(FIELD_CONNECTION)) ||
+           !http_head_names_in_connection(head, field->name);
+}
+
+// Hop-by-hop fields, and those that are written anew.
+static uint64_t dropped_fields(bool is_request)
+{
+    static const enum field_id rewritten[] = {
+        FIELD_HOST, FIELD_CONTENT_LENGTH, FIELD_VIA, FIELD_X_REQUEST_ID, FIELD_TRACEPARENT,
+    };
+    uint64_t dropped = 0;
+    for (int id = 1; id < FIELD_ID_COUNT; id++) {
+        unsigned flags = field_flags((enum field_id)id);
+        if (flags & FIELD_HOP || (is_request && flags & FIELD_FORWARD)) {
+            dropped |= FIELD_BIT(id);
+        }
+    }
+    unsigned count = is_request ? 5 : 3; // an origin's own ids pass
+    for (unsigned i = 0; i < count; i++) {
+        dropped |= FIELD_BIT(rewritten[i]);
+    }
+    return dropped;
+}
+
+static uint64_t request_dropped, response_dropped;
+
+__attribute__((constructor)) static void make_masks(void)
+{
+    request_dropped = dropped_fields(true);
+    response_dropped = dropped_fields(false);
+}
+
+int txn_build_request(struct txn *txn, struct http_head *out)
+{
+    const struct http_head *request = &txn->request;
+    const struct route_decl *rules = txn_rules(txn);
+    const struct header_rules *header_rules = rules == NULL ? NULL : &rules->request_headers;
+    struct builder b;
+    if (begin(&b, txn, room_for(request, header_rules)) != 0) {
+        return ERR_MEMORY;
+    }
+    // An upgrade is a request without content: what follows it belongs to the tunnel.
+    bool upgrades = request->upgrade && request->body == BODY_NONE;
+    uint64_t dropped = upgrades ? request_dropped & ~FIELD_BIT(FIELD_UPGRADE) : request_dropped;
+    for (unsigned i = 0; i < request->field_count; i++) {
+        const struct http_field *field = &request->fields[i];
+        bool is_upgrade = upgrades && field->id == FIELD_UPGRADE;
+        if ((is_upgrade || passes(request, field, dropped)) &&
+            !is_ruled(header_rules, field->name)) {
+            add(&b, field->id, field->name, field->value);
+        }
+    }
+    if (request->te_trailers) {
+        // "TE" is for the next hop only; the client's wish is ours too, since trailers are passed on.
+        add_known(&b, FIELD_TE, STR("trailers"));
+    }
+    add_forwarding(&b);
+    add_rules(&b, header_rules);
+    *out = *request;
+    out->fields = b.fields;
+    out->field_count = b.count;
+    out->upgrade = upgrades;
+    out->target = target_of(txn);
+    out->authority = host_of(txn);
+    if (request->body == BODY_CHUNKED && txn->request_ended && txn->trailer_count == 0 &&
+        !txn->keep_overflow) {
+        out->body = BODY_LENGTH; // complete already: kinder to simple origins
+        out->body_len = txn->keep.len;
+    }
+    return txn->arena.overflow ? ERR_MEMORY : 0;
+}
+
+int txn_build_response(struct txn *txn, const struct http_head *in, struct http_head *out)
+{
+    const struct route_decl *rules = txn_rules(txn);
+    const struct header_rules *header_rules = rules == NULL ? NULL : &rules->response_headers;
+    struct builder b;
+    if (begin(&b, txn, room_for(in, header_rules)) != 0) {
+        return ERR_MEMORY;
+    }
+    for (unsigned i = 0; i < in->field_count; i++) {
+        const struct http_field *field = &in->fields[i];
+        bool is_upgrade = in->status == 101 && field->id == FIELD_UPGRADE;
+        if ((!is_upgrade && !passes(in, field, response_dropped)) ||
+            is_ruled(header_rules, field->name)) {
+            continue;
+        }
+        struct str value = field->id == FIELD_LOCATION || field->id == FIELD_CONTENT_LOCATION
+                               ? txn_rewrite_location(txn, field->value)
+                               : field->value;
+        add(&b, field->id, field->name, value);
+    }
+    add_known(&b, FIELD_VIA,
+              join(txn, in, FIELD_VIA,
+                   in->version == 10 ? STR("1.0 pointsman") : STR("1.1 pointsman")));
+    if (in->status >= 200) {
+        add_rules(&b, header_rules);
+    }
+    *out = *in;
+    out->fields = b.fields;
+    out->field_count = b.count;
+    bool tells_length = txn->request.method == METHOD_HEAD || in->status == 304;
+    if (!(tells_length && in->body == BODY_NONE &&
+          str_to_u64(http_head_value(in, FIELD_CONTENT_LENGTH), &out->body_len) == 0)) {
+        out->seen &= ~FIELD_BIT(FIELD_CONTENT_LENGTH);
+    }
+    return txn->arena.overflow ? ERR_MEMORY : 0;
+}

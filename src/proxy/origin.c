@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+// The events of the target's stream: connected, response, body, end, failure; and when to try again.
+#include "proxy/transaction.h"
+
+enum step_result txn_next_attempt(struct txn *txn, enum end_reason reason, unsigned retry_bit,
+                                  bool is_unsent)
+{
+    const struct route_decl *rules = txn_rules(txn);
+    unsigned retry_max = rules == NULL ? 1 : rules->retries;
+    unsigned retry_on = rules == NULL ? RETRY_CONNECT | RETRY_RESET : rules->retry_on;
+    bool is_repeatable =
+        !txn->keep_overflow && (is_unsent || http_method_is_idempotent(txn->request.method));
+    struct pool_member *member = txn->member;
+    txn_drop_origin(txn);
+    txn->end = reason;
+    if (txn->response_started || !is_repeatable || !(retry_on & retry_bit) ||
+        txn->retries >= retry_max || txn->tried_count == POOL_TRIED_MAX) {
+        return txn_answer(txn, reason);
+    }
+    stat_count(txn->proxy->stats, upstream_retries_total);
+    txn->retries++;
+    txn->tried[txn->tried_count++] = member;
+    txn->force_fresh = false;
+    txn->origin_paused = false;
+    txn->request_sent = false;
+    loop_timer_cancel(txn->proxy->loop, &txn->timer);
+    txn->step = STEP_BALANCE;
+    return STEP_JUMP;
+}
+
+void txn_attempt_failed(struct txn *txn, enum end_reason reason, unsigned retry_bit, bool is_unsent)
+{
+    txn_next_attempt(txn, reason, retry_bit, is_unsent);
+    txn_run(txn);
+}
+
+static void on_ready(struct http_stream *stream)
+{
+    struct txn *txn = stream->user;
+    txn->connect_ns = stream->loop->now_ns - txn->connect_started_ns;
+    txn->origin_ready = true;
+    txn->step = STEP_SEND;
+    txn_run(txn);
+}
+
+static void on_info(struct http_stream *stream, const struct http_head *head)
+{
+    struct txn *txn = stream->user;
+    struct http_head out;
+    txn->progress_ms = stream->loop->now_ms;
+    if (txn->response_started || txn_build_response(txn, head, &out) != 0) {
+        return;
+    }
+    txn->client->ops->send_info(txn->client, &out);
+}
+
+static unsigned status_retry_bit(unsigned status)
+{
+    return status == 502 ? RETRY_502 : status == 503 ? RETRY_503 : status == 504 ? RETRY_504 : 0;
+}
+
+// Is this answer one that another target may better?
+static bool should_retry_status(const struct txn *txn, unsigned status)
+{
+    const struct route_decl *rules = txn_rules(txn);
+    return rules != NULL && (rules->retry_on & status_retry_bit(status)) != 0 &&
+           txn->retries < rules->retries && !txn->keep_overflow &&
+           http_method_is_idempotent(txn->request.method);
+}
+
+static void start_tunnel(struct txn *txn)
+{
+    struct proxy *proxy = txn->proxy;
+    txn->is_tunnel = true;
+    txn->end = END_TUNNEL;
+    stat_count(proxy->stats, tunnels_total);
+    stat_add(&proxy->stats->tunnels, 1);
+    body_keep_free(&txn->keep, &proxy->keep_slab);
+    txn->origin->ops->tunnel(txn->origin);
+    txn->client->ops->tunnel(txn->client);
+    txn_arm(txn, txn->timeouts.tunnel_idle_ms);
+}
+
+static void on_head(struct http_stream *stream, const struct http_head *head)
+{
+    struct txn *txn = stream->user;
+    struct http_head out;
+    txn->origin_ns = stream->loop->now_ns - txn->sent_ns;
+    txn->progress_ms = stream->loop->now_ms;
+    if (should_retry_status(txn, head->status)) {
+        txn_attempt_failed(txn, END_ORIGIN_CLOSED, status_retry_bit(head->status), false);
+        return;
+    }
+    bool is_switch = head->status == 101;
+    if (is_switch && (!txn->request.upgrade || !txn->request_ended)) {
+        txn_abort(txn, END_UPGRADE_FAILED);
+        return;
+    }
+    if (txn_build_response(txn, head, &out) != 0) {
+        txn_abort(txn, END_NO_MEMORY);
+        return;
+    }
+    txn->status = head->status;
+    txn->response_started = true;
+    txn->step = STEP_DELIVER;
+    txn->end = END_DONE; // of an earlier attempt
+    txn->client->ops->send_head(txn->client, &out);
+    if (is_switch) {
+        start_tunnel(txn);
+    }
+    txn_run(txn);
+}
+
+static void on_data(struct http_stream *stream, struct str data)
+{
+    struct txn *txn = stream->user;
+    txn->progress_ms = stream->loop->now_ms;
+    txn->client->ops->send_data(txn->client, data);
+}
+
+static void on_end(struct http_stream *stream, const struct http_field *trailers, unsigned count)
+{
+    struct txn *txn = stream->user;
+    if (txn->is_tunnel) {
+        txn->client->ops->send_end(txn->client, NULL, 0);
+        return;
+    }
+    // RFC 9110 6.5.1: trailers go on only to those who said that they take them.
+    if (!txn->request.te_trailers) {
+        count = 0;
+    }
+    txn->client->ops->send_end(txn->client, trailers, count);
+    txn->response_ended = true;
+    loop_timer_cancel(stream->loop, &txn->timer);
+    txn_release_origin(txn);
+    txn_resume_client(txn); // the rest of a request body is read and dropped
+    txn_run(txn);
+}
+
+static void on_full(struct http_stream *stream)
+{
+    txn_pause_client(stream->user);
+}
+
+static void on_room(struct http_stream *stream)
+{
+    struct txn *txn = stream->user;
+    txn->progress_ms = stream->loop->now_ms;
+    txn_resume_client(txn);
+}
+
+// A kept connection turned out to be closed: the request goes to the same target on a new one. Not an
+// attempt of its own, since the target has not seen it, or may see it twice.
+static bool retry_stale(struct txn *txn, const struct http_stream *stream)
+{
+    bool is_safe = stream->bytes_out == 0 || http_method_is_idempotent(txn->request.method);
+    if (!stream->was_reused || stream->bytes_in > 0 || !is_safe || txn->keep_overflow ||
+        txn->force_fresh || txn->response_started) {
+        return false;
+    }
+    txn->origin = NULL;
+    txn_drop_origin(txn);
+    txn->force_fresh = true;
+    txn->request_sent = false;
+    txn->origin_paused = false;
+    loop_timer_cancel(stream->loop, &txn->timer);
+    txn->step = STEP_BALANCE;
+    txn_run(txn);
+    return true;
+}
+
+static void on_reset(struct http_stream *stream, int err)
+{
+    struct txn *txn = stream->user;
+    bool was_ready = txn->origin_ready;
+    txn->origin = NULL; // it is gone by itself
+    if (!was_ready) {
+        stat_count(txn->proxy->stats, upstream_connect_errors_total);
+        txn_attempt_failed(txn, err == ERR_TIMEOUT ? END_CONNECT_TIMEOUT : END_CONNECT_REFUSED,
+                           RETRY_CONNECT, true);
+        return;
+    }
+    if (txn->is_tunnel) {
+        txn_abort(txn, END_TUNNEL);
+        return;
+    }
+    if (err == ERR_CLOSED && retry_stale(txn, stream)) {
+        return;
+    }
+    stat_count(txn->proxy->stats, upstream_errors_total);
+    if (txn->response_started) {
+        txn_abort(txn, err == ERR_CLOSED ? END_TRUNCATED : END_ORIGIN_BAD);
+    } else if (err == ERR_MEMORY) {
+        txn_abort(txn, END_NO_MEMORY);
+    } else if (err == ERR_CLOSED) {
+        // A response that had begun (a part of its head came) is not asked for again.
+        txn_attempt_failed(txn, END_ORIGIN_CLOSED, stream->bytes_in == 0 ? RETRY_RESET : 0, false);
+    } else {
+        txn_abort(txn, END_ORIGIN_BAD);
+    }
+}
+
+const struct http_stream_events txn_origin_events = {
+    .on_ready = on_ready,
+    .on_info = on_info,
+    .on_head = on_head,
+    .on_data = on_data,
+    .on_end = on_end,
+    .on_full = on_full,
+    .on_room = on_room,
+    .on_reset = on_reset,
+};

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// A worker's proxy: listeners, client connections, transactions. One a worker thread.
+#pragma once
+#include "http/server.h"
+#include "loop/version.h"
+#include "model/config.h"
+#include "observe/access_log.h"
+#include "route/route.h"
+#include "upstream/upstream.h"
+
+struct proxy;
+
+// Shared by all workers; constant, outlives them.
+struct proxy_shared {
+    const struct config *config;
+    const struct route_table *routes;
+    struct access_log *access_log; // NULL: off
+    unsigned worker_count;
+    atomic_uint connections; // open client connections of all workers
+};
+
+// The loop must have its outq pool. 0, or ERR_MEMORY.
+int proxy_new(struct proxy **proxy, struct loop *loop, unsigned index, struct proxy_shared *shared)
+    WARN_UNUSED;
+// Ends all connections. The loop's thread, or after it has ended.
+void proxy_free(struct proxy **proxy);
+// Accepts from a listening socket, which stays the caller's. Before the thread starts.
+int proxy_listen(struct proxy *proxy, int fd) WARN_UNUSED;
+// Worker: stops accepting (what waits in the queue is taken first), ends idle connections; the others
+// end after their exchange. At `tunnel_ms` from now tunnels and what is left are ended.
+void proxy_drain(struct proxy *proxy, uint64_t tunnel_ms);
+bool proxy_is_idle(const struct proxy *proxy);
+// Worker: ends the transactions whose member is marked (pool_member.cut).
+void proxy_cut(struct proxy *proxy);

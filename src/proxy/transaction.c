@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+// The life of a transaction, and the events of its client's stream.
+#include "proxy/transaction.h"
+#include "base/invariant.h"
+
+static const struct http_stream_events client_events;
+
+static void on_timer(struct loop *loop, struct loop_timer *timer);
+
+// Moves a view into the copy when it points into the bytes that were copied.
+static struct str moved(struct str view, const char *from, const char *end, char *to)
+{
+    if (view.p >= from && view.p <= end) {
+        view.p = to + (view.p - from);
+    }
+    return view;
+}
+
+// Copies a head into the arena: from the method to the end of the last field.
+static bool keep_head(struct txn *txn, const struct http_head *head)
+{
+    const char *from = head->method_text.p;
+    const char *end = head->target.p + head->target.len;
+    for (unsigned i = 0; i < head->field_count; i++) {
+        const char *value_end = head->fields[i].value.p + head->fields[i].value.len;
+        end = value_end > end ? value_end : end;
+    }
+    char *to = arena_alloc(&txn->arena, (size_t)(end - from));
+    struct http_field *fields =
+        arena_alloc(&txn->arena, (head->field_count + 1) * sizeof *fields);
+    if (to == NULL || fields == NULL) {
+        return false;
+    }
+    memcpy(to, from, (size_t)(end - from));
+    txn->request = *head;
+    struct http_head *copy = &txn->request;
+    copy->fields = fields;
+    for (unsigned i = 0; i < head->field_count; i++) {
+        fields[i].id = head->fields[i].id;
+        fields[i].name = moved(head->fields[i].name, from, end, to);
+        fields[i].value = moved(head->fields[i].value, from, end, to);
+    }
+    copy->method_text = moved(head->method_text, from, end, to);
+    copy->target = moved(head->target, from, end, to);
+    copy->scheme = moved(head->scheme, from, end, to);
+    copy->authority = moved(head->authority, from, end, to);
+    copy->path = moved(head->path, from, end, to);
+    copy->query = moved(head->query, from, end, to);
+    return true;
+}
+
+void txn_begin(struct proxy *proxy, struct http_stream *stream, const struct http_head *head)
+{
+    struct txn *txn = slab_get(&proxy->txn_slab);
+    if (txn == NULL) {
+        stream->ops->reset(stream, ERR_MEMORY);
+        return;
+    }
+    memset(txn, 0, sizeof *txn);
+    txn->proxy = proxy;
+    txn->client = stream;
+    stream->events = &client_events;
+    stream->user = txn;
+    list_append(&proxy->txns, &txn->node);
+    loop_timer_init(&txn->timer, on_timer);
+    arena_init(&txn->arena, &proxy->arenas, TXN_ARENA_MAX);
+    txn->started_ns = proxy->loop->now_ns;
+    txn->progress_ms = proxy->loop->now_ms;
+    txn->request_ended = stream->is_complete;
+    if (!keep_head(txn, head)) {
+        txn_answer(txn, END_NO_MEMORY);
+    } else {
+        txn_identify(txn);
+    }
+    txn_run(txn);
+}
+
+void txn_arm(struct txn *txn, uint64_t after_ms)
+{
+    txn->deadline_ms = txn->proxy->loop->now_ms + after_ms;
+    loop_timer_set(txn->proxy->loop, &txn->timer, after_ms);
+}
+
+void txn_drop_origin(struct txn *txn)
+{
+    if (txn->origin != NULL) {
+        txn->origin->ops->reset(txn->origin, ERR_CLOSED);
+        txn->origin = NULL;
+    }
+    txn->origin_ready = false;
+    txn_put_member(txn);
+}
+
+void txn_put_member(struct txn *txn)
+{
+    if (txn->member == NULL) {
+        return;
+    }
+    if (txn_is_logged(txn)) {
+        char text[POOL_MEMBER_TEXT_MAX];
+        size_t len = pool_member_text(txn->member, text, sizeof text);
+        txn->target_text = arena_str(&txn->arena, str_make(text, len));
+    }
+    pool_member_put(txn->member);
+    txn->member = NULL;
+}
+
+void txn_release_origin(struct txn *txn)
+{
+    struct http_stream *origin = txn->origin;
+    txn->origin = NULL;
+    origin->ops->release(origin);
+    txn_put_member(txn);
+}
+
+void txn_pause_client(struct txn *txn)
+{
+    if (txn->client != NULL && !txn->client_paused) {
+        txn->client_paused = true;
+        txn->client->ops->pause(txn->client);
+    }
+}
+
+void txn_resume_client(struct txn *txn)
+{
+    if (txn->client != NULL && txn->client_paused) {
+        txn->client_paused = false;
+        txn->client->ops->resume(txn->client);
+    }
+}
+
+void txn_abort(struct txn *txn, enum end_reason reason)
+{
+    txn_answer(txn, reason);
+    txn_run(txn);
+}
+
+// ---- time ----
+
+static void on_timer(struct loop *loop, struct loop_timer *timer)
+{
+    struct txn *txn = CONTAINER_OF(timer, struct txn, timer);
+    uint64_t limit_ms = txn->is_tunnel ? txn->timeouts.tunnel_idle_ms : txn->timeouts.response_ms;
+    bool counts = txn->origin != NULL && !txn->origin_paused;
+    uint64_t since = txn->progress_ms;
+    if (txn->step == STEP_RECEIVE && txn->request_sent) {
+        since = txn->sent_ns / 1000000; // a 1xx is no progress
+    }
+    if (!counts || since + limit_ms > loop->now_ms) {
+        // A client that does not read or send has its own time, on its connection.
+        txn_arm(txn, counts ? since + limit_ms - loop->now_ms : limit_ms);
+        return;
+    }
+    if (txn->is_tunnel) {
+        txn_abort(txn, END_TUNNEL_IDLE);
+    } else if (txn->step == STEP_RECEIVE) {
+        stat_count(txn->proxy->stats, upstream_errors_total);
+        txn_attempt_failed(txn, END_ORIGIN_SLOW, RETRY_TIMEOUT, false);
+    } else {
+        txn_abort(txn, END_ORIGIN_SLOW);
+    }
+}
+
+// ---- the client's events ----
+
+// May the request still be sent again, so that its body must be kept?
+static bool may_repeat(const struct txn *txn)
+{
+    return !txn->keep_overflow && txn->step <= STEP_RECEIVE &&
+           http_method_is_idempotent(txn->request.method);
+}
+
+static void keep_body(struct txn *txn, struct str data)
+{
+    if (!body_keep_append(&txn->keep, &txn->proxy->keep_slab, data)) {
+        txn_abort(txn, END_NO_MEMORY);
+    }
+}
+
+// The body goes to the target as it comes.
+static void pass_body(struct txn *txn, struct str data)
+{
+    if (may_repeat(txn)) {
+        if (txn->keep.len + data.len > TXN_KEEP_MAX ||
+            !body_keep_append(&txn->keep, &txn->proxy->keep_slab, data)) {
+            txn->keep_overflow = true;
+        }
+    } else {
+        txn->keep_overflow = true;
+    }
+    txn->origin->ops->send_data(txn->origin, data);
+}
+
+static uint64_t keep_bound(const struct txn *txn)
+{
+    const struct route_decl *rules = txn_rules(txn);
+    uint64_t bound = rules == NULL ? 0 : rules->buffer_request;
+    return bound > TXN_KEEP_MAX ? bound : TXN_KEEP_MAX;
+}
+
+static void on_client_data(struct http_stream *stream, struct str data)
+{
+    struct txn *txn = stream->user;
+    txn->progress_ms = stream->loop->now_ms;
+    if (txn->is_tunnel) {
+        if (txn->origin != NULL) {
+            txn->origin->ops->send_data(txn->origin, data);
+        }
+        return;
+    }
+    txn->body_received += data.len;
+    if (txn->step >= STEP_RESPOND || txn->response_ended) {
+        return; // answered already: what still comes is dropped
+    }
+    if (txn->body_limit != 0 && txn->body_received > txn->body_limit) {
+        txn_abort(txn, END_BODY_TOO_LARGE);
+        return;
+    }
+    if (txn->origin_ready) {
+        pass_body(txn, data);
+        return;
+    }
+    keep_body(txn, data);
+    if (txn->step == STEP_ADMIT) {
+        txn_run(txn); // is it complete enough?
+    } else if (txn->step < STEP_RESPOND && txn->keep.len >= keep_bound(txn)) {
+        txn_pause_client(txn);
+    }
+}
+
+static bool keep_trailers(struct txn *txn, const struct http_field *trailers, unsigned count)
+{
+    struct http_field *copy = arena_alloc(&txn->arena, count * sizeof *copy);
+    if (copy == NULL) {
+        return false;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        copy[i].id = trailers[i].id;
+        copy[i].name = arena_str(&txn->arena, trailers[i].name);
+        copy[i].value = arena_str(&txn->arena, trailers[i].value);
+    }
+    txn->trailers = copy;
+    txn->trailer_count = count;
+    return !txn->arena.overflow;
+}
+
+static void on_client_end(struct http_stream *stream, const struct http_field *trailers,
+                          unsigned count)
+{
+    struct txn *txn = stream->user;
+    if (txn->is_tunnel) {
+        if (txn->origin != NULL) {
+            txn->origin->ops->send_end(txn->origin, NULL, 0);
+        }
+        return;
+    }
+    txn->request_ended = true;
+    if (txn->step >= STEP_RESPOND || txn->response_ended) {
+        return;
+    }
+    if (count > 0 && !keep_trailers(txn, trailers, count)) {
+        txn_abort(txn, END_NO_MEMORY);
+        return;
+    }
+    if (txn->origin_ready && txn->step >= STEP_RECEIVE) {
+        txn->origin->ops->send_end(txn->origin, txn->trailers, txn->trailer_count);
+        txn->request_sent = true;
+        txn->sent_ns = stream->loop->now_ns;
+    } else if (txn->step == STEP_ADMIT) {
+        txn_run(txn);
+    }
+}
+
+static void on_client_full(struct http_stream *stream)
+{
+    struct txn *txn = stream->user;
+    if (txn->origin != NULL && !txn->origin_paused) {
+        txn->origin_paused = true;
+        txn->origin->ops->pause(txn->origin);
+    }
+}
+
+static void on_client_room(struct http_stream *stream)
+{
+    struct txn *txn = stream->user;
+    txn->progress_ms = stream->loop->now_ms;
+    if (txn->origin != NULL && txn->origin_paused) {
+        txn->origin_paused = false;
+        txn->origin->ops->resume(txn->origin);
+    }
+}
+
+static void client_is_gone(struct txn *txn)
+{
+    txn->client_bytes_in = txn->client->bytes_in;
+    txn->client_bytes_out = txn->client->bytes_out;
+    txn->client = NULL;
+    txn_drop_origin(txn);
+    txn->step = STEP_FINISH;
+    txn_run(txn);
+}
+
+static void on_client_sent(struct http_stream *stream)
+{
+    client_is_gone(stream->user);
+}
+
+static void on_client_reset(struct http_stream *stream, int err)
+{
+    struct txn *txn = stream->user;
+    if (txn->is_tunnel) {
+        txn->end = txn->end == END_DONE ? END_TUNNEL : txn->end;
+    } else if (err == ERR_TIMEOUT || err == ERR_REQUEST_TIMEOUT) {
+        txn->end = END_CLIENT_SLOW;
+    } else if (err == ERR_CLOSED) {
+        txn->end = END_CLIENT_LEFT;
+    } else if (err == ERR_MEMORY) {
+        txn->end = END_NO_MEMORY;
+    } else {
+        txn->end = END_REFUSED;
+    }
+    if (txn->end == END_CLIENT_LEFT) {
+        stat_count(txn->proxy->stats, client_gone_total);
+    }
+    if (!txn->is_tunnel && !txn->response_started) {
+        txn->status = end_info(txn->end)->status;
+    }
+    client_is_gone(txn);
+}
+
+static const struct http_stream_events client_events = {
+    .on_data = on_client_data,
+    .on_end = on_client_end,
+    .on_full = on_client_full,
+    .on_room = on_client_room,
+    .on_sent = on_client_sent,
+    .on_reset = on_client_reset,
+};

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+// One request on its way: from a client's stream to a target's and back. Included in this folder only.
+//
+//   client stream ──events──► transaction ──ops──► origin stream
+//                 ◄──ops──── (table of steps) ◄──events──
+//
+// Worker thread. A transaction lives from on_request to its client's on_sent or on_reset; what it
+// points to lives in its arena, in the live tables (pinned) or in the streams.
+#pragma once
+#include "base/arena.h"
+#include "http/uri.h"
+#include "loop/rcu.h"
+#include "proxy/body_keep.h"
+#include "proxy/end.h"
+#include "proxy/proxy.h"
+
+// The steps of a request's way, in order. X(name, label): logs and status use the label.
+#define STEP_TABLE(X)                                                                              \
+    X(STEP_ROUTE, "route")     /* host and path → route; answers that need no target */             \
+    X(STEP_ADMIT, "admit")     /* address rules, body bound, the body that is to be complete first */ \
+    X(STEP_BALANCE, "balance") /* a target, and a connection to it */                              \
+    X(STEP_SEND, "send")       /* the request head, then the body as it comes */                   \
+    X(STEP_RECEIVE, "receive") /* the response head; the last moment for a retry */                \
+    X(STEP_DELIVER, "deliver") /* the response body to the client, or a tunnel */                  \
+    X(STEP_RESPOND, "respond") /* an answer of our own */                                          \
+    X(STEP_FINISH, "finish")   /* one record, counters, everything given back */
+
+enum step {
+#define X(name, label) name,
+    STEP_TABLE(X)
+#undef X
+    STEP_COUNT
+};
+
+// What a transaction waits for. Printable: a stuck one explains itself.
+#define WAIT_TABLE(X)                                                                              \
+    X(WAIT_BODY, "body")         /* buffer_request: the request body */                            \
+    X(WAIT_CONNECT, "connect")   /* the connection to the target */                                \
+    X(WAIT_RESPONSE, "response") /* the response head */                                           \
+    X(WAIT_END, "end")           /* the end of the response, or of the tunnel */                   \
+    X(WAIT_SENT, "sent")         /* the client to take the rest */
+
+enum wait {
+#define X(name, label) name,
+    WAIT_TABLE(X)
+#undef X
+};
+
+// What a step says. STEP_JUMP: txn->step was set; STEP_GONE: the transaction was freed.
+enum step_result { STEP_NEXT, STEP_WAIT, STEP_JUMP, STEP_GONE };
+
+enum {
+    TXN_ARENA_MAX = 1 << 20,  // bytes of one transaction's arena
+    TXN_KEEP_MAX = 65536,     // bytes of a body kept for sending again
+    TXN_HOST_MAX = 256,
+    TXN_REQUEST_ID_LEN = 32,
+    TXN_TRACEPARENT_LEN = 55, // W3C Trace Context, version 00
+    TXN_OUT_FIELDS_MAX = H1_FIELD_MAX + 96,
+};
+
+struct txn {
+    struct list node; // in proxy->txns
+    struct proxy *proxy;
+    struct http_stream *client; // NULL: gone
+    struct http_stream *origin; // NULL: none now
+    struct arena arena;
+    struct http_head request; // in the arena
+    const struct http_field *trailers; // of the request, in the arena
+    unsigned trailer_count;
+
+    enum step step;
+    enum wait wait;
+    enum end_reason end;
+    unsigned status; // sent to the client; 0: nothing yet
+    bool request_ended;
+    bool origin_ready;     // connected, the request may be sent
+    bool request_sent;     // the request was sent whole
+    bool response_started; // a response head went to the client
+    bool response_ended;   // send_end was called on the client
+    bool is_tunnel;
+    bool keep_overflow; // the kept body is not complete
+    bool client_paused;
+    bool origin_paused;
+    bool force_fresh; // a kept connection was stale: no other one
+    bool is_trusted; // the peer is a trusted proxy
+    bool is_https;
+
+    char host[TXN_HOST_MAX]; // canonical
+    size_t host_len;
+    struct str path; // normalised
+    struct str client_ip;
+    struct in6_addr client_address;
+    char request_id[TXN_REQUEST_ID_LEN];
+    struct str request_id_text;
+    char traceparent[TXN_TRACEPARENT_LEN];
+    struct str traceparent_text;
+
+    struct route_version *route;
+    struct pin *route_pin;
+    struct pool_slot *pool; // named pool in use, or NULL
+    struct pool_member *member;
+    struct str target_text; // of the last member, when the access log wants it
+    struct pool_member *tried[POOL_TRIED_MAX];
+    unsigned tried_count;
+    unsigned retries; // attempts after the first
+    struct timeouts_decl timeouts; // resolved: route over pool over config
+    uint64_t body_limit;
+    uint64_t body_received;
+    struct body_keep keep;
+
+    struct loop_timer timer;
+    uint64_t deadline_ms;
+    uint64_t started_ns;
+    uint64_t connect_started_ns;
+    uint64_t connect_ns;
+    uint64_t sent_ns; // when the request head was sent
+    uint64_t origin_ns;
+    uint64_t progress_ms; // last byte either way
+    uint64_t client_bytes_in;
+    uint64_t client_bytes_out;
+};
+
+struct proxy {
+    struct loop *loop;
+    struct proxy_shared *shared;
+    unsigned index;
+    struct http_server_config server_config;
+    struct http_server server;
+    struct upstream upstream;
+    struct arena_pool arenas;
+    struct slab txn_slab;
+    struct slab keep_slab;
+    struct list txns;
+    struct pin_table pins;
+    struct worker_stats *stats;
+    struct listener *listeners;
+    unsigned listener_count;
+    struct loop_timer drain_timer;
+    bool draining;
+    uint64_t random[4]; // xoshiro256** state
+};
+
+// Runs steps until one waits. May free the transaction.
+void txn_run(struct txn *txn);
+// Sets what STEP_RESPOND answers with; the caller returns STEP_JUMP.
+enum step_result txn_answer(struct txn *txn, enum end_reason reason);
+// The step functions (steps.c has the table).
+enum step_result txn_step_route(struct txn *txn);
+enum step_result txn_step_admit(struct txn *txn);
+enum step_result txn_step_balance(struct txn *txn);
+enum step_result txn_step_send(struct txn *txn);
+enum step_result txn_step_receive(struct txn *txn);
+enum step_result txn_step_deliver(struct txn *txn);
+enum step_result txn_step_respond(struct txn *txn);
+enum step_result txn_step_finish(struct txn *txn);
+const char *txn_step_name(enum step step);
+
+// transaction.c: begins one for a request. Sets the stream's events.
+void txn_begin(struct proxy *proxy, struct http_stream *stream, const struct http_head *head);
+// Ends one from outside (cut, stop).
+void txn_abort(struct txn *txn, enum end_reason reason);
+// Gives up the origin stream and the count on its member.
+void txn_drop_origin(struct txn *txn);
+// Gives back the count on the member.
+void txn_put_member(struct txn *txn);
+// The exchange with the origin is over in good order.
+void txn_release_origin(struct txn *txn);
+void txn_pause_client(struct txn *txn);
+void txn_resume_client(struct txn *txn);
+void txn_arm(struct txn *txn, uint64_t after_ms);
+
+// origin.c: the events of the target's stream.
+extern const struct http_stream_events txn_origin_events;
+// The attempt failed: another one if retry_on has `retry_bit`, the request can be sent again (is_unsent:
+// nothing of it reached the target) and attempts are left; else the answer. The step is set.
+enum step_result txn_next_attempt(struct txn *txn, enum end_reason reason, unsigned retry_bit,
+                                  bool is_unsent);
+// The same from an event, and runs on. May free the transaction.
+void txn_attempt_failed(struct txn *txn, enum end_reason reason, unsigned retry_bit,
+                        bool is_unsent);
+
+// forward.c: heads that are sent on. 0, or ERR_MEMORY / ERR_HEAD_TOO_LARGE.
+int txn_build_request(struct txn *txn, struct http_head *out) WARN_UNUSED;
+int txn_build_response(struct txn *txn, const struct http_head *in, struct http_head *out)
+    WARN_UNUSED;
+// identity.c: who asks (client address, scheme, ids), from the connection and trusted fields.
+void txn_identify(struct txn *txn);
+// location.c: a Location of the origin as the client must see it; the same view if it stays.
+struct str txn_rewrite_location(struct txn *txn, struct str location);
+
+uint64_t proxy_random(struct proxy *proxy);
+// finish.c: a request that never became a transaction.
+void proxy_log_refused(struct proxy *proxy, struct http_stream *stream, int err);
+bool txn_is_logged(const struct txn *txn);
+
+static inline const struct route_decl *txn_rules(const struct txn *txn)
+{
+    return txn->route == NULL ? NULL : txn->route->rules;
+}
+
+static inline struct str txn_host(const struct txn *txn)
+{
+    return str_make(txn->host, txn->host_len);
+}

@@ -5,12 +5,20 @@
 //     control ◄── feed (in revision order), then the request's on_done ── mailbox
 //
 // The tables of this node change only through the feed. A request that was answered without error is
-// on disk, and its feed has been delivered to the control loop before its on_done.
+// on disk, and its feed has been delivered to the control loop before its on_done. One that was
+// answered ERR_UNAVAILABLE was not fed; after a crash right then it may still turn out to be on disk,
+// then whole (a failed sync says no more than that).
 #pragma once
 #include "loop/loop.h"
 #include "model/declaration.h"
 
 struct store;
+
+enum {
+    STORE_PENDING_MAX = 10000,          // requests that wait
+    STORE_PENDING_CHANGES_MAX = 100000, // changes in them; one request is always taken
+    STORE_REFERRER_MAX = 10,            // keys named by store_referrers and by ERR_IN_USE
+};
 
 // Something a change's value refers to: it must exist when the request is done.
 struct store_reference {
@@ -21,33 +29,45 @@ struct store_reference {
 
 struct store_change {
     enum noun noun;
-    char *key;   // canonical; owned
-    char *value; // canonical JSON text; owned; NULL: delete
-    struct store_reference *references;
+    char *key;                          // canonical; owned
+    char *value;                        // canonical JSON text; owned; NULL: delete
+    struct store_reference *references; // malloc, with their texts; owned
     unsigned reference_count;
-    uint64_t if_match;     // 0: none; else the record's revision must be this
-    bool if_match_any;     // "If-Match: *": the record must exist
-    bool if_none_match;    // the record must not exist
-    // Answers.
-    int err;               // 0, ERR_NOT_FOUND (delete), ERR_PRECONDITION, ERR_INVALID, ERR_IN_USE
+    uint64_t if_match;  // 0: none; else the record's revision must be this
+    bool if_match_any;  // "If-Match: *": the record must exist
+    bool if_none_match; // the record must not exist
+    // Answers. The last three mean something only when the request's err is 0.
+    int err; // 0, ERR_NOT_FOUND (delete), ERR_PRECONDITION, ERR_INVALID, ERR_IN_USE, ERR_UNAVAILABLE
     struct problems problems;
-    bool was_new;          // created by this request
-    bool was_same;         // the stored value was the same: no new revision
-    uint64_t revision;     // the record's own, after
+    bool was_new;      // created by this request
+    bool was_same;     // the stored value was the same: no new revision
+    uint64_t revision; // the record's own, after; of a deletion the request's
+    // Used by the store.
+    bool is_changed; // differs from what was there before this change
+    bool is_last;    // the last of its key in the request
+    bool is_fed;     // the last that changed its key
 };
 
-// All or nothing: one revision for all its changes. Owned by the store from submit to on_done.
+struct store_batch;
+
+// All or nothing: one revision for all its changes, which are made in order. What is refused is
+// reported for every change, not only for the first. Owned by the store from submit to on_done.
 struct store_request {
     struct store_request *next;
     struct store_change *changes; // malloc, `count` of them; owned
     unsigned count;
     struct loop *loop; // where on_done runs
+    // Owns the request from then on (store_request_free). NULL: the store frees it.
     void (*on_done)(struct store_request *request);
     void *context;
-    // Answers.
-    int err;           // 0, or the first change's err, or ERR_UNAVAILABLE (cannot write: disk full …)
-    uint64_t revision; // the store's revision of this request (or the current one if nothing changed)
-    struct loop_message message; // used by the store
+    // Answers. When the store cannot write (disk full, …), is overloaded or out of memory, all changes
+    // have that err and the first one has the problem with the detail.
+    int err; // 0, or the first refused change's err, or ERR_UNAVAILABLE, ERR_MEMORY
+    uint64_t
+        revision; // the store's revision of this request (or the current one if nothing changed)
+    // Used by the store.
+    struct loop_message message;
+    struct store_batch *batch;
 };
 
 // One record that changed. Views live as long as the call.
@@ -58,7 +78,9 @@ struct store_record {
     uint64_t revision; // the record's own
 };
 
-// Called on the control loop in revision order, once per request that changed something.
+// Called on the control loop in revision order, once per request that changed something. A key that
+// the request changed several times comes once, as it is in the end; it may be the deletion of a key
+// that the feed never brought (made and deleted by the same request).
 struct store_feed {
     void (*on_change)(void *context, uint64_t revision, const struct store_record *records,
                       unsigned count);
@@ -67,39 +89,50 @@ struct store_feed {
     void *context;
 };
 
-// Opens (makes, migrates) the file and takes its lock; does not start the thread.
-// `url` is "sqlite:PATH". 0, ERR_LOCKED (which process holds it is in the problem), or another err.
+// Opens (makes, migrates) the file and takes its lock ("PATH.lock"); does not start the thread. The
+// starting thread. `url` is "sqlite:PATH". 0; or with a problem that names the file: ERR_LOCKED (and
+// which process holds it), ERR_INVALID (bad URL, another program's file, a newer schema),
+// ERR_UNAVAILABLE (cannot be opened or written), ERR_MEMORY.
 int store_open(struct store **store, struct str url, struct problems *problems) WARN_UNUSED;
-// Starts the store thread; feed and answers come on `control`.
-int store_start(struct store *store, struct loop *control, const struct store_feed *feed) WARN_UNUSED;
-// Commits what was submitted, ends the thread, closes, gives the lock back.
+// Starts the store's threads; feed and answers come on `control`. *feed is copied. 0 or ERR_SYSTEM.
+int store_start(struct store *store, struct loop *control,
+                const struct store_feed *feed) WARN_UNUSED;
+// Commits what was submitted, ends the threads, closes, gives the lock back. All answers have been
+// posted when it returns; a control loop that has stopped takes them with one more loop_turn(), which
+// may come after this call. NULL is allowed. The starting thread.
 void store_close(struct store **store);
 
-// Control thread. Takes *request.
+// Control thread. Takes *request. Never waits; when too much waits already the answer is
+// ERR_UNAVAILABLE (STORE_PENDING_MAX requests, STORE_PENDING_CHANGES_MAX changes).
 void store_submit(struct store *store, struct store_request **request);
+// `count` changes, all zero. NULL when memory is out. Any thread.
 struct store_request *store_request_new(unsigned count);
+// With everything it owns. Any thread.
 void store_request_free(struct store_request **request);
 
 // Reading: the control thread (and the starting thread before it), from the local file, never waiting
-// for the writer. Views are valid until the next read call.
+// for the writer. Views are valid until the next read call. Calls do not nest, but store_get,
+// store_count and store_revision may be called from a `visit`.
 // 0; ERR_NOT_FOUND; ERR_UNAVAILABLE.
-int store_get(struct store *store, enum noun noun, struct str key, struct store_record *out)
-    WARN_UNUSED;
+int store_get(struct store *store, enum noun noun, struct str key,
+              struct store_record *out) WARN_UNUSED;
 // Up to `limit` records with keys > `after` in byte order (routes: optionally only those of one host)
-// through `visit`; it returns false to stop. 0 or a negative err. limit 0: all.
-int store_list(struct store *store, enum noun noun, struct str after, struct str host, unsigned limit,
-               bool (*visit)(void *context, const struct store_record *record), void *context)
-    WARN_UNUSED;
-// Up to 10 keys of records of any noun that refer to (noun, key), as "route shop.example.com/api".
+// through `visit`; it returns false to stop. 0 or ERR_UNAVAILABLE, ERR_MEMORY. limit 0: all. All that
+// one call visits is of one moment.
+int store_list(struct store *store, enum noun noun, struct str after, struct str host,
+               unsigned limit, bool (*visit)(void *context, const struct store_record *record),
+               void *context) WARN_UNUSED;
+// Up to STORE_REFERRER_MAX keys of records of any noun that refer to (noun, key). 0 or ERR_UNAVAILABLE.
 int store_referrers(struct store *store, enum noun noun, struct str key,
-                    void (*visit)(void *context, enum noun noun, struct str key), void *context)
-    WARN_UNUSED;
+                    void (*visit)(void *context, enum noun noun, struct str key),
+                    void *context) WARN_UNUSED;
+// Records of a noun. Any thread.
 uint64_t store_count(struct store *store, enum noun noun);
-// The last revision that was committed before the call.
+// The last revision that was committed before the call; 0 at first. Any thread.
 uint64_t store_revision(struct store *store);
-// The node's id, made at the first open: 16 hexadecimal digits.
+// The node's id, made at the first open: 16 hexadecimal digits; lives as long as the store. Any thread.
 struct str store_node_id(struct store *store);
-// For status: is it writable, how many requests wait, how long the last commit took.
+// For status: is it writable, how many requests wait, how long the last commit took. Any thread.
 struct store_status {
     bool is_writable;
     char detail[200];

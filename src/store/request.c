@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// How a request travels back: one message, which first feeds the tables and then answers.
+//
+//     store thread ── request->message ──► control: on_change(records), then on_done(request)
+//
+// The records are views into the request, which lives until its on_done: nothing is copied.
+#include "store/store_int.h"
+
+struct state_message {
+    struct loop_message message;
+    struct store_feed feed;
+    bool is_writable;
+    char detail[STORE_DETAIL_LEN];
+};
+
+struct store_request *store_request_new(unsigned count)
+{
+    struct store_request *request = calloc(1, sizeof *request);
+    if (request == NULL) {
+        return NULL;
+    }
+    request->changes = calloc(count == 0 ? 1 : count, sizeof *request->changes);
+    if (request->changes == NULL) {
+        free(request);
+        return NULL;
+    }
+    request->count = count;
+    for (unsigned i = 0; i < count; i++) {
+        problems_init(&request->changes[i].problems);
+    }
+    return request;
+}
+
+void store_request_free(struct store_request **request)
+{
+    struct store_request *r = *request;
+    if (r == NULL) {
+        return;
+    }
+    *request = NULL;
+    for (unsigned i = 0; i < r->count; i++) {
+        struct store_change *change = &r->changes[i];
+        for (unsigned n = 0; n < change->reference_count; n++) {
+            free(change->references[n].key);
+            free(change->references[n].pointer);
+        }
+        free(change->references);
+        free(change->key);
+        free(change->value);
+        problems_fini(&change->problems);
+    }
+    free(r->changes);
+    free(r->batch);
+    free(r);
+}
+
+void store_request_fail(struct store_request *request, int err, const char *detail)
+{
+    request->err = err;
+    for (unsigned i = 0; i < request->count; i++) {
+        struct store_change *change = &request->changes[i];
+        problems_fini(&change->problems); // what was found before says nothing any more
+        problems_init(&change->problems);
+        change->err = err;
+        change->was_new = false;
+        change->was_same = false;
+        change->revision = 0;
+    }
+    if (request->count > 0) {
+        (void)problems_add(&request->changes[0].problems, err, "", "%s", detail);
+    }
+    free(request->batch);
+    request->batch = NULL;
+}
+
+struct store_batch *store_batch_new(const struct store *store, const struct store_request *request)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < request->count; i++) {
+        count += request->changes[i].is_fed;
+    }
+    struct store_batch *batch = malloc(sizeof *batch + count * sizeof batch->records[0]);
+    if (batch == NULL) {
+        return NULL;
+    }
+    batch->feed = store->feed;
+    batch->count = 0;
+    for (unsigned i = 0; i < request->count; i++) {
+        const struct store_change *change = &request->changes[i];
+        if (change->is_fed) {
+            batch->records[batch->count++] = (struct store_record){
+                .noun = change->noun,
+                .key = str_from_c(change->key),
+                .value = str_from_c(change->value),
+                .revision = change->revision,
+            };
+        }
+    }
+    return batch;
+}
+
+static void on_answer(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct store_request *request = CONTAINER_OF(message, struct store_request, message);
+    if (request->on_done == NULL) {
+        store_request_free(&request);
+        return;
+    }
+    request->on_done(request);
+}
+
+static void on_deliver(struct loop *loop, struct loop_message *message)
+{
+    struct store_request *request = CONTAINER_OF(message, struct store_request, message);
+    struct store_batch *batch = request->batch;
+    if (batch != NULL) {
+        batch->feed.on_change(batch->feed.context, request->revision, batch->records, batch->count);
+        request->batch = NULL;
+        free(batch);
+    }
+    if (request->loop == NULL || request->loop == loop) {
+        on_answer(loop, message);
+        return;
+    }
+    // Only now: the answer must not overtake the feed.
+    message->run = on_answer;
+    loop_post(request->loop, message);
+}
+
+void store_request_deliver(struct store *store, struct store_request *request)
+{
+    request->next = NULL;
+    request->message.run = on_deliver;
+    loop_post(store->control, &request->message);
+}
+
+static void on_state_message(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct state_message *state = CONTAINER_OF(message, struct state_message, message);
+    state->feed.on_state(state->feed.context, state->is_writable, str_from_c(state->detail));
+    free(state);
+}
+
+bool store_state_deliver(struct store *store, bool is_writable, const char *detail)
+{
+    struct state_message *state = malloc(sizeof *state);
+    if (state == NULL) {
+        return false;
+    }
+    state->message.run = on_state_message;
+    state->feed = store->feed;
+    state->is_writable = is_writable;
+    str_copy(state->detail, sizeof state->detail, str_from_c(detail));
+    loop_post(store->control, &state->message);
+    return true;
+}

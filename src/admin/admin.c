@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+#include "admin/admin_int.h"
+#include "base/log.h"
+#include "net/address.h"
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    ACCEPT_MAX = 64, // connections taken by one event
+};
+
+static void on_request(struct http_server *server, struct http_stream *stream,
+                       const struct http_head *head)
+{
+    call_begin(server->owner, stream, head, http_stream_peer(stream));
+}
+
+static void on_refused(struct http_server *server, struct http_stream *stream, int err)
+{
+    (void)server;
+    (void)stream;
+    log_debug("admin: a request was refused: %s", err_text(err));
+}
+
+static const struct http_server_ops server_ops = {
+    .on_request = on_request,
+    .on_refused = on_refused,
+};
+
+int admin_new(struct admin **out, const struct admin_deps *deps)
+{
+    struct admin *admin = calloc(1, sizeof *admin);
+    if (admin == NULL) {
+        return ERR_MEMORY;
+    }
+    admin->deps = *deps;
+    admin->loop = deps->control;
+    admin->store = deps->store;
+    admin->publisher = deps->publisher;
+    admin->server_config = (struct http_server_config){
+        .limits = {.head_max = 32768, .target_max = 16384, .field_max = 100},
+        .header_timeout_ms = 10000,
+        .idle_timeout_ms = 60000,
+        .body_timeout_ms = 60000,
+        .half_close = false,
+    };
+    list_init(&admin->calls);
+    int err = events_new(&admin->events, admin);
+    if (err == 0) {
+        err = http_server_init(&admin->server, admin->loop, &admin->server_config, &server_ops,
+                               admin);
+    }
+    if (err != 0) {
+        events_free(&admin->events);
+        free(admin);
+        return err;
+    }
+    *out = admin;
+    return 0;
+}
+
+static void on_accept(struct loop *loop, struct loop_io *io, uint32_t bits)
+{
+    (void)loop;
+    (void)bits;
+    struct admin *admin = CONTAINER_OF(io, struct admin_listener, io)->admin;
+    for (int i = 0; i < ACCEPT_MAX; i++) {
+        struct sockaddr_storage peer = {0};
+        socklen_t len = sizeof peer;
+        int fd = accept4(io->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EINTR || errno == ECONNABORTED)) {
+            continue;
+        }
+        if (fd < 0) {
+            return; // level-triggered: what is left is told again
+        }
+        if (admin->server.conn_count >= ADMIN_CONN_MAX) {
+            log_warning("admin: more than %d connections, one was closed", ADMIN_CONN_MAX);
+            close(fd);
+            continue;
+        }
+        int err = http_server_accept(&admin->server, fd, &peer);
+        if (err != 0) {
+            log_warning("admin: cannot take a connection: %s", err_text(err));
+        }
+    }
+}
+
+// What the rules for Host and token must know of an address.
+static void judge_address(int fd, bool *is_local, bool *is_wildcard)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t len = sizeof address;
+    struct in6_addr in6;
+    *is_local = false;
+    *is_wildcard = false;
+    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+        return;
+    }
+    net_peer_in6(&address, &in6);
+    *is_local = net_is_loopback(&in6);
+    uint8_t any_v4[16] = {[10] = 0xff, [11] = 0xff};
+    *is_wildcard = memcmp(&in6, &in6addr_any, sizeof in6) == 0 || memcmp(&in6, any_v4, 16) == 0;
+}
+
+int admin_listen(struct admin *admin, int fd)
+{
+    bool is_local = false;
+    bool is_wildcard = false;
+    judge_address(fd, &is_local, &is_wildcard);
+    bool has_token = admin->deps.token != NULL && admin->deps.token[0] != '\0';
+    int err = 0;
+    if (!is_local && !has_token) {
+        err = ERR_INVALID;
+    } else if (admin->listener_count == ADMIN_LISTENER_MAX) {
+        err = ERR_LIMIT;
+    }
+    if (err != 0) {
+        close(fd);
+        return err;
+    }
+    struct admin_listener *listener = &admin->listeners[admin->listener_count];
+    listener->admin = admin;
+    listener->io = (struct loop_io){.fd = fd, .on_event = on_accept};
+    if (loop_add_events(admin->loop, &listener->io, EPOLLIN) != 0) {
+        close(fd);
+        return ERR_SYSTEM;
+    }
+    admin->listener_count++;
+    admin->is_wildcard = admin->is_wildcard || is_wildcard;
+    return 0;
+}
+
+void admin_free(struct admin **admin_ref)
+{
+    struct admin *admin = *admin_ref;
+    if (admin == NULL) {
+        return;
+    }
+    *admin_ref = NULL;
+    for (unsigned i = 0; i < admin->listener_count; i++) {
+        loop_close(admin->loop, &admin->listeners[i].io);
+    }
+    LIST_FOR_EACH_SAFE (node, &admin->calls) {
+        call_cut(CONTAINER_OF(node, struct call, node));
+    }
+    // Those that wait for an answer which will not come any more.
+    LIST_FOR_EACH_SAFE (node, &admin->calls) {
+        struct call *call = CONTAINER_OF(node, struct call, node);
+        call->holds = 1;
+        call_drop(call);
+    }
+    http_server_fini(&admin->server);
+    events_free(&admin->events);
+    free(admin); // calls are freed by the loop, at the latest in loop_fini()
+}

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// The parts of the admin API among themselves. Control thread.
+#pragma once
+#include "admin/admin.h"
+#include "base/buf.h"
+#include "http/server.h"
+#include <jansson.h>
+
+enum {
+    ADMIN_SLICE_NS = 2000000,     // a task gives the thread back after this
+    ADMIN_SLICE_LEN = 32768,      // bytes a task produces at most (and one item more)
+    ADMIN_BODY_MAX = 1 << 20,     // bytes of a single object
+    ADMIN_LIST_DEFAULT = 100,     // objects of a page
+    ADMIN_LIST_MAX = 1000,        // the same, at most
+    ADMIN_CONN_MAX = 1000,        // connections to the admin address
+    ADMIN_LISTENER_MAX = 16,      // listening descriptors
+    ADMIN_RETRY_MAX = 8,          // PATCH: attempts when somebody else was faster
+    ADMIN_PARAM_MAX = 16,         // parameters of a query
+    ADMIN_BATCH_MAX = 8,          // batches under way
+    ADMIN_READER_MAX = 100,       // readers of /v1/events
+    ADMIN_DRAIN_MAX = 1000,       // targets being drained by DELETE
+    ADMIN_DRAIN_MAX_MS = 86400000 // the longest ?drain=
+};
+
+struct call;
+struct admin_events;
+
+// What a step of a long answer says.
+enum flow {
+    FLOW_MORE, // has more: called again when there is room
+    FLOW_WAIT, // nothing now: call_kick() when there is
+    FLOW_END,  // the answer is complete
+    FLOW_CUT,  // it cannot be completed: the client must see that
+};
+
+// What a call does beyond "collect the body, answer once". Slots may be NULL.
+struct call_ops {
+    // Body bytes as they come, and their end; NULL: collected in call->body, then row->run.
+    void (*on_data)(struct call *call, struct str data);
+    void (*on_end)(struct call *call);
+    // Appends the next piece of the answer to *out.
+    enum flow (*step)(struct call *call, struct buf *out);
+    // The client is gone; the call lives on while it is held.
+    void (*on_gone)(struct call *call);
+    // Frees call->state.
+    void (*free_state)(struct call *call);
+};
+
+enum call_body {
+    CALL_COLLECT, // the handler runs when the body is there
+    CALL_STREAM,  // the handler runs at the head and gets on_data
+};
+
+struct call_row {
+    enum http_method method; // METHOD_OTHER: any
+    const char *pattern;     // "{}" is a segment, "{*}" the rest of the path
+    void (*run)(struct call *call);
+    uint8_t body; // enum call_body
+    bool is_open; // needs neither token nor Host
+    uint8_t noun; // enum noun, for rows of objects
+};
+
+struct call_param {
+    struct str name;
+    struct str value;
+};
+
+enum call_wait { WAIT_NODE, WAIT_FLEET, WAIT_NONE };
+
+// One exchange. Lives from the request's head until its stream has ended and nobody holds it.
+struct call {
+    struct list node; // admin->calls
+    struct admin *admin;
+    struct http_stream *stream; // NULL: the client is gone, or has its answer
+    const struct call_row *row;
+    const struct call_ops *ops; // NULL: none of it
+    void *state;                // of ops
+    unsigned holds;             // answers of the store, timers that point here
+    struct loop_task task;
+    struct loop_timer timer; // for the handler
+    struct list link;        // for the handler
+    struct loop_deferred deferred;
+
+    enum http_method method; // HEAD reads GET; is_head tells
+    uint8_t version;
+    bool is_head;
+    bool is_pretty;
+    bool is_body_done;
+    bool is_answered; // the head is sent
+    bool is_over;     // the whole answer is
+    bool is_freed;
+
+    // The request, in `text`.
+    char *text;
+    struct str path;
+    struct str rest[2]; // what {} and {*} matched, as in the URL
+    struct call_param params[ADMIN_PARAM_MAX];
+    unsigned param_count;
+    struct str authority;
+    struct str origin;
+    struct str authorization;
+    struct str content_type;
+    struct str if_match;
+    struct str if_none_match;
+    struct str last_event_id;
+    struct buf body;
+
+    // Of objects.
+    enum noun noun;
+    char *key; // canonical; owned
+    enum call_wait wait;
+    unsigned attempts;
+    bool is_conditional; // the client's If-Match: no attempt after the first
+
+    // The answer's fields; 0 or NULL: not sent.
+    uint64_t etag;
+    uint64_t revision;
+    const char *allow;
+    unsigned retry_after_sec;
+    struct buf out;
+};
+
+struct admin_listener {
+    struct loop_io io;
+    struct admin *admin;
+};
+
+struct admin {
+    struct admin_deps deps;
+    struct loop *loop;
+    struct store *store;
+    struct publisher *publisher;
+    struct http_server_config server_config;
+    struct http_server server;
+    struct admin_listener listeners[ADMIN_LISTENER_MAX];
+    unsigned listener_count;
+    bool is_wildcard; // listens on all addresses: any IP literal may stand in Host
+    struct list calls;
+    struct admin_events *events;
+    unsigned batch_count;
+    unsigned drain_count;
+};
+
+// call.c: the life of a call.
+// Takes the exchange of `stream`, whose head is `head`, from the peer with this address.
+void call_begin(struct admin *admin, struct http_stream *stream, const struct http_head *head,
+                const struct in6_addr *peer);
+void call_hold(struct call *call);
+// The call may be gone at the end of the turn.
+void call_drop(struct call *call);
+// The stream is over or given up: forgets it.
+void call_leave(struct call *call);
+// Gives the exchange up so that the client sees it.
+void call_cut(struct call *call);
+// Runs ops->step as soon as there is room.
+void call_kick(struct call *call);
+// The decoded value of a query parameter; false: not there.
+bool call_param(const struct call *call, struct str name, struct str *value);
+// Is a switch like ?pretty or ?pretty=true on?
+bool call_switch(const struct call *call, struct str name);
+
+// calls.c: the table of calls.
+// The row of a path and method, with rest[] filled; NULL and *allow (methods as text, constant for
+// the process; NULL: no such path).
+const struct call_row *calls_find(struct str path, enum http_method method, struct str rest[2],
+                                  const char **allow);
+// Rows in order, NULL at the end.
+const struct call_row *calls_row(unsigned index);
+
+// guard.c: who may call. 0, or the HTTP status to refuse with and *detail.
+unsigned guard_check(const struct admin *admin, const struct call *call,
+                     const struct in6_addr *peer, const char **detail);
+// Is this a content type that a body may have?
+bool guard_type_is_known(struct str content_type);
+
+// answer.c: one answer a call; a call that has no stream any more drops it.
+// `body` is borrowed until the end of the event; it may be call->out. content_type NULL: no body.
+void answer_send(struct call *call, unsigned status, const char *content_type, struct str body);
+// JSON text, indented when ?pretty; a line feed is added. `text` must not be in call->out.
+void answer_json(struct call *call, unsigned status, struct str text);
+// Takes the reference.
+void answer_json_tree(struct call *call, unsigned status, json_t *tree);
+// application/problem+json with this status.
+void answer_status(struct call *call, unsigned status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+// The same for an err.
+void answer_err(struct call *call, int err);
+void answer_problems(struct call *call, const struct problems *problems);
+// Begins an answer of unknown length, which ops->step then gives.
+void answer_begin(struct call *call, unsigned status, const char *content_type);
+// {"pointer": …, "detail": …} of all problems as a JSON array.
+void answer_put_errors(struct buf *to, const struct problems *problems);
+// A JSON text as the client wants it.
+void answer_put_value(const struct call *call, struct buf *to, struct str text);
+
+// text.c: small readers.
+// "30s", "500ms", "2m", "1h", "0": 0 and *ms, or ERR_SYNTAX.
+int text_duration_ms(struct str text, uint64_t *ms) WARN_UNUSED;
+// Does an entity tag list (RFC 9110 13.1) name this revision? *any: it is "*".
+bool text_etag_matches(struct str list, uint64_t revision, bool *any);
+bool text_is_true(struct str value);
+
+// change.c: from a JSON value to what the store takes.
+// Decodes, checks and encodes. 0 and *change (change_fini), or the negative err of `problems`.
+int change_build(struct admin *admin, enum noun noun, const char *key, json_t *value,
+                 struct store_change *change, struct problems *problems) WARN_UNUSED;
+int change_build_delete(enum noun noun, const char *key, struct store_change *change) WARN_UNUSED;
+void change_fini(struct store_change *change);
+
+// objects.c: one object.
+// The key in the URL, decoded once and made canonical into call->key; answers when it is wrong.
+bool object_key(struct call *call);
+// The stored value: the record's tree (a new reference) and its revision in *revision; NULL: answered.
+json_t *object_load(struct call *call, uint64_t *revision);
+// If-Match and If-None-Match of the request into the change; false: answered (412).
+bool object_condition(struct call *call, struct store_change *change);
+// ?wait= and ?timeout=; false: answered.
+bool object_wait(struct call *call);
+// Submits one change (moved in) and calls on_done with it when the store has answered; the call is
+// held meanwhile and may have lost its client.
+void object_submit(struct call *call, struct store_change *change,
+                   void (*on_done)(struct store_request *request));
+// After the store's answer: true when the change is done and the answer is up to the caller; false:
+// answered, or run again (CAS), or the client is gone.
+bool object_finish(struct call *call, const struct store_request *request);
+// The body as JSON (a new reference), or NULL: answered.
+json_t *object_body(struct call *call);
+
+// events.c
+int events_new(struct admin_events **events, struct admin *admin) WARN_UNUSED;
+void events_free(struct admin_events **events);
+void events_add(struct admin_events *events, const char *type, uint64_t revision, bool is_last,
+                struct str data);
+
+// Handlers of calls.c.
+void call_object_get(struct call *call);
+void call_object_put(struct call *call);
+void call_object_patch(struct call *call);
+void call_object_delete(struct call *call);
+void call_list(struct call *call);
+void call_export(struct call *call);
+void call_targets_get(struct call *call);
+void call_target_put(struct call *call);
+void call_target_delete(struct call *call);
+void call_batch(struct call *call);
+void call_events(struct call *call);
+void call_status(struct call *call);
+void call_nodes(struct call *call);
+void call_stats(struct call *call);
+void call_metrics(struct call *call);
+void call_health(struct call *call);
+void call_ready(struct call *call);
+void call_later_noun(struct call *call);
+void call_later_call(struct call *call);

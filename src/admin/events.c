@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT
+// Server-sent events (WHATWG HTML 9.2): one ring for all readers, each with a place of its own in it.
+//
+//   feed ─► ring of rendered frames ─► reader 1 (slow: falls behind the ring, is cut)
+//                                   └► reader 2
+//
+// `id` stands only at the last event of a revision, so that who resumes after it has seen all of it.
+#include "admin/admin_int.h"
+
+enum {
+    EVENTS_KEPT = 10000, // what ?since= may go back to
+    EVENTS_RING = 20000, // how far a connected reader may be behind
+    EVENTS_PING_MS = 15000,
+};
+
+struct event {
+    uint64_t revision;
+    char *frame;
+    size_t len;
+};
+
+struct admin_events {
+    struct admin *admin;
+    struct publish_listener listener;
+    struct loop_timer ping;
+    struct list readers; // call->link
+    unsigned reader_count;
+    uint64_t next;           // number of the next event; the first is 0
+    uint64_t floor_revision; // all after it is kept
+    struct event ring[EVENTS_RING];
+};
+
+struct reader {
+    uint64_t at; // number of the next event for it
+    bool is_greeted;
+    bool is_reset; // first tells that ?since= is too old
+    bool is_pinged;
+};
+
+static uint64_t oldest(const struct admin_events *events, uint64_t span)
+{
+    return events->next < span ? 0 : events->next - span;
+}
+
+void events_add(struct admin_events *events, const char *type, uint64_t revision, bool is_last,
+                struct str data)
+{
+    struct event *event = &events->ring[events->next % EVENTS_RING];
+    struct buf frame;
+    buf_init(&frame, 0);
+    buf_printf(&frame, "event: %s\n", type);
+    if (is_last) {
+        buf_printf(&frame, "id: %llu\n", (unsigned long long)revision);
+    }
+    buf_put(&frame, STR("data: "));
+    buf_put(&frame, data);
+    buf_put(&frame, STR("\n\n"));
+    free(event->frame);
+    // Out of memory: an empty frame, and whoever resumes is sent back to the list.
+    char *exact = frame.failed ? NULL : realloc(frame.p, frame.len);
+    *event = (struct event){.revision = revision, .frame = exact, .len = frame.len};
+    if (exact == NULL) {
+        event->len = 0;
+        events->floor_revision = revision;
+        buf_fini(&frame);
+    }
+    events->next++;
+    if (events->next > EVENTS_KEPT) {
+        uint64_t dropped = events->ring[(events->next - EVENTS_KEPT - 1) % EVENTS_RING].revision;
+        if (dropped > events->floor_revision) {
+            events->floor_revision = dropped;
+        }
+    }
+    LIST_FOR_EACH (node, &events->readers) {
+        call_kick(CONTAINER_OF(node, struct call, link));
+    }
+}
+
+static void on_applied(struct publish_listener *listener, uint64_t revision,
+                       const struct store_record *records, unsigned count)
+{
+    struct admin_events *events = CONTAINER_OF(listener, struct admin_events, listener);
+    struct buf data;
+    buf_init(&data, 0);
+    for (unsigned i = 0; i < count; i++) {
+        const struct store_record *record = &records[i];
+        buf_clear(&data);
+        buf_printf(&data, "{\"op\":\"%s\",\"kind\":\"%.*s\",\"key\":",
+                   record->value.len == 0 ? "delete" : "put", STR_ARG(noun_name(record->noun)));
+        buf_put_json(&data, record->key);
+        buf_printf(&data, ",\"revision\":%llu}", (unsigned long long)revision);
+        events_add(events, "change", revision, i + 1 == count, buf_str(&data));
+    }
+    buf_fini(&data);
+}
+
+static void on_ping(struct loop *loop, struct loop_timer *timer)
+{
+    struct admin_events *events = CONTAINER_OF(timer, struct admin_events, ping);
+    LIST_FOR_EACH (node, &events->readers) {
+        struct call *call = CONTAINER_OF(node, struct call, link);
+        struct reader *reader = call->state;
+        reader->is_pinged = true;
+        call_kick(call);
+    }
+    loop_timer_set(loop, timer, EVENTS_PING_MS);
+}
+
+int events_new(struct admin_events **out, struct admin *admin)
+{
+    struct admin_events *events = calloc(1, sizeof *events);
+    if (events == NULL) {
+        return ERR_MEMORY;
+    }
+    events->admin = admin;
+    events->floor_revision = publisher_revision(admin->publisher);
+    list_init(&events->readers);
+    list_init(&events->listener.node);
+    events->listener.on_applied = on_applied;
+    publisher_listen(admin->publisher, &events->listener);
+    loop_timer_init(&events->ping, on_ping);
+    loop_timer_set(admin->loop, &events->ping, EVENTS_PING_MS);
+    *out = events;
+    return 0;
+}
+
+void events_free(struct admin_events **events_ref)
+{
+    struct admin_events *events = *events_ref;
+    if (events == NULL) {
+        return;
+    }
+    *events_ref = NULL;
+    list_remove(&events->listener.node);
+    loop_timer_cancel(events->admin->loop, &events->ping);
+    for (size_t i = 0; i < EVENTS_RING; i++) {
+        free(events->ring[i].frame);
+    }
+    free(events);
+}
+
+static void put_greeting(const struct call *call, struct reader *reader, struct buf *out)
+{
+    uint64_t revision = publisher_revision(call->admin->publisher);
+    buf_put(out, STR("retry: 1000\n: connected\n\n"));
+    if (reader->is_reset) {
+        buf_printf(out, "event: reset\nid: %llu\ndata: {\"revision\":%llu}\n\n",
+                   (unsigned long long)revision, (unsigned long long)revision);
+    }
+    reader->is_greeted = true;
+}
+
+static enum flow step_reader(struct call *call, struct buf *out)
+{
+    const struct admin_events *events = call->admin->events;
+    struct reader *reader = call->state;
+    if (!reader->is_greeted) {
+        put_greeting(call, reader, out);
+    }
+    if (reader->at < oldest(events, EVENTS_RING)) {
+        return FLOW_CUT;
+    }
+    if (reader->is_pinged && reader->at == events->next) {
+        buf_put(out, STR(": ping\n\n"));
+    }
+    reader->is_pinged = false;
+    while (reader->at < events->next && out->len < ADMIN_SLICE_LEN) {
+        const struct event *event = &events->ring[reader->at % EVENTS_RING];
+        buf_put(out, str_make(event->frame, event->len));
+        reader->at++;
+    }
+    return reader->at < events->next ? FLOW_MORE : FLOW_WAIT;
+}
+
+static void on_reader_gone(struct call *call)
+{
+    list_remove(&call->link);
+    call->admin->events->reader_count--;
+}
+
+static void free_reader(struct call *call)
+{
+    free(call->state);
+}
+
+static const struct call_ops reader_ops = {
+    .step = step_reader,
+    .on_gone = on_reader_gone,
+    .free_state = free_reader,
+};
+
+// The first event after a revision, among those that are kept: revisions only grow.
+static uint64_t find_after(const struct admin_events *events, uint64_t revision)
+{
+    uint64_t low = oldest(events, EVENTS_KEPT);
+    uint64_t high = events->next;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (events->ring[middle % EVENTS_RING].revision > revision) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
+// Where the reader begins. False: the revision is not a number.
+static bool place_reader(const struct call *call, struct reader *reader)
+{
+    const struct admin_events *events = call->admin->events;
+    struct str since = call->last_event_id;
+    reader->at = events->next;
+    if (since.len == 0 && !call_param(call, STR("since"), &since)) {
+        return true;
+    }
+    uint64_t revision = 0;
+    if (str_to_u64(since, &revision) != 0) {
+        return false;
+    }
+    // Newer than all: it comes from another store.
+    if (revision < events->floor_revision ||
+        revision > publisher_revision(call->admin->publisher)) {
+        reader->is_reset = true;
+    } else {
+        reader->at = find_after(events, revision);
+    }
+    return true;
+}
+
+void call_events(struct call *call)
+{
+    struct admin_events *events = call->admin->events;
+    if (events->reader_count >= ADMIN_READER_MAX) {
+        answer_status(call, 503, "%u readers of events are connected already", ADMIN_READER_MAX);
+        return;
+    }
+    struct reader *reader = calloc(1, sizeof *reader);
+    if (reader == NULL) {
+        answer_err(call, ERR_MEMORY);
+        return;
+    }
+    if (!place_reader(call, reader)) {
+        free(reader);
+        answer_status(call, 400, "since and Last-Event-ID are revisions");
+        return;
+    }
+    call->state = reader;
+    call->ops = &reader_ops;
+    list_append(&events->readers, &call->link);
+    events->reader_count++;
+    call->revision = publisher_revision(call->admin->publisher);
+    answer_begin(call, 200, "text/event-stream");
+}
+
+void admin_store_changed(struct admin *admin, bool is_writable, struct str detail)
+{
+    struct buf data;
+    buf_init(&data, 0);
+    buf_printf(&data, "{\"writable\":%s", is_writable ? "true" : "false");
+    if (detail.len > 0) {
+        buf_put(&data, STR(",\"detail\":"));
+        buf_put_json(&data, detail);
+    }
+    buf_put_char(&data, '}');
+    events_add(admin->events, "store", publisher_revision(admin->publisher), true, buf_str(&data));
+    buf_fini(&data);
+}
+
+void admin_node_changed(struct admin *admin, const char *state)
+{
+    struct buf data;
+    buf_init(&data, 0);
+    buf_put(&data, STR("{\"state\":"));
+    buf_put_json(&data, str_from_c(state));
+    buf_put_char(&data, '}');
+    events_add(admin->events, "node", publisher_revision(admin->publisher), true, buf_str(&data));
+    buf_fini(&data);
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// What this node is and does now: status, nodes, health.
+#include "admin/admin_int.h"
+#include "base/clock.h"
+
+static void read_status(const struct admin *admin, struct admin_status *status)
+{
+    memset(status, 0, sizeof *status);
+    admin->deps.hooks->status(admin->deps.context, status);
+}
+
+static json_t *json_text(struct str text)
+{
+    json_t *value = json_stringn(text.p == NULL ? "" : text.p, text.len);
+    return value == NULL ? json_string("") : value;
+}
+
+static json_t *encode_workers(const struct admin_status *status, uint64_t *connections)
+{
+    json_t *workers = json_array();
+    for (unsigned i = 0; i < status->worker_count && i < STATS_WORKER_MAX; i++) {
+        const struct admin_worker_status *worker = &status->workers[i];
+        *connections += worker->connections;
+        json_array_append_new(workers, json_pack("{s:I,s:I,s:I}", "id", (json_int_t)worker->id,
+                                                 "connections", (json_int_t)worker->connections,
+                                                 "requests", (json_int_t)worker->requests));
+    }
+    return workers;
+}
+
+static json_t *encode_store(struct admin *admin)
+{
+    struct store_status store = {0};
+    store_get_status(admin->store, &store);
+    return json_pack("{s:b,s:o,s:I,s:I,s:I,s:f}", "writable", (int)store.is_writable, "detail",
+                     json_text(str_from_c(store.detail)), "revision",
+                     (json_int_t)store_revision(admin->store), "pending", (json_int_t)store.pending,
+                     "commits", (json_int_t)store.commits, "last_commit_seconds",
+                     (double)store.last_commit_ns / 1e9);
+}
+
+static json_t *encode_retired(struct admin *admin)
+{
+    uint64_t count = 0;
+    uint64_t oldest_ms = 0;
+    publisher_retired(admin->publisher, &count, &oldest_ms);
+    return json_pack("{s:I,s:f}", "versions", (json_int_t)count, "oldest_seconds",
+                     (double)oldest_ms / 1e3);
+}
+
+void call_status(struct call *call)
+{
+    struct admin *admin = call->admin;
+    struct publisher *publisher = admin->publisher;
+    struct admin_status status;
+    read_status(admin, &status);
+    uint64_t connections = 0;
+    json_t *workers = encode_workers(&status, &connections);
+    json_t *answer = json_pack(
+        "{s:s,s:o,s:o,s:I,s:f,s:b,s:b,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", //
+        "version", POINTSMAN_VERSION, "node", json_text(status.node_name), "zone",
+        json_text(status.node_zone), "revision", (json_int_t)publisher_revision(publisher),
+        "uptime", (double)status.uptime_ms / 1e3, "draining", (int)status.is_draining, "ready",
+        (int)status.is_ready, "connections", (json_int_t)connections, "routes",
+        (json_int_t)publisher_route_count(publisher), "pools",
+        (json_int_t)publisher_pool_count(publisher), "skipped",
+        (json_int_t)publisher_skipped_count(publisher), "workers", workers, "retired",
+        encode_retired(admin), "store", encode_store(admin));
+    answer_json_tree(call, 200, answer);
+}
+
+void call_nodes(struct call *call)
+{
+    struct admin *admin = call->admin;
+    struct admin_status status;
+    read_status(admin, &status);
+    uint64_t connections = 0;
+    json_decref(encode_workers(&status, &connections));
+    char seen[CLOCK_ISO_LEN];
+    clock_iso(seen, admin->loop->real_ns);
+    json_t *node = json_pack(
+        "{s:o,s:o,s:s,s:s,s:I,s:o,s:{s:I}}", //
+        "name", json_text(status.node_name), "zone", json_text(status.node_zone), "address",
+        admin->deps.config->admin.address, "version", POINTSMAN_VERSION, "revision",
+        (json_int_t)publisher_revision(admin->publisher), "seen",
+        json_text(str_make(seen, sizeof seen)), "load", "connections", (json_int_t)connections);
+    answer_json_tree(call, 200, json_pack("[o]", node));
+}
+
+void call_health(struct call *call)
+{
+    answer_send(call, 200, "text/plain; charset=utf-8", STR("alive\n"));
+}
+
+void call_ready(struct call *call)
+{
+    struct admin_status status;
+    read_status(call->admin, &status);
+    if (status.is_ready && !status.is_draining) {
+        answer_send(call, 200, "text/plain; charset=utf-8", STR("ready\n"));
+        return;
+    }
+    answer_send(call, 503, "text/plain; charset=utf-8",
+                status.is_draining ? STR("draining\n") : STR("loading\n"));
+}

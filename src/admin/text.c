@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#include "admin/admin_int.h"
+
+int text_duration_ms(struct str text, uint64_t *ms)
+{
+    static const struct {
+        struct str unit;
+        uint64_t ms;
+    } units[] = {
+        {{"ms", 2}, 1},      {{"s", 1}, 1000},     {{"m", 1}, 60000},
+        {{"h", 1}, 3600000}, {{"d", 1}, 86400000},
+    };
+    size_t digits = 0;
+    while (digits < text.len && ascii_is_digit(text.p[digits])) {
+        digits++;
+    }
+    uint64_t count = 0;
+    if (str_to_u64(str_sub(text, 0, digits), &count) != 0) {
+        return ERR_SYNTAX;
+    }
+    struct str unit = str_from(text, digits);
+    if (unit.len == 0 && count == 0) {
+        *ms = 0;
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (str_eq(unit, units[i].unit) && count <= UINT64_MAX / units[i].ms) {
+            *ms = count * units[i].ms;
+            return 0;
+        }
+    }
+    return ERR_SYNTAX;
+}
+
+bool text_etag_matches(struct str list, uint64_t revision, bool *any)
+{
+    *any = false;
+    struct str element;
+    while (str_next_element(&list, &element)) {
+        if (str_eq(element, STR("*"))) {
+            *any = true;
+            return true;
+        }
+        uint64_t value = 0;
+        if (element.len > 2 && element.p[0] == '"' && element.p[element.len - 1] == '"' &&
+            str_to_u64(str_sub(element, 1, element.len - 2), &value) == 0 && value == revision) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool text_is_true(struct str value)
+{
+    return !str_eq(value, STR("false")) && !str_eq(value, STR("0")) && !str_eq(value, STR("no"));
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: MIT
+// Start, signals, drain:
+//
+//   store open (lock) ─► tables loaded ─► listeners ─► threads ─► ready … SIGTERM ─► drain ─► stop
+#include "serve/serve.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "loop/rcu.h"
+#include "net/address.h"
+#include "net/outq.h"
+#include "serve/demo.h"
+#include "serve/system.h"
+#include "serve/workers.h"
+#include <errno.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum {
+    DRAIN_LOOK_MS = 20, // how often is looked whether all connections have ended
+    NAME_MAX_LEN = 300,
+};
+
+struct node {
+    struct config *config;
+    struct loop control;
+    struct store *store;
+    struct publisher *publisher;
+    struct access_log *access_log;
+    struct workers *workers;
+    struct admin *admin;
+    struct demo *demo;
+    struct proxy_shared shared;
+    struct loop_io signals;
+    struct loop_timer drain_timer;
+    uint64_t started_ms;
+    uint64_t drain_deadline_ms;
+    char *token;
+    char name[NAME_MAX_LEN];
+    bool has_control;
+    bool has_outq;
+    bool is_ready;
+    bool is_draining;
+};
+
+// ---- the admin API's hooks, the store's feed ----
+
+static void fill_status(void *context, struct admin_status *status)
+{
+    struct node *node = context;
+    status->uptime_ms = node->control.now_ms - node->started_ms;
+    status->is_draining = node->is_draining;
+    status->is_ready = node->is_ready && !node->is_draining;
+    status->node_name = str_from_c(node->name);
+    status->node_zone = str_from_c(node->config->node.zone);
+    workers_status(node->workers, status);
+}
+
+static void cut(void *context)
+{
+    workers_cut(((struct node *)context)->workers);
+}
+
+static const struct admin_hooks hooks = {fill_status, cut};
+
+static void on_change(void *context, uint64_t revision, const struct store_record *records,
+                      unsigned count)
+{
+    publisher_apply(((struct node *)context)->publisher, revision, records, count);
+}
+
+static void on_store_state(void *context, bool is_writable, struct str detail)
+{
+    struct node *node = context;
+    if (is_writable) {
+        log_info("the store can write again");
+    } else {
+        log_error("the store cannot write: %.*s", STR_ARG(detail));
+    }
+    if (node->admin != NULL) {
+        admin_store_changed(node->admin, is_writable, detail);
+    }
+}
+
+// ---- signals, drain ----
+
+static void end_now(struct node *node)
+{
+    loop_stop(&node->control);
+}
+
+static void on_drain_look(struct loop *loop, struct loop_timer *timer)
+{
+    struct node *node = CONTAINER_OF(timer, struct node, drain_timer);
+    unsigned open = atomic_load_explicit(&node->shared.connections, memory_order_relaxed);
+    if (open == 0 || loop->now_ms >= node->drain_deadline_ms) {
+        if (open > 0) {
+            log_warning("%u connections ended by the end of timeouts.drain", open);
+        }
+        end_now(node);
+        return;
+    }
+    loop_timer_set(loop, timer, DRAIN_LOOK_MS);
+}
+
+static void begin_drain(struct node *node, int signal_number)
+{
+    if (node->is_draining) {
+        log_info("a second %s: stopping now", strsignal(signal_number));
+        end_now(node);
+        return;
+    }
+    log_info("%s: draining for at most %u ms", strsignal(signal_number),
+             node->config->timeouts.drain_ms);
+    node->is_draining = true;
+    admin_node_changed(node->admin, "draining");
+    workers_drain(node->workers, node->config->timeouts.drain_ms);
+    // The workers end what is left themselves, a moment before we stop waiting.
+    node->drain_deadline_ms = node->control.now_ms + node->config->timeouts.drain_ms + 500;
+    loop_timer_set(&node->control, &node->drain_timer, DRAIN_LOOK_MS);
+}
+
+static void on_signal(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    (void)loop;
+    (void)events;
+    struct node *node = CONTAINER_OF(io, struct node, signals);
+    struct signalfd_siginfo info;
+    while (read(io->fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        switch (info.ssi_signo) {
+        case SIGHUP:
+            log_info("log files are opened anew");
+            if (node->access_log != NULL) {
+                access_log_reopen(node->access_log);
+            }
+            break;
+        case SIGUSR2:
+            log_warning("an upgrade in place is not possible yet; SIGUSR2 is ignored");
+            break;
+        default:
+            begin_drain(node, (int)info.ssi_signo);
+        }
+    }
+}
+
+static int watch_signals(struct node *node)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR2);
+    // Blocked before any thread starts: all of them inherit it.
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) {
+        return ERR_SYSTEM;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    node->signals = (struct loop_io){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC),
+                                     .on_event = on_signal};
+    return node->signals.fd < 0 ? ERR_SYSTEM : 0;
+}
+
+// ---- start, in order ----
+
+static int start_control(struct node *node, struct problems *problems)
+{
+    int err = loop_init(&node->control);
+    if (err == 0) {
+        node->has_control = true;
+        err = outq_pool_init(&node->control);
+    }
+    if (err == 0) {
+        node->has_outq = true;
+        err = loop_add_events(&node->control, &node->signals, EPOLLIN);
+    }
+    loop_timer_init(&node->drain_timer, on_drain_look);
+    node->started_ms = node->control.now_ms;
+    return err == 0 ? 0 : problems_add(problems, err, "", "%s", err_text(err));
+}
+
+static int load(struct node *node, struct problems *problems)
+{
+    struct str url = str_from_c(node->config->store.url);
+    int err = store_open(&node->store, url, problems);
+    if (err != 0) {
+        return err;
+    }
+    uint64_t before = clock_monotonic_ns();
+    err = publisher_new(&node->publisher);
+    if (err == 0) {
+        rcu_thread_begin();
+        err = publisher_load(node->publisher, node->store);
+        rcu_thread_end();
+    }
+    if (err != 0) {
+        return problems_add(problems, err, "store.url", "cannot load what is declared: %s",
+                            err_text(err));
+    }
+    log_info("%llu routes and %llu pools loaded in %llu ms, revision %llu",
+             (unsigned long long)publisher_route_count(node->publisher),
+             (unsigned long long)publisher_pool_count(node->publisher),
+             (unsigned long long)((clock_monotonic_ns() - before) / NS_PER_MS),
+             (unsigned long long)publisher_revision(node->publisher));
+    return 0;
+}
+
+static int start_workers(struct node *node, struct problems *problems)
+{
+    struct config *config = node->config;
+    unsigned count = config->workers != 0 ? config->workers : system_worker_count();
+    count = count > STATS_WORKER_MAX ? STATS_WORKER_MAX : count;
+    stats_set_worker_count(count);
+    unsigned limit = system_connection_limit(config->limits.connections);
+    if (limit != config->limits.connections) {
+        if (config->limits.connections != 0) {
+            log_warning("limits.connections is %u, but the limit of open files allows for %u "
+                        "(ulimit -n, LimitNOFILE=)",
+                        config->limits.connections, limit);
+        }
+        config->limits.connections = limit;
+    }
+    if (config->access_log.file[0] != '\0') {
+        int err = access_log_open(&node->access_log, config->access_log.file,
+                                  config->access_log.format, count, problems);
+        if (err != 0) {
+            return err;
+        }
+    }
+    node->shared.config = config;
+    node->shared.routes = publisher_routes(node->publisher);
+    node->shared.access_log = node->access_log;
+    node->shared.worker_count = count;
+    return workers_new(&node->workers, &node->shared, problems);
+}
+
+static int start_admin(struct node *node, struct problems *problems)
+{
+    const struct config *config = node->config;
+    const char *address_text = config->admin.address;
+    int err = 0;
+    if (config->admin.token[0] == '\0') {
+        err = admin_token_load(config->admin.token_file, &node->token, problems);
+        if (err != 0) {
+            return err;
+        }
+    }
+    struct admin_deps deps = {
+        .control = &node->control,
+        .config = config,
+        .store = node->store,
+        .publisher = node->publisher,
+        .token = node->token != NULL ? node->token : config->admin.token,
+        .hooks = &hooks,
+        .context = node,
+    };
+    err = admin_new(&node->admin, &deps);
+    if (err != 0) {
+        return problems_add(problems, err, "admin", "%s", err_text(err));
+    }
+    struct sockaddr_storage address;
+    socklen_t len;
+    int fd;
+    if (net_parse_listen(str_from_c(address_text), &address, &len) != 0) {
+        return problems_add(problems, ERR_INVALID, "admin.address", "is not an address");
+    }
+    err = net_listen(&address, len, 1, &fd);
+    if (err != 0) {
+        return problems_add(problems, err, "admin.address", "%s: %s", address_text,
+                            err == ERR_IN_USE ? "another process listens on this address"
+                                              : strerror(errno));
+    }
+    err = admin_listen(node->admin, fd);
+    if (err != 0) {
+        return problems_add(problems, err, "admin.address",
+                            err == ERR_INVALID
+                                ? "%s is reachable from other machines and needs a token"
+                                : "cannot listen on %s",
+                            address_text);
+    }
+    log_info("admin API on %s", address_text);
+    return 0;
+}
+
+static int start_threads(struct node *node, bool demo, struct problems *problems)
+{
+    struct store_feed feed = {on_change, on_store_state, node};
+    int err = publisher_start(node->publisher, &node->control);
+    if (err == 0) {
+        err = store_start(node->store, &node->control, &feed);
+    }
+    if (err == 0 && node->access_log != NULL) {
+        err = access_log_start(node->access_log);
+    }
+    if (err == 0) {
+        err = workers_start(node->workers);
+    }
+    if (err == 0 && demo) {
+        err = demo_start(&node->demo, &node->control, node->store, node->config, problems);
+    }
+    return err == 0 || problems->count > 0 ? err
+                                           : problems_add(problems, err, "", "%s", err_text(err));
+}
+
+static int start(struct node *node, bool demo, struct problems *problems)
+{
+    hash_seed();
+    if (watch_signals(node) != 0) {
+        return problems_add(problems, ERR_SYSTEM, "", "cannot watch signals: %s", strerror(errno));
+    }
+    int err = start_control(node, problems);
+    if (err == 0) {
+        err = load(node, problems);
+    }
+    if (err != 0) {
+        return err;
+    }
+    if (node->config->node.name[0] != '\0') {
+        str_copy(node->name, sizeof node->name, str_from_c(node->config->node.name));
+    } else {
+        system_node_name(store_node_id(node->store), node->name, sizeof node->name);
+    }
+    err = start_workers(node, problems);
+    if (err == 0) {
+        err = start_admin(node, problems);
+    }
+    return err != 0 ? err : start_threads(node, demo, problems);
+}
+
+// In the order that nobody outlives what it uses.
+static void stop(struct node *node)
+{
+    if (node->workers != NULL) {
+        workers_stop(node->workers);
+    }
+    store_close(&node->store);
+    if (node->has_outq) {
+        loop_turn(&node->control, 0); // the store's last answers
+    }
+    demo_free(&node->demo);
+    admin_free(&node->admin);
+    if (node->publisher != NULL) {
+        publisher_stop(node->publisher);
+    }
+    workers_free(&node->workers);
+    publisher_free(&node->publisher);
+    access_log_close(&node->access_log);
+    if (node->has_outq) {
+        loop_close(&node->control, &node->signals);
+        loop_run_deferred(&node->control);
+        outq_pool_fini(&node->control);
+    }
+    if (node->has_control) {
+        loop_fini(&node->control);
+    }
+    free(node->token);
+}
+
+int serve_run(const struct serve_request *request)
+{
+    struct node *node = calloc(1, sizeof *node);
+    struct problems problems;
+    problems_init(&problems);
+    if (node == NULL) {
+        return 1;
+    }
+    node->config = request->config;
+    int err = start(node, request->demo, &problems);
+    for (unsigned i = 0; i < problems.count; i++) {
+        log_error("%s%s%s", problems.items[i].pointer, problems.items[i].pointer[0] ? ": " : "",
+                  problems.items[i].detail);
+    }
+    if (err == 0) {
+        node->is_ready = true;
+        log_info("pointsman " POINTSMAN_VERSION " is ready: node %s, %u workers", node->name,
+                 node->shared.worker_count);
+        admin_node_changed(node->admin, "ready");
+        loop_run(&node->control);
+        log_info("stopped");
+    }
+    stop(node);
+    problems_fini(&problems);
+    free(node);
+    return err == 0 ? 0 : 1;
+}

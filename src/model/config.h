@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+// The configuration of a node, from file, environment and flags (flag over environment over file).
+// Read once at start; constant after. One X-macro table is the source for parsing, defaults, ranges,
+// `--help` and the reference page.
+#pragma once
+#include "model/declaration.h"
+#include "model/problem.h"
+#include <stdio.h>
+
+enum { CONFIG_LISTEN_MAX = 16, CONFIG_ADDRESS_MAX = 128 };
+
+enum paths_mode { PATHS_STRICT, PATHS_LOOSE };
+enum access_log_format { ACCESS_LOG_JSON, ACCESS_LOG_COMBINED };
+
+struct config {
+    struct {
+        char *name; // "" : hostname and an id kept in store.local
+        char *zone;
+    } node;
+    struct {
+        char *http[CONFIG_LISTEN_MAX]; // "0.0.0.0:8080", "[::]:8080", ":8080" (all), "unix:/path"
+        unsigned http_count;
+        char *https[CONFIG_LISTEN_MAX];
+        unsigned https_count;
+        bool half_close;
+    } listen;
+    unsigned https_port;
+    struct cidr *trusted_proxies; // malloc
+    unsigned trusted_proxy_count;
+    struct {
+        char *address;
+        char *token_file;
+        char *token; // from POINTSMAN_TOKEN; "" : from the file
+        bool require_token;
+    } admin;
+    struct {
+        char *url;         // sqlite:FILE
+        char *local;       // path; default: the file of a sqlite: url
+        bool local_is_set; // declared; else it follows the url
+    } store;
+    unsigned workers; // 0: auto
+    enum paths_mode paths;
+    struct {
+        uint64_t header_bytes; // 32k
+        unsigned headers;      // 100, at most 200
+        uint64_t body;         // 0: no bound
+        unsigned connections;  // 100000
+    } limits;
+    struct {
+        unsigned header_ms, idle_ms, connect_ms, response_ms, tunnel_idle_ms, drain_ms;
+    } timeouts;
+    struct {
+        char *file; // "-": standard output, "": off
+        enum access_log_format format;
+    } access_log;
+};
+
+// All texts are malloc'ed and never NULL; "" is none.
+//
+// Defaults. 0, or ERR_MEMORY.
+int config_init(struct config *config) WARN_UNUSED;
+void config_fini(struct config *config);
+// Reads a YAML file (one document, at most 1 MiB) over what is there. Messages go to `problems` with
+// pointer "FILE:LINE:COLUMN". A null value or an empty section leaves what is there. 0, or a negative err;
+// then some of the settings may have been taken.
+int config_read_file(struct config *config, const char *path,
+                     struct problems *problems) WARN_UNUSED;
+int config_read_text(struct config *config, const char *name, struct str text,
+                     struct problems *problems) WARN_UNUSED;
+// All POINTSMAN_… variables of the environment; an unknown one is a problem with the nearest name
+// (POINTSMAN_TOKEN is admin.token, POINTSMAN_CONFIG is left to the caller; POINTSMAN_STORE,
+// POINTSMAN_HTTP, POINTSMAN_HTTPS, POINTSMAN_ADMIN, POINTSMAN_LOG and POINTSMAN_CERYX are short forms).
+// POINTSMAN_PORT… and POINTSMAN_SERVICE_… are passed over: an orchestrator sets them for a service of
+// that name. Pointer: the variable's name.
+int config_read_environment(struct config *config, char **environment,
+                            struct problems *problems) WARN_UNUSED;
+// One setting by its path, as --set a.b=value. Lists: comma separated; `append` adds to a list that
+// an earlier flag began (--http twice) instead of replacing it. `origin` is the problem's pointer, as
+// "--set limits.body". 0, or ERR_INVALID.
+int config_set(struct config *config, struct str path, struct str value, bool append,
+               const char *origin, struct problems *problems) WARN_UNUSED;
+// What only the whole can tell (ranges against each other). 0, or a negative err.
+int config_check(const struct config *config, struct problems *problems) WARN_UNUSED;
+
+// The table of settings, for --help and the reference page.
+struct config_setting {
+    struct str path;     // "limits.header_bytes"
+    const char *type;    // "size", "duration", "list of addresses", …
+    const char *initial; // the default, as text; "" for none
+    const char *range;   // "1k to 1m", "json, combined", or ""
+    const char *help;    // one sentence without a period
+    bool is_later;       // known, but not part of this version
+    char variable[64];   // "POINTSMAN_LIMITS_HEADER_BYTES"
+    char range_text[64]; // what `range` may point to
+};
+// False when there is no setting number i (from 0). *setting is filled; it must not be moved.
+bool config_table_next(unsigned i, struct config_setting *setting);
+// All settings of this version, a few lines each.
+void config_print_help(FILE *file);

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// Every setting of a node: the one source for parsing, defaults, ranges, --help and the reference page.
+//
+//   X(path, kind, member, default, min, max, words, help)   one value
+//   L(path, kind, member, max, default, help)               a list: member and member_count
+//   N(path, kind, default, help)                            known, but not part of this version: may be
+//                                                           given with its default only
+//
+// Kinds, and what min and max mean: TEXT (bytes), ADDRESS, BOOL, UINT (value), WORKERS, SIZE (bytes),
+// DURATION (ms), WORD (of words), STORE (a store's URL), PATH (bytes), ADDRESSES, CIDRS.
+#pragma once
+
+#define CONFIG_HOUR_MS 3600000u
+#define CONFIG_DAY_MS  86400000u
+
+#define CONFIG_TABLE(X, L, N)                                                                     \
+    X("node.name", TEXT, node.name, "", 0, 200, NULL,                                             \
+      "Name of this node; empty: the host's name and an id kept in store.local")                  \
+    X("node.zone", TEXT, node.zone, "", 0, 200, NULL, "Zone of this node")                        \
+    L("listen.http", ADDRESSES, listen.http, listen.http_count, ":8080",                          \
+      "Addresses for HTTP: HOST:PORT, [V6]:PORT, :PORT (all addresses) or unix:/PATH")            \
+    N("listen.https", ADDRESSES, "", "Addresses for HTTPS")                                       \
+    N("listen.proxy_protocol", BOOL, "false", "Take PROXY headers from trusted_proxies")          \
+    X("listen.half_close", BOOL, listen.half_close, "false", 0, 0, NULL,                          \
+      "A client's FIN after its request does not cancel the request")                             \
+    X("https_port", UINT, https_port, "443", 1, 65535, NULL,                                      \
+      "Public port for HTTPS that redirects name")                                                \
+    L("trusted_proxies", CIDRS, trusted_proxies, trusted_proxy_count, "",                         \
+      "Networks whose X-Forwarded-* and Forwarded headers are believed")                          \
+    X("admin.address", ADDRESS, admin.address, "127.0.0.1:8081", 0, 0, NULL,                      \
+      "Address of the admin API: HOST:PORT or unix:/PATH")                                        \
+    X("admin.token_file", PATH, admin.token_file, "admin.token", 1, 4000, NULL,                   \
+      "File of the admin token; made at the first start")                                         \
+    X("admin.require_token", BOOL, admin.require_token, "false", 0, 0, NULL,                      \
+      "Ask for the token from loopback and unix sockets too")                                     \
+    X("store.url", STORE, store.url, "sqlite:pointsman.db", 0, 4000, NULL,                        \
+      "Where declarations are kept: sqlite:FILE")                                                 \
+    X("store.local", PATH, store.local, "", 0, 4000, NULL,                                        \
+      "Local file of declarations; empty: the file of a sqlite: store")                           \
+    N("store.prefix", TEXT, "pointsman", "Prefix of keys in a shared store")                      \
+    N("store.encryption_key_file", PATH, "", "File of the key that encrypts secrets in a store")  \
+    N("store.accept_empty", BOOL, "false", "Take an empty shared store for the truth")            \
+    N("store.wait_replicas", UINT, "0", "Replicas that must have a change before it is answered") \
+    N("tls.profile", TEXT, "intermediate", "Versions and ciphers of TLS")                         \
+    N("tls.unknown_sni", TEXT, "default", "Answer to a name without a certificate")               \
+    X("workers", WORKERS, workers, "auto", 1, 256, NULL,                                          \
+      "Threads that carry traffic; auto: as many as there are CPUs")                              \
+    X("paths", WORD, paths, "strict", 0, 0, paths_words,                                          \
+      "What is done with %2F, %5C and backslashes in paths: refuse or pass")                      \
+    X("limits.header_bytes", SIZE, limits.header_bytes, "32k", 1024, 1 << 20, NULL,               \
+      "Bytes of a message's head; more is answered with 431")                                     \
+    X("limits.headers", UINT, limits.headers, "100", 1, 200, NULL,                                \
+      "Header fields of a message; more are answered with 431")                                   \
+    X("limits.body", SIZE, limits.body, "0", 0, INT64_MAX, NULL,                                  \
+      "Bytes of a request's body, 0: no bound; more are answered with 413")                       \
+    X("limits.connections", UINT, limits.connections, "100000", 1, 10000000, NULL,                \
+      "Client connections of this node")                                                          \
+    X("timeouts.header", DURATION, timeouts.header_ms, "10s", 1, 24 * CONFIG_DAY_MS, NULL,        \
+      "Until a request's head is complete")                                                       \
+    X("timeouts.idle", DURATION, timeouts.idle_ms, "60s", 1, 24 * CONFIG_DAY_MS, NULL,            \
+      "A connection without a request, or a body that does not move")                             \
+    X("timeouts.connect", DURATION, timeouts.connect_ms, "1s", 1, 24 * CONFIG_DAY_MS, NULL,       \
+      "To connect to a target")                                                                   \
+    X("timeouts.response", DURATION, timeouts.response_ms, "60s", 1, 24 * CONFIG_DAY_MS, NULL,    \
+      "Until a target's response head is there")                                                  \
+    X("timeouts.tunnel_idle", DURATION, timeouts.tunnel_idle_ms, "1h", 1, 24 * CONFIG_DAY_MS,     \
+      NULL, "A tunnel (WebSocket) without data")                                                  \
+    X("timeouts.drain", DURATION, timeouts.drain_ms, "30s", 0, 24 * CONFIG_DAY_MS, NULL,          \
+      "For requests and tunnels to end when the program is told to stop")                         \
+    X("access_log.file", PATH, access_log.file, "access.log", 0, 4000, NULL,                      \
+      "File of the access log; - is standard output, empty is off")                               \
+    X("access_log.format", WORD, access_log.format, "json", 0, 0, access_log_words,               \
+      "Form of the access log")                                                                   \
+    N("ceryx.enabled", BOOL, "false", "Serve the Ceryx API and keys")                             \
+    N("ceryx.prefix", TEXT, "ceryx", "Prefix of Ceryx keys")                                      \
+    N("ceryx.miss_timeout", DURATION, "50ms", "For one look-up of an unknown host")

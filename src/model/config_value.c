@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT
+// One value of the configuration: from text into the struct.
+#include "model/config_int.h"
+#include "net/address.h"
+#include <inttypes.h>
+
+static int wrong(struct problems *problems, const char *pointer, const struct config_row *row,
+                 const char *must, struct str text)
+{
+    return problems_add(problems, ERR_INVALID, pointer, "%.*s must be %s, not \"%.100s\"",
+                        STR_ARG(row->path), must,
+                        text.len == 0 ? "" : text.p /* terminated by its owners */);
+}
+
+const char *config_kind_name(enum config_kind kind)
+{
+    switch (kind) {
+    case KIND_TEXT:
+        return "text";
+    case KIND_PATH:
+        return "path";
+    case KIND_ADDRESS:
+        return "address";
+    case KIND_BOOL:
+        return "true or false";
+    case KIND_UINT:
+        return "number";
+    case KIND_WORKERS:
+        return "number or auto";
+    case KIND_SIZE:
+        return "size";
+    case KIND_DURATION:
+        return "duration";
+    case KIND_WORD:
+        return "word";
+    case KIND_STORE:
+        return "URL";
+    case KIND_ADDRESSES:
+        return "list of addresses";
+    case KIND_CIDRS:
+        return "list of networks";
+    }
+    return "";
+}
+
+bool config_kind_is_list(enum config_kind kind)
+{
+    return kind == KIND_ADDRESSES || kind == KIND_CIDRS;
+}
+
+static void format_words(const struct config_words *words, char *to, size_t size)
+{
+    size_t len = 0;
+    to[0] = '\0';
+    for (unsigned i = 0; words->texts[i] != NULL && len < size - 1; i++) {
+        len += (size_t)snprintf(to + len, size - len, "%s%s", i == 0 ? "" : ", ", words->texts[i]);
+    }
+}
+
+void config_format_range(const struct config_row *row, char *to, size_t size)
+{
+    char min[VALUE_TEXT_MAX];
+    char max[VALUE_TEXT_MAX];
+    to[0] = '\0';
+    if (row->kind == KIND_WORD) {
+        format_words(row->words, to, size);
+        return;
+    }
+    if (row->kind == KIND_SIZE && row->max < INT64_MAX) {
+        size_format(row->min, min);
+        size_format(row->max, max);
+    } else if (row->kind == KIND_DURATION) {
+        duration_format(row->min, min);
+        duration_format(row->max, max);
+    } else if (row->kind == KIND_UINT || row->kind == KIND_WORKERS) {
+        snprintf(min, sizeof min, "%" PRIu64, row->min);
+        snprintf(max, sizeof max, "%" PRIu64, row->max);
+    } else {
+        return;
+    }
+    snprintf(to, size, "%s to %s", min, max);
+}
+
+static int put_text(char **to, struct str text, const char *pointer, struct problems *problems)
+{
+    char *copy = str_dup(text);
+    if (copy == NULL) {
+        return problems_add(problems, ERR_MEMORY, pointer, "%s", err_text(ERR_MEMORY));
+    }
+    free(*to);
+    *to = copy;
+    return 0;
+}
+
+static bool address_is_valid(struct str text)
+{
+    struct sockaddr_storage address;
+    socklen_t len;
+    return text.len < CONFIG_ADDRESS_MAX && net_parse_listen(text, &address, &len) == 0;
+}
+
+static const char address_must[] =
+    "an address such as \"127.0.0.1:8080\", \"[::1]:8080\", \":8080\" or \"unix:/run/x.sock\"";
+
+static int take_number(const struct config_row *row, void *to, struct str text, const char *pointer,
+                       struct problems *problems)
+{
+    uint64_t value = 0;
+    int err = row->kind == KIND_SIZE       ? size_parse(text, &value)
+              : row->kind == KIND_DURATION ? duration_parse(text, &value)
+                                           : str_to_u64(text, &value);
+    char range[2 * VALUE_TEXT_MAX];
+    char must[3 * VALUE_TEXT_MAX];
+    config_format_range(row, range, sizeof range);
+    if (err != 0) {
+        snprintf(must, sizeof must, "a %s%s", config_kind_name(row->kind),
+                 row->kind == KIND_SIZE       ? " such as \"64k\" or \"100m\""
+                 : row->kind == KIND_DURATION ? " such as \"500ms\", \"5s\" or \"1h\""
+                                              : "");
+        return wrong(problems, pointer, row, must, text);
+    }
+    if (value < row->min || value > row->max) {
+        return wrong(problems, pointer, row, range[0] == '\0' ? "smaller" : range, text);
+    }
+    if (row->kind == KIND_SIZE) {
+        *(uint64_t *)to = value;
+    } else {
+        *(unsigned *)to = (unsigned)value;
+    }
+    return 0;
+}
+
+static int take_word(const struct config_row *row, void *to, struct str text, const char *pointer,
+                     struct problems *problems)
+{
+    for (unsigned i = 0; row->words->texts[i] != NULL; i++) {
+        if (str_eq(text, str_from_c(row->words->texts[i]))) {
+            *(unsigned *)to = i;
+            return 0;
+        }
+    }
+    char must[VALUE_TEXT_MAX * 2];
+    size_t len = str_copy(must, sizeof must, STR("one of "));
+    format_words(row->words, must + len, sizeof must - len);
+    return wrong(problems, pointer, row, must, text);
+}
+
+static int take_store(char **to, const struct config_row *row, struct str text, const char *pointer,
+                      struct problems *problems)
+{
+    static const char *const later[] = {"redis://", "rediss://", "redis+sentinel://", "file:"};
+    for (unsigned i = 0; i < sizeof later / sizeof later[0]; i++) {
+        if (str_starts(text, str_from_c(later[i]))) {
+            return problems_add(problems, ERR_INVALID, pointer,
+                                "a %s store is not part of this version", later[i]);
+        }
+    }
+    // The address is not quoted: a store's URL may hold a password.
+    if (!str_starts(text, STR("sqlite:")) || text.len == 7 || text.len > row->max) {
+        return problems_add(problems, ERR_INVALID, pointer, "%.*s must be \"sqlite:FILE\"",
+                            STR_ARG(row->path));
+    }
+    return put_text(to, text, pointer, problems);
+}
+
+int config_follow_store(struct config *config)
+{
+    if (config->store.local_is_set) {
+        return 0;
+    }
+    char *local = str_dup(str_from(str_from_c(config->store.url), sizeof "sqlite:" - 1));
+    if (local == NULL) {
+        return ERR_MEMORY;
+    }
+    free(config->store.local);
+    config->store.local = local;
+    return 0;
+}
+
+static int add_element(struct config *config, const struct config_row *row, struct str text,
+                       const char *pointer, struct problems *problems)
+{
+    void *to = (char *)config + row->offset;
+    unsigned *count = (unsigned *)(void *)((char *)config + row->count_offset);
+    unsigned max = row->kind == KIND_CIDRS ? (unsigned)CONFIG_CIDRS_MAX : CONFIG_LISTEN_MAX;
+    if (*count == max) {
+        return problems_add(problems, ERR_INVALID, pointer, "%.*s has more than %u elements",
+                            STR_ARG(row->path), max);
+    }
+    if (row->kind == KIND_CIDRS) {
+        struct cidr cidr;
+        if (cidr_parse(text, &cidr) != 0) {
+            return wrong(problems, pointer, row, "networks such as \"10.0.0.0/8\"", text);
+        }
+        struct cidr **list = to;
+        struct cidr *grown = realloc(*list, (*count + 1) * sizeof *grown);
+        if (grown == NULL) {
+            return problems_add(problems, ERR_MEMORY, pointer, "%s", err_text(ERR_MEMORY));
+        }
+        grown[(*count)++] = cidr;
+        *list = grown;
+        return 0;
+    }
+    if (!address_is_valid(text)) {
+        return wrong(problems, pointer, row, address_must, text);
+    }
+    char **list = to;
+    list[*count] = NULL;
+    int err = put_text(&list[*count], text, pointer, problems);
+    *count += err == 0;
+    return err;
+}
+
+void config_clear_list(struct config *config, const struct config_row *row)
+{
+    void *to = (char *)config + row->offset;
+    unsigned *count = (unsigned *)(void *)((char *)config + row->count_offset);
+    if (row->kind == KIND_CIDRS) {
+        struct cidr **list = to;
+        free(*list);
+        *list = NULL;
+    } else {
+        char **list = to;
+        for (unsigned i = 0; i < *count; i++) {
+            free(list[i]);
+            list[i] = NULL;
+        }
+    }
+    *count = 0;
+}
+
+static int take_path(struct config *config, const struct config_row *row, char **to,
+                     struct str text, const char *pointer, struct problems *problems)
+{
+    if (text.len < row->min || text.len > row->max) {
+        char must[VALUE_TEXT_MAX];
+        snprintf(must, sizeof must, "%" PRIu64 " to %" PRIu64 " bytes long", row->min, row->max);
+        return wrong(problems, pointer, row, must, text);
+    }
+    int err = put_text(to, text, pointer, problems);
+    if (err == 0 && to == &config->store.local) {
+        config->store.local_is_set = text.len > 0;
+        err = config_follow_store(config);
+    }
+    return err;
+}
+
+int config_take_value(struct config *config, const struct config_row *row, struct str text,
+                      const char *pointer, struct problems *problems)
+{
+    // What follows, and its messages, take the text as terminated.
+    char copy[8192];
+    if (text.len >= sizeof copy || (text.len > 0 && memchr(text.p, '\0', text.len) != NULL)) {
+        return problems_add(problems, ERR_INVALID, pointer, "%.*s is too long or holds a NUL byte",
+                            STR_ARG(row->path));
+    }
+    str_copy(copy, sizeof copy, text);
+    text = str_make(copy, text.len);
+    if (row->is_later) {
+        return str_eq(text, str_from_c(row->initial))
+                   ? 0
+                   : problems_add(problems, ERR_INVALID, pointer,
+                                  "%.*s is not part of this version", STR_ARG(row->path));
+    }
+    void *to = (char *)config + row->offset;
+    int err = 0;
+    switch (row->kind) {
+    case KIND_TEXT:
+    case KIND_PATH:
+        return take_path(config, row, to, text, pointer, problems);
+    case KIND_ADDRESS:
+        return address_is_valid(text) ? put_text(to, text, pointer, problems)
+                                      : wrong(problems, pointer, row, address_must, text);
+    case KIND_BOOL:
+        if (!str_eq(text, STR("true")) && !str_eq(text, STR("false"))) {
+            return wrong(problems, pointer, row, "true or false", text);
+        }
+        *(bool *)to = text.p[0] == 't';
+        return 0;
+    case KIND_WORKERS:
+        if (str_eq(text, STR("auto"))) {
+            *(unsigned *)to = 0;
+            return 0;
+        }
+        return take_number(row, to, text, pointer, problems);
+    case KIND_UINT:
+    case KIND_SIZE:
+    case KIND_DURATION:
+        return take_number(row, to, text, pointer, problems);
+    case KIND_WORD:
+        return take_word(row, to, text, pointer, problems);
+    case KIND_STORE:
+        err = take_store(to, row, text, pointer, problems);
+        return err != 0 ? err : config_follow_store(config);
+    case KIND_ADDRESSES:
+    case KIND_CIDRS:
+        return add_element(config, row, text, pointer, problems);
+    }
+    return err;
+}

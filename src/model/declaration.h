@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+// The nouns as they are declared: C structs from JSON and back. One codec per noun serves the API, the
+// CLI, the files and every store. A decoded declaration owns all its memory in one block
+// (declaration_free). Pure functions; any thread, one object by one thread at a time.
+#pragma once
+#include "model/problem.h"
+#include <jansson.h>
+#include <netinet/in.h>
+
+enum noun { NOUN_ROUTE, NOUN_POOL, NOUN_CERTIFICATE, NOUN_TENANT, NOUN_KEY, NOUN_COUNT };
+
+// "route", "routes"; noun_find takes either, or -1. Text that lives forever.
+struct str noun_name(enum noun noun);
+struct str noun_plural(enum noun noun);
+int noun_find(struct str name);
+// Can this version decode it? The others are names that are known.
+bool noun_is_supported(enum noun noun);
+
+// DECODE_STRICT (API, CLI) refuses unknown fields and names the nearest known one; DECODE_FEED ignores
+// them and counts them in *unknown (a newer node wrote the record).
+enum decode_mode { DECODE_STRICT, DECODE_FEED };
+
+enum target_state { TARGET_UP, TARGET_DRAIN, TARGET_DOWN };
+
+// "10.0.0.5:8080", "[::1]:80", "app.internal:3000", "unix:/run/x.sock", with an optional "http://".
+// "https://" and "h2c://" are refused for now (they come with TLS and HTTP/2). The default port is 80.
+struct target_address {
+    struct str text; // canonical, as shown: without "http://", host lower case, port always there;
+                     // terminated
+    struct str host; // name or address without port and brackets; the path for unix:
+    uint16_t port;   // 0 for unix:
+    bool is_unix;
+    bool is_name; // host must be resolved
+    // Filled for literal addresses (AF_INET, AF_INET6), and for unix: family AF_UNIX only.
+    struct sockaddr_storage sockaddr;
+    socklen_t sockaddr_len;
+};
+
+struct target_decl {
+    struct target_address address;
+    unsigned weight; // 0 to 65535, default 1
+    enum target_state state;
+    struct str zone;
+    bool backup;              // always false in this version
+    unsigned max_connections; // 0: no bound; always 0 in this version
+};
+
+struct split_decl {
+    struct str pool;
+    unsigned weight; // 0 to 65535; not all 0
+};
+
+struct header_decl {
+    struct str name;
+    struct str value; // unused in `remove`
+};
+
+// `remove` is done first, then `set` (which replaces what is there). Names are as declared, unique
+// without case, and never those that belong to the proxy (hop-by-hop, framing, Host).
+struct header_rules {
+    struct header_decl *set;
+    unsigned set_count;
+    struct header_decl *remove;
+    unsigned remove_count;
+};
+
+// Network prefix of allow and deny: IPv4 as ::ffff:a.b.c.d.
+struct cidr {
+    struct in6_addr address;
+    uint8_t bits; // of 128
+};
+
+// Each in ms; 0: not declared, the next level's value holds (route over pool over config).
+struct timeouts_decl {
+    unsigned connect_ms;
+    unsigned response_ms;
+    unsigned idle_ms; // between bytes of a body
+    unsigned tunnel_idle_ms;
+};
+
+enum route_action { ROUTE_POOL, ROUTE_SPLIT, ROUTE_TARGETS, ROUTE_REDIRECT, ROUTE_RESPOND };
+enum host_header { HOST_KEEP, HOST_TARGET, HOST_LITERAL };
+enum retry_on {
+    RETRY_CONNECT = 1, // could not connect
+    RETRY_RESET = 2,   // closed before the first byte of a response
+    RETRY_502 = 4,
+    RETRY_503 = 8,
+    RETRY_504 = 16,
+    RETRY_TIMEOUT = 32, // no response head in time
+};
+
+struct route_decl {
+    struct str host; // canonical: lower case A-labels, no port, no trailing dot; "*.x" or "*"
+    struct str path; // canonical: normalised, "/" or without a final "/"
+    enum route_action action;
+    struct str pool;
+    struct split_decl *split;
+    unsigned split_count;
+    struct target_decl *targets;
+    unsigned target_count;
+    struct {
+        struct str to;   // absolute http(s) URL or absolute path; no query or fragment if keep_path
+        unsigned status; // 301, 302, 303, 307, 308 (default)
+        bool keep_path;  // default true: the path behind the route's path, and the query, follow
+    } redirect;
+    struct {
+        unsigned status; // 200 to 599, default 200
+        struct str body;
+        struct str content_type; // guessed from the body when not declared; empty without a body
+    } respond;
+    struct str tenant; // empty: none
+    bool https_required;
+    unsigned redirect_status; // of the https redirect, default 308
+    // Empty: none. Else "/" or a canonical path without a final '/': what follows the route's path in a
+    // request's path is appended to it (with one '/' between). "/" is the same as strip_path.
+    struct str target_path;
+    bool strip_path;
+    enum host_header host_header;
+    struct str host_literal; // canonical host with its port if declared
+    struct header_rules request_headers;
+    struct header_rules response_headers;
+    struct cidr *allow;
+    unsigned allow_count;
+    struct cidr *deny;
+    unsigned deny_count;
+    uint64_t buffer_request; // bytes; 0: none
+    bool has_body_limit;
+    uint64_t body_limit; // bytes; 0: no bound
+    struct timeouts_decl timeouts;
+    unsigned retries;  // default 1, at most 10
+    unsigned retry_on; // bits of enum retry_on, default RETRY_CONNECT | RETRY_RESET
+    struct {
+        bool is_set;
+        unsigned status; // default 503
+        struct str body;
+        struct str content_type;  // as in respond
+        unsigned retry_after_sec; // 0: none
+    } unavailable;
+    bool access_log; // default true
+};
+
+enum balance { BALANCE_LEAST_REQUESTS, BALANCE_ROUND_ROBIN };
+
+struct pool_decl {
+    struct target_decl *targets;
+    unsigned target_count;
+    enum balance balance;
+    struct {
+        unsigned idle;       // connections kept per target over all workers, default 64
+        unsigned timeout_ms; // default 60 s
+    } keepalive;
+    struct timeouts_decl timeouts;
+};
+
+// A decoded declaration of any noun.
+struct declaration {
+    enum noun noun;
+    char *key; // canonical key: "host" or "host/path" (routes), the name (others); owned
+    union {
+        struct route_decl route;
+        struct pool_decl pool;
+    };
+    void *memory; // all that the struct points to; owned
+};
+
+// Decodes and checks `value` (an object). `key` is the canonical key when the caller has one (from
+// declaration_key), or empty: then it is made from the value (routes only). What only other
+// declarations can tell (does the pool exist) is not checked here.
+// `unknown` may be NULL. Every problem is reported, with the JSON pointer of what is wrong.
+// 0 and *out (free with declaration_free), or the negative err that problems->err holds.
+int declaration_decode(enum noun noun, struct str key, json_t *value, enum decode_mode mode,
+                       struct declaration **out, unsigned *unknown,
+                       struct problems *problems) WARN_UNUSED;
+void declaration_free(struct declaration **declaration);
+
+// The canonical JSON value: declared fields only, in the order of the tables in the docs, host and path
+// included for routes. A new reference, or NULL when out of memory. Equal declarations give equal text
+// (json_dumps with JSON_COMPACT).
+json_t *declaration_encode(const struct declaration *declaration);
+
+// The canonical key from one as it stands in a URL, already percent-decoded: for routes
+// "Shop.Example.com./api/" gives "shop.example.com/api", "h/" gives "h"; IDNs become A-labels.
+// Names of the other nouns: see name_is_valid() in value.h; they stay as they are.
+// 0 and *key (malloc), or ERR_INVALID with a problem.
+int declaration_key(enum noun noun, struct str text, char **key,
+                    struct problems *problems) WARN_UNUSED;
+
+// What a declaration refers to: calls `visit` for each (noun, key), e.g. (NOUN_POOL, "shop-web").
+void declaration_references(const struct declaration *declaration,
+                            void (*visit)(void *context, enum noun noun, struct str key),
+                            void *context);
+
+// The JSON pointer of the reference that was visited as number `index` (from 0): "/pool",
+// "/split/1/pool". Terminated; returns the length.
+size_t declaration_reference_pointer(const struct declaration *declaration, unsigned index,
+                                     char *to, size_t size);
+
+// JSON text to a tree: any JSON value, no repeated keys, no NUL in strings, nesting bounded. A new
+// reference, or NULL with a problem (ERR_SYNTAX, line and column in the detail; or ERR_MEMORY).
+json_t *model_json_parse(struct str text, struct problems *problems);
+
+// RFC 7386: a new reference, or NULL when out of memory. Neither argument is changed.
+json_t *json_merge_patch(json_t *target, json_t *patch);
+
+// 0, or ERR_INVALID with a problem at `pointer`. Views in *out live in `memory` (a malloc block that
+// the caller frees).
+int target_address_parse(struct str text, struct target_address *out, char **memory,
+                         const char *pointer, struct problems *problems) WARN_UNUSED;

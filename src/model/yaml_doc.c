@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// Documents and where their values stand.
+#include "model/yaml_int.h"
+#include <limits.h>
+
+unsigned yaml_doc_add_place(struct yaml_doc *doc, struct yaml_place place)
+{
+    if (doc->place_count == doc->place_size) {
+        unsigned size = doc->place_size == 0 ? 16 : doc->place_size * 2;
+        struct yaml_place *places = realloc(doc->places, size * sizeof *places);
+        if (places == NULL) {
+            free(place.key);
+            return UINT_MAX;
+        }
+        doc->places = places;
+        doc->place_size = size;
+    }
+    doc->places[doc->place_count] = place;
+    return doc->place_count++;
+}
+
+void yaml_doc_free(struct yaml_doc **doc)
+{
+    if (*doc == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < (*doc)->place_count; i++) {
+        free((*doc)->places[i].key);
+    }
+    free((*doc)->places);
+    free((*doc)->name);
+    json_decref((*doc)->root);
+    free(*doc);
+    *doc = NULL;
+}
+
+json_t *yaml_doc_root(const struct yaml_doc *doc)
+{
+    return doc->root;
+}
+
+// Is `token` (RFC 6901) the key?
+static bool token_is(struct str token, const char *key)
+{
+    for (size_t i = 0; i < token.len; i++, key++) {
+        char c = token.p[i];
+        if (c == '~' && i + 1 < token.len) {
+            i++;
+            c = token.p[i] == '1' ? '/' : '~';
+        }
+        if (*key == '\0' || *key != c) {
+            return false;
+        }
+    }
+    return *key == '\0';
+}
+
+static bool find_child(const struct yaml_doc *doc, unsigned parent, struct str token,
+                       unsigned *found)
+{
+    uint64_t index = 0;
+    bool is_index = str_to_u64(token, &index) == 0;
+    for (unsigned i = parent + 1; i < doc->place_count; i++) {
+        const struct yaml_place *place = &doc->places[i];
+        if (place->parent == parent && (place->key != NULL ? token_is(token, place->key)
+                                                           : is_index && place->index == index)) {
+            *found = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+void yaml_doc_find(const struct yaml_doc *doc, struct str pointer, unsigned *line, unsigned *column)
+{
+    unsigned at = 0;
+    struct str rest = str_from(pointer, 1);
+    while (pointer.len > 0 && rest.p != NULL) {
+        struct str token;
+        bool more = str_split(rest, '/', &token, &rest);
+        if (!find_child(doc, at, token, &at) || !more) {
+            break;
+        }
+    }
+    *line = doc->place_count > 0 ? doc->places[at].line : 1;
+    *column = doc->place_count > 0 ? doc->places[at].column : 1;
+}
+
+void yaml_doc_locate(const struct yaml_doc *doc, struct problems *problems, unsigned from)
+{
+    for (unsigned i = from; i < problems->count; i++) {
+        struct problem *problem = &problems->items[i];
+        unsigned line;
+        unsigned column;
+        yaml_doc_find(doc, str_from_c(problem->pointer), &line, &column);
+        if (problem->pointer[0] != '\0') {
+            char detail[sizeof problem->pointer + sizeof problem->detail + 2];
+            snprintf(detail, sizeof detail, "%s: %s", problem->pointer, problem->detail);
+            str_copy(problem->detail, sizeof problem->detail, str_from_c(detail));
+        }
+        // A long name loses its end, never the place.
+        snprintf(problem->pointer, sizeof problem->pointer, "%.200s:%u:%u", doc->name, line,
+                 column);
+    }
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+#include "cli/command.h"
+#include <limits.h>
+
+const struct flag no_flags[] = {{0}};
+
+static const struct flag help_flag = {"help", NULL, "print this help"};
+static const struct flag json_flag = {"json", NULL, "print JSON"};
+static const struct flag client_flags[] = {
+    {"admin", "ADDR",
+     "admin address of the server: HOST:PORT or unix:/PATH (POINTSMAN_ADMIN; default "
+     "127.0.0.1:8081)"},
+    {"config", "FILE", "take admin address and token file from this configuration"},
+};
+
+static const struct command commands[] = {
+    {.name = "serve",
+     .arguments = "",
+     .summary = "carry traffic",
+     .details =
+         "Starts the proxy and stays in the foreground. SIGTERM and SIGINT end it gracefully, "
+         "SIGHUP reopens the log files. Every setting has a path: --set a.b=VALUE on the "
+         "command line, POINTSMAN_A_B in the environment, a key in the file; the command line "
+         "wins over the environment, the environment over the file.",
+     .example = "pointsman serve --http :80 --store sqlite:/var/lib/pointsman/pointsman.db\n",
+     .flags = serve_flags},
+    {.name = "check",
+     .arguments = "",
+     .summary = "validate a configuration",
+     .details = "Reads what serve would read and prints each fault as file:line:column: message.",
+     .example = "pointsman check --config /etc/pointsman.yaml\n",
+     .flags = check_flags},
+    {.name = "route list",
+     .arguments = "",
+     .summary = "list routes",
+     .details = "",
+     .example = "pointsman route list --host shop.example.com\n",
+     .flags = route_list_flags,
+     .kind = COMMAND_DATA,
+     .run = run_route_list},
+    {.name = "route get",
+     .arguments = "HOST[/PATH]",
+     .summary = "show a route",
+     .details = "",
+     .example = "pointsman route get shop.example.com/api\n",
+     .flags = no_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = 1,
+     .run = run_route_get},
+    {.name = "route put",
+     .arguments = "HOST[/PATH] [TARGET]...",
+     .summary = "make or replace a route",
+     .details = "A route leads to targets, a pool, several pools by weight, another URL or a fixed "
+                "answer. It is live on every worker when the command returns.",
+     .example = "pointsman route put shop.example.com 10.0.0.5:8080 10.0.0.6:8080\n"
+                "pointsman route put shop.example.com/api --pool api --strip-path\n"
+                "pointsman route put old.example.com --redirect https://www.example.com\n",
+     .flags = route_put_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = UINT_MAX,
+     .run = run_route_put},
+    {.name = "route rm",
+     .arguments = "HOST[/PATH]...",
+     .summary = "delete routes",
+     .details = "",
+     .example = "pointsman route rm shop.example.com/api\n",
+     .flags = no_flags,
+     .kind = COMMAND_CLIENT,
+     .argument_min = 1,
+     .argument_max = UINT_MAX,
+     .run = run_route_rm},
+    {.name = "pool list",
+     .arguments = "",
+     .summary = "list pools",
+     .details = "",
+     .example = "pointsman pool list --json\n",
+     .flags = pool_list_flags,
+     .kind = COMMAND_DATA,
+     .run = run_pool_list},
+    {.name = "pool get",
+     .arguments = "NAME",
+     .summary = "show a pool and the requests on its targets",
+     .details = "",
+     .example = "pointsman pool get shop-web\n",
+     .flags = no_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = 1,
+     .run = run_pool_get},
+    {.name = "pool put",
+     .arguments = "NAME [TARGET[=WEIGHT]]...",
+     .summary = "make or replace a pool",
+     .details = "",
+     .example = "pointsman pool put shop-web 10.0.0.5:8080=3 10.0.0.6:8080\n",
+     .flags = pool_put_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = UINT_MAX,
+     .run = run_pool_put},
+    {.name = "pool rm",
+     .arguments = "NAME...",
+     .summary = "delete pools that no route uses",
+     .details = "",
+     .example = "pointsman pool rm shop-web\n",
+     .flags = no_flags,
+     .kind = COMMAND_CLIENT,
+     .argument_min = 1,
+     .argument_max = UINT_MAX,
+     .run = run_pool_rm},
+    {.name = "pool drain",
+     .arguments = "NAME TARGET",
+     .summary = "give a target no new requests",
+     .details = "What runs on the target ends by itself. With --remove-after the target is deleted "
+                "when it is empty, or at the latest after that time.",
+     .example = "pointsman pool drain shop-web 10.0.0.5:8080 --remove-after 30s\n",
+     .flags = pool_drain_flags,
+     .kind = COMMAND_CLIENT,
+     .argument_min = 2,
+     .argument_max = 2,
+     .run = run_pool_drain},
+    {.name = "pool up",
+     .arguments = "NAME TARGET",
+     .summary = "give a target requests again",
+     .details = "",
+     .example = "pointsman pool up shop-web 10.0.0.5:8080\n",
+     .flags = no_flags,
+     .kind = COMMAND_CLIENT,
+     .argument_min = 2,
+     .argument_max = 2,
+     .run = run_pool_up},
+    {.name = "apply",
+     .arguments = "FILE...",
+     .summary = "write many declarations at once",
+     .details =
+         "A file (- is standard input) holds YAML documents, JSON objects or NDJSON. Each is "
+         "{kind: route, host: ...} or {kind: pool, name: ...} with the fields of that kind, "
+         "or {routes: [...], pools: [...]}, or a line of export. All go as one change: up to "
+         "10,000 declarations are written together or not at all.",
+     .example = "pointsman apply routes.yaml\n"
+                "pointsman export | pointsman apply --admin other-host:8081 -\n",
+     .flags = apply_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = UINT_MAX,
+     .run = run_apply},
+    {.name = "export",
+     .arguments = "",
+     .summary = "print all declarations",
+     .details = "One JSON object a line, as apply and POST /v1/batch take it.",
+     .example = "pointsman export --yaml >routes.yaml\n",
+     .flags = export_flags,
+     .kind = COMMAND_CLIENT,
+     .run = run_export},
+    {.name = "status",
+     .arguments = "",
+     .summary = "show how the server does",
+     .details = "",
+     .example = "pointsman status --json\n",
+     .flags = no_flags,
+     .kind = COMMAND_DATA,
+     .run = run_status},
+    {.name = "version",
+     .arguments = "",
+     .summary = "print the version",
+     .details = "",
+     .example = "pointsman version\n",
+     .flags = version_flags,
+     .run = run_version},
+    {.name = "help",
+     .arguments = "[COMMAND]...",
+     .summary = "explain a command",
+     .details = "",
+     .example = "pointsman help route put\n",
+     .flags = help_flags,
+     .argument_max = 2,
+     .run = run_help},
+};
+
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+const struct command *command_at(unsigned index)
+{
+    return index < COMMAND_COUNT ? &commands[index] : NULL;
+}
+
+static bool is_named(const struct command *command, const char *first, const char *second)
+{
+    struct str group;
+    struct str verb;
+    bool has_verb = str_split(str_from_c(command->name), ' ', &group, &verb);
+    if (!str_eq(group, str_from_c(first))) {
+        return false;
+    }
+    return !has_verb || (second != NULL && str_eq(verb, str_from_c(second)));
+}
+
+const struct command *command_find(const char *first, const char *second, unsigned *words)
+{
+    for (unsigned i = 0; i < COMMAND_COUNT; i++) {
+        if (is_named(&commands[i], first, second)) {
+            *words = strchr(commands[i].name, ' ') != NULL ? 2 : 1;
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+bool command_is_group(const char *first)
+{
+    struct str name = str_from_c(first);
+    for (unsigned i = 0; i < COMMAND_COUNT; i++) {
+        struct str group;
+        struct str verb;
+        if (str_split(str_from_c(commands[i].name), ' ', &group, &verb) && str_eq(group, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const struct flag *command_flag(const struct command *command, unsigned index)
+{
+    unsigned own = 0;
+    while (command->flags[own].name != NULL) {
+        if (own == index) {
+            return &command->flags[own];
+        }
+        own++;
+    }
+    index -= own;
+    enum { CLIENT_COUNT = sizeof client_flags / sizeof client_flags[0] };
+    if (command->kind == COMMAND_DATA && index-- == 0) {
+        return &json_flag;
+    }
+    if (command->kind != COMMAND_PLAIN) {
+        if (index < CLIENT_COUNT) {
+            return &client_flags[index];
+        }
+        index -= CLIENT_COUNT;
+    }
+    return index == 0 ? &help_flag : NULL;
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// What the verbs of routes and pools have in common. Main thread; all return the exit status and have
+// printed why when it is not CLI_DONE.
+#pragma once
+#include "cli/client.h"
+#include "cli/output.h"
+
+struct object_kind {
+    const char *name;   // "route"
+    const char *plural; // in URLs and lists
+    const char *columns[TABLE_COLUMN_MAX];
+    unsigned column_count;
+    void (*put_row)(struct table *table, const json_t *object);
+};
+
+// All objects, page by page; --json, --limit, --host.
+int objects_list(const struct args *args, const struct object_kind *kind);
+// *object is a new reference, or NULL.
+int object_get(struct client *client, const struct object_kind *kind, const char *key,
+               json_t **object);
+// PUT of args->words[0]; takes the reference of `body`.
+int object_put(const struct args *args, const struct object_kind *kind, json_t *body);
+// DELETE of all args->words; goes on behind one that fails.
+int objects_remove(const struct args *args, const struct object_kind *kind);
+// "/v1/routes/KEY" into *path, terminated.
+void object_path(struct buf *path, const struct object_kind *kind, const char *key);

@@ -10,8 +10,14 @@
 
 enum { WHEEL_BITS = 6, WHEEL_SLOTS = 64 };
 
+// One turn of the highest level: no timer is set further ahead than that.
+static const uint64_t wheel_span = 1ull << (WHEEL_BITS * LOOP_WHEEL_LEVELS);
+
 void loop_read_clock(struct loop *loop)
 {
+    if (loop->is_simulated) {
+        return;
+    }
     loop->now_ns = clock_monotonic_ns();
     loop->now_ms = loop->now_ns / NS_PER_MS;
     loop->real_ns = clock_real_ns();
@@ -122,7 +128,8 @@ static void wheel_insert(struct loop *loop, struct loop_timer *timer)
     // The level is that of the highest bit in which the deadline differs from the wheel's time, so
     // a slot is always ahead of the wheel's position in its level.
     uint64_t difference = at ^ loop->wheel_ms;
-    unsigned level = difference == 0 ? 0 : (63u - (unsigned)__builtin_clzll(difference)) / WHEEL_BITS;
+    unsigned level =
+        difference == 0 ? 0 : (63u - (unsigned)__builtin_clzll(difference)) / WHEEL_BITS;
     if (level >= LOOP_WHEEL_LEVELS) {
         level = LOOP_WHEEL_LEVELS - 1;
     }
@@ -135,7 +142,7 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t after_
 {
     list_remove(&timer->node);
     // One more than asked: the current millisecond has partly passed.
-    timer->deadline_ms = loop->now_ms + after_ms + 1;
+    timer->deadline_ms = loop->now_ms + (after_ms < wheel_span ? after_ms : wheel_span - 1) + 1;
     wheel_insert(loop, timer);
 }
 
@@ -145,23 +152,39 @@ void loop_timer_cancel(struct loop *loop, struct loop_timer *timer)
     list_remove(&timer->node);
 }
 
-// Milliseconds until the wheel has something to do, or -1. The end of a slot of a higher level counts
-// when it begins: its timers are spread over the lower levels then.
+// The first used slot of `level` among `slots`, or -1. Empty slots may still have their bit; clearing
+// it here is enough.
+static int first_used(struct loop *loop, unsigned level, uint64_t slots)
+{
+    uint64_t used = loop->wheel_used[level] & slots;
+    while (used != 0) {
+        unsigned slot = (unsigned)__builtin_ctzll(used);
+        if (!list_is_empty(&loop->wheel[level][slot])) {
+            return (int)slot;
+        }
+        loop->wheel_used[level] &= ~(1ull << slot);
+        used &= used - 1;
+    }
+    return -1;
+}
+
+// Milliseconds until the wheel has something to do, or -1. A slot of a higher level counts when it
+// begins: its timers are spread over the lower levels then.
 static int64_t wheel_next(struct loop *loop)
 {
     for (unsigned level = 0; level < LOOP_WHEEL_LEVELS; level++) {
         unsigned shift = level * WHEEL_BITS;
         unsigned at = (loop->wheel_ms >> shift) & (WHEEL_SLOTS - 1);
-        // Empty slots may still have their bit; clearing it here is enough.
-        uint64_t ahead = at == 63 ? 0 : loop->wheel_used[level] & (~0ull << (at + 1));
-        while (ahead != 0) {
-            unsigned slot = (unsigned)__builtin_ctzll(ahead);
-            if (!list_is_empty(&loop->wheel[level][slot])) {
-                uint64_t base = loop->wheel_ms >> (shift + WHEEL_BITS) << (shift + WHEEL_BITS);
-                return (int64_t)(base + ((uint64_t)slot << shift) - loop->wheel_ms);
-            }
-            loop->wheel_used[level] &= ~(1ull << slot);
-            ahead &= ahead - 1;
+        uint64_t ahead = at == WHEEL_SLOTS - 1 ? 0 : ~0ull << (at + 1);
+        uint64_t base = loop->wheel_ms >> (shift + WHEEL_BITS) << (shift + WHEEL_BITS);
+        int slot = first_used(loop, level, ahead);
+        if (slot < 0 && level == LOOP_WHEEL_LEVELS - 1) {
+            // No level is above: what is behind belongs to the next turn of the wheel.
+            slot = first_used(loop, level, ~ahead);
+            base += wheel_span;
+        }
+        if (slot >= 0) {
+            return (int64_t)(base + ((uint64_t)slot << shift) - loop->wheel_ms);
         }
     }
     return -1;
@@ -335,6 +358,7 @@ static void dispatch(struct loop *loop, struct epoll_event *events, int count)
 void loop_turn(struct loop *loop, int wait_ms)
 {
     struct epoll_event events[LOOP_EVENT_MAX];
+    flush(loop); // what was queued between turns
     wait_ms = wait_time(loop, wait_ms);
     if (loop->is_rcu && wait_ms != 0) {
         rcu_go_offline();

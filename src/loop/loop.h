@@ -11,9 +11,9 @@
 #include <stdatomic.h>
 
 enum {
-    LOOP_READ_LEN = 65536,     // the shared receive buffer
-    LOOP_EVENT_MAX = 256,      // events taken by one epoll_wait
-    LOOP_WHEEL_LEVELS = 6,     // 64 slots each, 1 ms ticks: 2 years
+    LOOP_READ_LEN = 65536, // the shared receive buffer
+    LOOP_EVENT_MAX = 256,  // events taken by one epoll_wait
+    LOOP_WHEEL_LEVELS = 6, // 64 slots each, 1 ms ticks: 2 years
 };
 
 struct loop;
@@ -64,11 +64,12 @@ struct loop {
     // Called after each event, message, task and timer: flushes what they queued (net/outq.h) before
     // the receive buffer is used again.
     void (*after_event)(struct loop *loop);
-    struct list dirty; // outputs with something to flush
+    struct list dirty;           // outputs with something to flush
     struct outq_pool *outq_pool; // memory of outputs (net/outq.h)
     _Atomic(struct loop_message *) mailbox;
     atomic_bool stopping;
-    bool is_rcu; // registered; goes offline before it blocks
+    bool is_rcu;       // registered; goes offline before it blocks
+    bool is_simulated; // loop_read_clock leaves the clock fields as they are
     uint64_t turns;
     // timer wheel
     uint64_t wheel_ms; // all before this is done
@@ -87,7 +88,8 @@ void loop_turn(struct loop *loop, int wait_ms);
 void loop_stop(struct loop *loop);
 // Any thread. Never fails, never blocks; messages of one sender arrive in order.
 void loop_post(struct loop *loop, struct loop_message *message);
-// Reads the clocks again (at the start of a turn; simulations set the fields themselves).
+// Reads the clocks again (at the start of a turn). Does nothing in simulations, which set the fields
+// themselves.
 void loop_read_clock(struct loop *loop);
 
 // Adds io->fd for reading, writing and peer close, edge-triggered. 0, or ERR_SYSTEM.
@@ -99,8 +101,7 @@ void loop_close(struct loop *loop, struct loop_io *io);
 // Takes it out without closing; returns the descriptor.
 int loop_release(struct loop *loop, struct loop_io *io);
 
-void loop_task_init(struct loop_task *task,
-                    void (*run)(struct loop *loop, struct loop_task *task));
+void loop_task_init(struct loop_task *task, void (*run)(struct loop *loop, struct loop_task *task));
 void loop_task_add(struct loop *loop, struct loop_task *task);
 void loop_task_cancel(struct loop_task *task);
 

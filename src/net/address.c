@@ -13,7 +13,7 @@ enum { LISTEN_BACKLOG = 4096 };
 static int parse_unix(struct str path, struct sockaddr_storage *address, socklen_t *len)
 {
     struct sockaddr_un *un = (struct sockaddr_un *)address;
-    if (path.len == 0 || path.len >= sizeof un->sun_path) {
+    if (path.len == 0 || path.len >= sizeof un->sun_path || str_find_char(path, '\0') != SIZE_MAX) {
         return ERR_SYNTAX;
     }
     un->sun_family = AF_UNIX;
@@ -22,10 +22,11 @@ static int parse_unix(struct str path, struct sockaddr_storage *address, socklen
     return 0;
 }
 
-static int parse_ip(struct str host, uint16_t port, struct sockaddr_storage *address, socklen_t *len)
+static int parse_ip(struct str host, uint16_t port, struct sockaddr_storage *address,
+                    socklen_t *len)
 {
     char text[INET6_ADDRSTRLEN];
-    if (host.len >= sizeof text) {
+    if (host.len >= sizeof text || str_find_char(host, '\0') != SIZE_MAX) {
         return ERR_SYNTAX;
     }
     str_copy(text, sizeof text, host);
@@ -59,12 +60,16 @@ int net_parse_listen(struct str text, struct sockaddr_storage *address, socklen_
     }
     struct str host = str_sub(text, 0, colon);
     if (host.len == 0) {
+        ((struct sockaddr_in6 *)address)->sin6_flowinfo = NET_BOTH_FAMILIES;
         return parse_ip(STR("::"), (uint16_t)port, address, len);
     }
     if (str_eq_case(host, STR("localhost"))) {
         return parse_ip(STR("127.0.0.1"), (uint16_t)port, address, len);
     }
     if (host.p[0] == '[' && host.p[host.len - 1] == ']') {
+        if (str_find_char(host, ':') == SIZE_MAX) {
+            return ERR_SYNTAX;
+        }
         return parse_ip(str_sub(host, 1, host.len - 2), (uint16_t)port, address, len);
     }
     // An IPv6 address needs its brackets: "::1:80" could be read in two ways.
@@ -124,7 +129,7 @@ size_t net_format_in6(const struct in6_addr *address, char *to, size_t size)
 int net_parse_in6(struct str text, struct in6_addr *to)
 {
     char copy[INET6_ADDRSTRLEN];
-    if (text.len == 0 || text.len >= sizeof copy) {
+    if (text.len == 0 || text.len >= sizeof copy || str_find_char(text, '\0') != SIZE_MAX) {
         return ERR_SYNTAX;
     }
     str_copy(copy, sizeof copy, text);
@@ -165,13 +170,13 @@ static int open_bound(const struct sockaddr_storage *address, socklen_t len, boo
         return -1;
     }
     int on = 1;
-    int off = 0;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (shared) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     }
     if (address->ss_family == AF_INET6) {
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+        int v6_only = ((const struct sockaddr_in6 *)address)->sin6_flowinfo != NET_BOTH_FAMILIES;
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only);
     }
     if (bind(fd, (const struct sockaddr *)address, len) != 0) {
         int saved = errno;
@@ -191,8 +196,8 @@ static bool unix_is_served(const struct sockaddr_storage *address, socklen_t len
         return false; // bind says what is wrong
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool served = fd >= 0 && (connect(fd, (const struct sockaddr *)address, len) == 0 ||
-                              errno == EAGAIN);
+    bool served =
+        fd >= 0 && (connect(fd, (const struct sockaddr *)address, len) == 0 || errno == EAGAIN);
     if (fd >= 0) {
         close(fd);
     }
@@ -200,6 +205,13 @@ static bool unix_is_served(const struct sockaddr_storage *address, socklen_t len
         unlink(path);
     }
     return served;
+}
+
+static void close_all(const int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        close(fds[i]);
+    }
 }
 
 static int listen_unix(const struct sockaddr_storage *address, socklen_t len, unsigned count,
@@ -220,10 +232,19 @@ static int listen_unix(const struct sockaddr_storage *address, socklen_t len, un
     for (unsigned i = 1; i < count; i++) {
         fds[i] = fcntl(fd, F_DUPFD_CLOEXEC, 0); // one queue, taken from by all
         if (fds[i] < 0) {
+            int saved = errno;
+            close_all(fds, i);
+            errno = saved;
             return ERR_SYSTEM;
         }
     }
     return 0;
+}
+
+static bool wants_both(const struct sockaddr_storage *address)
+{
+    return address->ss_family == AF_INET6 &&
+           ((const struct sockaddr_in6 *)address)->sin6_flowinfo == NET_BOTH_FAMILIES;
 }
 
 int net_listen(const struct sockaddr_storage *address, socklen_t len, unsigned count, int *fds)
@@ -234,22 +255,31 @@ int net_listen(const struct sockaddr_storage *address, socklen_t len, unsigned c
     struct sockaddr_storage bound = *address;
     // Without SO_REUSEPORT this fails if anybody is there, also one who would share.
     int probe = open_bound(&bound, len, false);
+    if (probe < 0 && errno == EAFNOSUPPORT && wants_both(&bound)) {
+        // A machine without IPv6: all its addresses are IPv4.
+        in_port_t port = ((const struct sockaddr_in6 *)&bound)->sin6_port;
+        memset(&bound, 0, sizeof bound);
+        *(struct sockaddr_in *)&bound =
+            (struct sockaddr_in){.sin_family = AF_INET, .sin_port = port};
+        len = sizeof(struct sockaddr_in);
+        probe = open_bound(&bound, len, false);
+    }
     if (probe < 0) {
         return errno == EADDRINUSE ? ERR_IN_USE : ERR_SYSTEM;
     }
     socklen_t bound_len = sizeof bound;
     getsockname(probe, (struct sockaddr *)&bound, &bound_len); // port 0: all share the one drawn
     close(probe);
+    if (wants_both(address) && bound.ss_family == AF_INET6) {
+        ((struct sockaddr_in6 *)&bound)->sin6_flowinfo = NET_BOTH_FAMILIES;
+    }
     for (unsigned i = 0; i < count; i++) {
         fds[i] = open_bound(&bound, len, true);
         if (fds[i] < 0 || listen(fds[i], LISTEN_BACKLOG) != 0) {
-            int err = errno == EADDRINUSE ? ERR_IN_USE : ERR_SYSTEM;
-            for (unsigned k = 0; k <= i; k++) {
-                if (fds[k] >= 0) {
-                    close(fds[k]);
-                }
-            }
-            return err;
+            int saved = errno;
+            close_all(fds, fds[i] < 0 ? i : i + 1);
+            errno = saved;
+            return saved == EADDRINUSE ? ERR_IN_USE : ERR_SYSTEM;
         }
     }
     return 0;

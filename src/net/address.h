@@ -10,6 +10,10 @@ enum {
     NET_ADDRESS_TEXT_MAX = 128, // bytes of an address as text, terminated
 };
 
+// In sin6_flowinfo of "::": IPv4 as well, from ":80". "[::]:80" is IPv6 alone, so that it can stand
+// next to "0.0.0.0:80".
+enum { NET_BOTH_FAMILIES = 1 };
+
 // "0.0.0.0:80", "[::]:80", ":80" (all addresses, IPv6 and IPv4), "localhost:80" (127.0.0.1),
 // "unix:/path". 0, or ERR_SYNTAX.
 int net_parse_listen(struct str text, struct sockaddr_storage *address, socklen_t *len) WARN_UNUSED;
@@ -28,5 +32,5 @@ bool net_is_loopback(const struct in6_addr *address);
 // Opens listening sockets on one address: `count` of them, which share it (SO_REUSEPORT), after a check
 // that nobody else listens there. Non-blocking, close-on-exec. `fds` has room for count.
 // 0; ERR_IN_USE: somebody else is on the address; ERR_SYSTEM with errno.
-int net_listen(const struct sockaddr_storage *address, socklen_t len, unsigned count, int *fds)
-    WARN_UNUSED;
+int net_listen(const struct sockaddr_storage *address, socklen_t len, unsigned count,
+               int *fds) WARN_UNUSED;

@@ -46,6 +46,7 @@ struct h1_client_conn {
     bool readable;
     bool fin;
     bool broken;
+    bool starved; // what is kept is not enough: more bytes must come first
     bool keep_alive;
     bool request_ended;
     bool paused;
@@ -78,9 +79,8 @@ static void set_state(struct h1_client_conn *c, enum state state)
 
 static void free_conn(struct loop *loop, struct loop_deferred *deferred)
 {
-    (void)loop;
     struct h1_client_conn *c = CONTAINER_OF(deferred, struct h1_client_conn, deferred);
-    h1_kept_free(&c->kept);
+    h1_kept_free(loop, &c->kept);
     slab_put(&c->pool->conns, c);
 }
 
@@ -122,8 +122,8 @@ static size_t head_input(struct h1_client_conn *c, const char *p, size_t len)
 {
     struct http_field fields[H1_FIELD_MAX];
     struct http_head head;
-    ptrdiff_t n = h1_parse_response(p, len, (enum http_method)c->method, &c->pool->limits, fields,
-                                    &head);
+    ptrdiff_t n =
+        h1_parse_response(p, len, (enum http_method)c->method, &c->pool->limits, fields, &head);
     if (n < 0) {
         fail(c, (int)n);
         return len;
@@ -201,6 +201,12 @@ static size_t take_some(struct h1_client_conn *c, const char *p, size_t len)
     return 0;
 }
 
+static bool wants_input(const struct h1_client_conn *c)
+{
+    return !c->paused &&
+           (c->state == STATE_HEAD || c->state == STATE_BODY || c->state == STATE_TUNNEL);
+}
+
 static size_t feed(struct h1_client_conn *c, const char *p, size_t len)
 {
     size_t used = 0;
@@ -211,6 +217,7 @@ static size_t feed(struct h1_client_conn *c, const char *p, size_t len)
         }
         used += n;
     }
+    c->starved = used < len && wants_input(c);
     return used;
 }
 
@@ -221,7 +228,7 @@ static void feed_kept(struct h1_client_conn *c)
     struct str bytes = h1_kept_bytes(kept);
     size_t used = feed(c, bytes.p, bytes.len);
     if (used == bytes.len || c->state == STATE_CLOSED) {
-        h1_kept_free(&kept);
+        h1_kept_free(c->pool->loop, &kept);
         return;
     }
     INVARIANT(c->kept == NULL);
@@ -238,19 +245,17 @@ static void take(struct h1_client_conn *c, struct str bytes)
             return;
         }
     }
+    if (c->state == STATE_DONE) {
+        c->keep_alive = false; // bytes that no response may have
+        return;
+    }
     bool was_kept = c->kept != NULL;
-    if (!h1_kept_append(&c->kept, str_from(bytes, used))) {
+    if (!h1_kept_append(c->pool->loop, &c->kept, str_from(bytes, used))) {
         fail(c, ERR_MEMORY);
     } else if (was_kept && (c->state != STATE_HEAD || str_find_char(bytes, '\n') != SIZE_MAX ||
                             h1_kept_bytes(c->kept).len > c->pool->limits.head_max)) {
         feed_kept(c);
     }
-}
-
-static bool wants_input(const struct h1_client_conn *c)
-{
-    return !c->paused && (c->state == STATE_HEAD || c->state == STATE_BODY ||
-                          c->state == STATE_TUNNEL);
 }
 
 static void on_fin(struct h1_client_conn *c)
@@ -263,6 +268,8 @@ static void on_fin(struct h1_client_conn *c)
         if (!c->stream.is_complete) {
             c->stream.is_complete = true;
             c->stream.events->on_end(&c->stream, NULL, 0);
+        } else if (!c->shut && (c->broken || c->out.failed)) {
+            fail(c, ERR_CLOSED); // after FIN a reset is no longer seen by reading
         }
     } else {
         fail(c, ERR_CLOSED);
@@ -299,13 +306,13 @@ static void run(struct h1_client_conn *c)
         fail(c, ERR_CLOSED); // data or FIN where neither may be
         return;
     }
-    if (c->kept != NULL && wants_input(c) && c->state != STATE_HEAD) {
+    if (c->kept != NULL && wants_input(c) && !c->starved) {
         feed_kept(c);
     }
     if (c->readable && wants_input(c)) {
         receive(c);
     }
-    if ((c->readable || (c->kept != NULL && c->state != STATE_HEAD)) && wants_input(c)) {
+    if ((c->readable || (c->kept != NULL && !c->starved)) && wants_input(c)) {
         loop_task_add(c->pool->loop, &c->again);
     }
 }
@@ -367,6 +374,9 @@ static void on_connect_timeout(struct loop *loop, struct loop_timer *timer)
 static void on_flushed(struct loop *loop, struct outq *out)
 {
     struct h1_client_conn *c = CONTAINER_OF(out, struct h1_client_conn, out);
+    if (c->state == STATE_CLOSED) {
+        return;
+    }
     c->stream.queued = out->queued;
     if (out->failed) {
         // The origin may have answered before it closed: what it sent is read first.
@@ -481,7 +491,7 @@ static void release(struct http_stream *stream)
         return;
     }
     bool reusable = c->state == STATE_DONE && c->request_ended && c->keep_alive && !c->fin &&
-                    !c->broken && !c->readable && c->kept == NULL && c->out.queued == 0 &&
+                    !c->broken && !c->readable && c->kept == NULL && outq_is_empty(&c->out) &&
                     !c->out.failed;
     if (!reusable) {
         close_now(c);
@@ -510,6 +520,7 @@ void http_client_pool_init(struct http_client_pool *pool, struct loop *loop,
 
 void http_client_pool_fini(struct http_client_pool *pool)
 {
+    loop_run_deferred(pool->loop);
     slab_fini(&pool->conns);
 }
 
@@ -560,8 +571,8 @@ struct http_stream *http_client_open(struct http_client_pool *pool,
     loop_task_init(&c->again, on_again);
     loop_timer_init(&c->connect_timer, on_connect_timeout);
     begin_exchange(c, events, user);
-    bool failed = connect(fd, (const struct sockaddr *)address, address_len) != 0 &&
-                  errno != EINPROGRESS;
+    bool failed =
+        connect(fd, (const struct sockaddr *)address, address_len) != 0 && errno != EINPROGRESS;
     if (failed || loop_add(pool->loop, &c->io) != 0) {
         close(fd);
         slab_put(&pool->conns, c);

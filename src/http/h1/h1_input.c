@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "http/h1/h1_input.h"
 
-bool h1_kept_append(struct h1_kept **place, struct str bytes)
+bool h1_kept_append(struct loop *loop, struct h1_kept **place, struct str bytes)
 {
     struct h1_kept *kept = *place;
     size_t have = kept == NULL ? 0 : kept->end - kept->start;
@@ -18,7 +18,7 @@ bool h1_kept_append(struct h1_kept **place, struct str bytes)
         if (have > 0) {
             memcpy(larger->data, kept->data + kept->start, have);
         }
-        free(kept);
+        h1_kept_free(loop, place);
         kept = larger;
         *place = kept;
     }
@@ -27,20 +27,16 @@ bool h1_kept_append(struct h1_kept **place, struct str bytes)
     return true;
 }
 
-void h1_kept_consume(struct h1_kept **place, size_t len)
+static void free_kept(struct loop *loop, struct loop_deferred *deferred)
 {
-    struct h1_kept *kept = *place;
-    if (kept == NULL) {
-        return;
-    }
-    kept->start += len;
-    if (kept->start >= kept->end) {
-        h1_kept_free(place);
-    }
+    (void)loop;
+    free(CONTAINER_OF(deferred, struct h1_kept, deferred));
 }
 
-void h1_kept_free(struct h1_kept **place)
+void h1_kept_free(struct loop *loop, struct h1_kept **place)
 {
-    free(*place);
-    *place = NULL;
+    if (*place != NULL) {
+        loop_defer(loop, &(*place)->deferred, free_kept);
+        *place = NULL;
+    }
 }

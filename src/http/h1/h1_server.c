@@ -20,6 +20,7 @@
 
 enum {
     DISCARD_MAX = 65536, // bytes of a body nobody wants that are read to keep the connection
+    START_LINE_REST = H1_METHOD_MAX + 16, // bytes of a start line without its target
 };
 
 struct h1_server_conn;
@@ -48,6 +49,8 @@ struct h1_server_conn {
     bool readable;           // the kernel may have more
     bool fin;                // the peer sent FIN (it may not be read yet)
     bool broken;             // reset
+    bool starved;            // what is kept is not enough: more bytes must come first
+    bool expects;            // the client waits for 100 (Continue) before it sends the body
     bool in_exchange;        // the stream has a user
     bool keep_alive;         // the client wants it, and nothing speaks against it
     bool is_http10;
@@ -109,11 +112,25 @@ static void end_exchange(struct h1_server_conn *c, int err)
     }
 }
 
-// The peer is gone.
+// Closes so that a response under way does not look complete: RST instead of FIN.
+static void cut(struct h1_server_conn *c)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(c->conn.io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close_now(c);
+}
+
+// The peer is gone, or is given up.
 static void lose(struct h1_server_conn *c, int err)
 {
+    bool answering = c->in_exchange && c->head_sent;
     end_exchange(c, err);
-    if (!is_closed(c)) {
+    if (is_closed(c)) {
+        return;
+    }
+    if (answering) {
+        cut(c);
+    } else {
         close_now(c);
     }
 }
@@ -122,8 +139,9 @@ static void lose(struct h1_server_conn *c, int err)
 // with unread input would reset the connection and could take the answer away (RFC 9112 9.6).
 static void linger(struct h1_server_conn *c)
 {
-    h1_kept_free(&c->kept);
+    h1_kept_free(loop_of(c), &c->kept);
     set_state(c, &state_linger);
+    c->paused = false;
     http_conn_enter(&c->conn, PHASE_LINGER);
     if (outq_is_empty(&c->conn.out)) {
         shutdown(c->conn.io.fd, SHUT_WR);
@@ -143,10 +161,8 @@ static void answer_error(struct h1_server_conn *c, int err)
     };
     struct http_head head = {
         .fields = fields, .field_count = status == 405 ? 2 : 1, .status = status};
-    struct h1_framing framing = {.body = BODY_LENGTH,
-                                 .body_len = text.len + 1,
-                                 .connection = "close",
-                                 .add_date = true};
+    struct h1_framing framing = {
+        .body = BODY_LENGTH, .body_len = text.len + 1, .connection = "close", .add_date = true};
     h1_write_response(loop_of(c), &c->conn.out, &head, &framing);
     outq_put_copy(loop_of(c), &c->conn.out, text);
     outq_put_copy(loop_of(c), &c->conn.out, STR("\n"));
@@ -179,6 +195,7 @@ static void start_exchange(struct h1_server_conn *c, const struct http_head *hea
     h1_body_init(&c->body, head);
     c->request_ended = h1_body_is_empty(&c->body);
     c->stream.is_complete = c->request_ended;
+    c->expects = head->expect_continue && !c->is_http10 && !c->request_ended;
     set_state(c, c->request_ended ? &state_answer : &state_body);
     http_conn_enter(&c->conn, PHASE_BUSY);
     c->conn.server->request_count++;
@@ -205,11 +222,15 @@ static size_t wait_input(struct h1_server_conn *c, const char *p, size_t len)
     return 0;
 }
 
-// The rest of a body that nobody wants any more was read: the next request may come.
+// The exchange is over and the request was read whole: the next one may come.
 static void next_request(struct h1_server_conn *c)
 {
     set_state(c, &state_wait);
+    c->paused = false;
     http_conn_enter(&c->conn, PHASE_IDLE);
+    if (c->conn.server->draining) {
+        c->readable = true; // one look, then it closes
+    }
     if (c->kept != NULL || c->readable) {
         run_again(c);
     }
@@ -237,7 +258,7 @@ static void body_failed(struct h1_server_conn *c, int err)
     if (answer) {
         answer_error(c, err);
     } else {
-        close_now(c);
+        cut(c);
     }
 }
 
@@ -253,13 +274,14 @@ static size_t body_input(struct h1_server_conn *c, const char *p, size_t len)
         return len;
     }
     c->stream.bytes_in += result.used;
+    c->expects = false;
     if (event == H1_BODY_DATA && c->in_exchange) {
         c->stream.events->on_data(&c->stream, result.data);
         if (c->state == &state_body && c->body.kind == BODY_LENGTH && c->body.left == 0) {
             request_complete(c, &result);
         }
-    } else if (event == H1_BODY_END || (event == H1_BODY_DATA && c->body.kind == BODY_LENGTH &&
-                                        c->body.left == 0)) {
+    } else if (event == H1_BODY_END ||
+               (event == H1_BODY_DATA && c->body.kind == BODY_LENGTH && c->body.left == 0)) {
         request_complete(c, &result);
     }
     return result.used;
@@ -296,18 +318,19 @@ static size_t feed(struct h1_server_conn *c, const char *p, size_t len)
         }
         used += n;
     }
+    c->starved = used < len && c->state->on_input != NULL && !c->paused;
     return used;
 }
 
 static void feed_kept(struct h1_server_conn *c)
 {
-    // The bytes must outlive what the callbacks do to the connection.
+    // Taken off the connection, so that the bytes outlive what the callbacks do to it.
     struct h1_kept *kept = c->kept;
     c->kept = NULL;
     struct str bytes = h1_kept_bytes(kept);
     size_t used = feed(c, bytes.p, bytes.len);
     if (used == bytes.len || is_closed(c) || c->state == &state_linger) {
-        h1_kept_free(&kept);
+        h1_kept_free(loop_of(c), &kept);
         return;
     }
     INVARIANT(c->kept == NULL);
@@ -315,25 +338,32 @@ static void feed_kept(struct h1_server_conn *c)
     c->kept = kept;
 }
 
+// A partial head is looked at again when another line is complete, or when it grew over a bound;
+// else a head that comes byte by byte would be parsed once a byte.
+static bool is_worth_a_look(const struct h1_server_conn *c, struct str more)
+{
+    const struct h1_limits *limits = &c->conn.server->config->limits;
+    size_t before = h1_kept_bytes(c->kept).len;
+    size_t after = before + more.len;
+    size_t line_max = limits->target_max + START_LINE_REST;
+    return str_find_char(more, '\n') != SIZE_MAX || (before <= line_max && after > line_max) ||
+           after > limits->head_max;
+}
+
 static void take(struct h1_server_conn *c, struct str bytes)
 {
     if (c->kept != NULL) {
-        // A head is looked at again when another line is complete, or when it grew over its bound.
-        bool look = str_find_char(bytes, '\n') != SIZE_MAX ||
-                    h1_kept_bytes(c->kept).len + bytes.len >
-                        c->conn.server->config->limits.target_max;
-        if (!h1_kept_append(&c->kept, bytes)) {
+        bool look = c->state != &state_wait || is_worth_a_look(c, bytes);
+        if (!h1_kept_append(loop_of(c), &c->kept, bytes)) {
             lose(c, ERR_MEMORY);
-            return;
-        }
-        if (look || c->state != &state_wait) {
+        } else if (look) {
             feed_kept(c);
         }
         return;
     }
     size_t used = feed(c, bytes.p, bytes.len);
     if (used < bytes.len && !is_closed(c) && c->state != &state_linger &&
-        !h1_kept_append(&c->kept, str_from(bytes, used))) {
+        !h1_kept_append(loop_of(c), &c->kept, str_from(bytes, used))) {
         lose(c, ERR_MEMORY);
     }
 }
@@ -376,7 +406,7 @@ static void receive(struct h1_server_conn *c)
 // One round of work: kept bytes first, then one read.
 static void run(struct h1_server_conn *c)
 {
-    if (c->kept != NULL && wants_input(c) && c->conn.phase != PHASE_HEAD) {
+    if (c->kept != NULL && wants_input(c) && !c->starved) {
         feed_kept(c);
         if (is_closed(c)) {
             return;
@@ -390,10 +420,12 @@ static void run(struct h1_server_conn *c)
     }
     if (c->state == &state_answer && (c->fin || c->broken)) {
         state_answer.on_fin(c);
-        return;
-    }
-    if ((c->readable || (c->kept != NULL && c->conn.phase != PHASE_HEAD)) && wants_input(c)) {
+    } else if (c->state == &state_body && c->paused && c->broken) {
+        lose(c, ERR_CLOSED); // the rest of the body will never come
+    } else if ((c->readable || (c->kept != NULL && !c->starved)) && wants_input(c)) {
         run_again(c); // others first
+    } else if (c->conn.phase == PHASE_IDLE && c->conn.server->draining) {
+        close_now(c);
     }
 }
 
@@ -444,7 +476,7 @@ static void answer_fin(struct h1_server_conn *c)
     bool leaves = c->broken || !c->conn.server->config->half_close;
     if (leaves && !c->response_ended) {
         lose(c, ERR_CLOSED);
-    } else {
+    } else if (leaves) {
         c->keep_alive = false;
     }
 }
@@ -475,6 +507,7 @@ static void tunnel_fin(struct h1_server_conn *c)
     }
 }
 
+// With bytes still queued, on_flushed closes.
 static void linger_fin(struct h1_server_conn *c)
 {
     if (outq_is_empty(&c->conn.out)) {
@@ -566,8 +599,9 @@ static void on_flushed(struct loop *loop, struct outq *out)
         lose(c, ERR_CLOSED);
         return;
     }
-    if (out->queued < before && conn->phase == PHASE_BUSY) {
-        http_conn_enter(conn, PHASE_BUSY); // the client reads
+    // The time to read counts from when the queue began, and anew when the client has read.
+    if ((out->queued < before || (before == 0 && out->queued > 0)) && conn->phase == PHASE_BUSY) {
+        http_conn_enter(conn, PHASE_BUSY);
     }
     if (out->queued == 0 && c->fin_queued && !c->shut) {
         shutdown(conn->io.fd, SHUT_WR);
@@ -581,6 +615,9 @@ static void on_flushed(struct loop *loop, struct outq *out)
         if (out->queued == 0 && !c->shut) {
             shutdown(conn->io.fd, SHUT_WR);
             c->shut = true;
+        }
+        if (c->shut && c->fin && !c->readable) {
+            close_now(c);
         }
         return;
     }
@@ -603,25 +640,44 @@ static void on_flushed(struct loop *loop, struct outq *out)
 // May the connection serve another request after this response?
 static bool keeps_alive(const struct h1_server_conn *c)
 {
-    if (!c->keep_alive || c->conn.server->draining || c->fin || c->broken) {
+    if (!c->keep_alive || c->conn.server->draining || c->broken ||
+        (c->fin && !c->conn.server->config->half_close)) {
         return false;
     }
+    if (c->expects) {
+        return false; // nobody can tell whether the body will come (RFC 9110 10.1.1)
+    }
     return c->request_ended || (c->body.kind == BODY_LENGTH && c->body.left <= DISCARD_MAX);
+}
+
+// How the response is delimited for this client.
+static struct h1_framing frame_response(const struct h1_server_conn *c,
+                                        const struct http_head *head)
+{
+    struct h1_framing framing = {.body = head->body, .body_len = head->body_len};
+    if (head->body == BODY_CHUNKED || head->body == BODY_UNTIL_CLOSE) {
+        framing.body = c->is_http10 ? BODY_UNTIL_CLOSE : BODY_CHUNKED;
+    }
+    bool is_bare = head->status < 200 || head->status == 204 || head->status == 304;
+    if (head->body == BODY_NONE && !is_bare && !c->is_head) {
+        framing.body = BODY_LENGTH; // without a length it would last until the close
+        framing.body_len = 0;
+    }
+    // RFC 9110 8.6: no Content-Length in 1xx and 204.
+    framing.has_length = head->status >= 200 && head->status != 204 &&
+                         (head->seen & FIELD_BIT(FIELD_CONTENT_LENGTH)) != 0;
+    framing.add_date = (head->seen & FIELD_BIT(FIELD_DATE)) == 0;
+    return framing;
 }
 
 static void send_head(struct http_stream *stream, const struct http_head *head)
 {
     struct h1_server_conn *c = conn_of(stream);
     INVARIANT(!c->head_sent);
-    struct h1_framing framing = {.body = head->body, .body_len = head->body_len};
-    if (head->body == BODY_CHUNKED || head->body == BODY_UNTIL_CLOSE) {
-        framing.body = c->is_http10 ? BODY_UNTIL_CLOSE : BODY_CHUNKED;
-    }
+    struct h1_framing framing = frame_response(c, head);
     if (framing.body == BODY_UNTIL_CLOSE && !c->is_head) {
         c->keep_alive = false;
     }
-    framing.has_length = (head->seen & FIELD_BIT(FIELD_CONTENT_LENGTH)) != 0;
-    framing.add_date = (head->seen & FIELD_BIT(FIELD_DATE)) == 0;
     bool is_switch = head->status == 101;
     c->keep_alive = keeps_alive(c);
     if (is_switch) {
@@ -633,7 +689,7 @@ static void send_head(struct http_stream *stream, const struct http_head *head)
     }
     c->head_sent = true;
     c->response_body = c->is_head ? BODY_NONE : (uint8_t)framing.body;
-    c->response_left = framing.body == BODY_LENGTH ? head->body_len : 0;
+    c->response_left = framing.body == BODY_LENGTH && !c->is_head ? framing.body_len : 0;
     h1_write_response(stream->loop, &c->conn.out, head, &framing);
 }
 
@@ -642,6 +698,9 @@ static void send_info(struct http_stream *stream, const struct http_head *head)
     struct h1_server_conn *c = conn_of(stream);
     if (c->is_http10 || c->head_sent) {
         return; // RFC 9110 15.2
+    }
+    if (head->status == 100) {
+        c->expects = false;
     }
     struct h1_framing framing = {.body = BODY_NONE};
     h1_write_response(stream->loop, &c->conn.out, head, &framing);
@@ -701,10 +760,7 @@ static void reset(struct http_stream *stream, int err)
     if (is_closed(c)) {
         return;
     }
-    // A response that ends by closing must not look complete: RST instead of FIN.
-    struct linger now = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(c->conn.io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    close_now(c);
+    cut(c);
 }
 
 static void pause_input(struct http_stream *stream)
@@ -758,7 +814,8 @@ static void drain(struct http_conn *conn)
     if (c->state != &state_wait || c->kept != NULL) {
         return;
     }
-    receive(c); // a request that is here already is served
+    c->readable = true; // a request that is here already is served
+    run(c);
     if (c->state == &state_wait && c->kept == NULL) {
         close_now(c);
     }
@@ -790,7 +847,7 @@ void h1_server_conn_init(struct http_conn *conn)
 void h1_server_conn_fini(struct http_conn *conn)
 {
     struct h1_server_conn *c = CONTAINER_OF(conn, struct h1_server_conn, conn);
-    h1_kept_free(&c->kept);
+    h1_kept_free(loop_of(c), &c->kept);
 }
 
 const struct in6_addr *http_stream_peer(const struct http_stream *stream)
@@ -800,8 +857,7 @@ const struct in6_addr *http_stream_peer(const struct http_stream *stream)
 
 struct str http_stream_peer_text(const struct http_stream *stream)
 {
-    const struct http_conn *conn =
-        &CONTAINER_OF(stream, const struct h1_server_conn, stream)->conn;
+    const struct http_conn *conn = &CONTAINER_OF(stream, const struct h1_server_conn, stream)->conn;
     return str_make(conn->peer_text, conn->peer_text_len);
 }
 

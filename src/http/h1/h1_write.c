@@ -21,10 +21,13 @@ static void begin(struct writer *w, struct loop *loop, struct outq *out, size_t 
 
 static inline void put(struct writer *w, struct str s)
 {
+    if (s.len == 0) {
+        return; // s.p may be NULL
+    }
     if (w->start != NULL) {
         memcpy(w->at, s.p, s.len);
         w->at += s.len;
-    } else if (s.len > 0) {
+    } else {
         outq_put_copy(w->loop, w->out, s);
     }
 }
@@ -89,7 +92,7 @@ static void put_fields(struct writer *w, const struct http_field *fields, unsign
 // The date of the loop's second, made once a second and thread.
 static struct str date_now(uint64_t real_ns)
 {
-    static _Thread_local uint64_t second;
+    static _Thread_local uint64_t second = UINT64_MAX;
     static _Thread_local char text[CLOCK_HTTP_DATE_LEN];
     if (second != real_ns / NS_PER_SEC) {
         second = real_ns / NS_PER_SEC;
@@ -141,8 +144,7 @@ void h1_write_response(struct loop *loop, struct outq *out, const struct http_he
     char number[NUMBER_MAX];
     struct str reason = head->reason.len > 0 ? head->reason : http_reason(head->status);
     struct writer w;
-    begin(&w, loop, out,
-          reason.len + FRAMING_MAX + fields_len(head->fields, head->field_count));
+    begin(&w, loop, out, reason.len + FRAMING_MAX + fields_len(head->fields, head->field_count));
     if (out->failed) {
         return;
     }

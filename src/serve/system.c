@@ -54,7 +54,7 @@ unsigned system_connection_limit(unsigned wanted)
         }
         limit = raised;
     }
-    rlim_t room = limit.rlim_cur > 2 * OWN_DESCRIPTORS ? (limit.rlim_cur - OWN_DESCRIPTORS) / 2
+    rlim_t room = limit.rlim_cur > 2 * OWN_DESCRIPTORS ? (limit.rlim_cur - OWN_DESCRIPTORS) / 4 * 3
                                                        : OWN_DESCRIPTORS / 2;
     return wanted == 0 || room < wanted ? (unsigned)room : wanted;
 }

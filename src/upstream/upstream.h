@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// Connections to targets, kept and reused. One a worker; connections are shared by all pools and
+// routes that name the same address.
+//
+//   address ─► endpoint ─► idle connections (last used first), a bound and an age
+#pragma once
+#include "http/client.h"
+
+struct upstream_endpoint;
+
+struct upstream {
+    struct http_client_pool clients;
+    struct loop *loop;
+    struct upstream_endpoint **buckets;
+    unsigned bucket_count; // a power of 2
+    unsigned endpoint_count;
+    uint64_t idle_count;
+    struct list with_idle; // endpoints that keep a connection
+    struct loop_timer timer;
+};
+
+struct upstream_request {
+    struct sockaddr_storage address;
+    socklen_t address_len;
+    unsigned connect_timeout_ms;
+    unsigned keep_idle;       // connections this worker may keep for the address
+    unsigned keep_timeout_ms; // how long
+    bool fresh;               // no kept connection
+    bool check;               // ask the socket of a kept one whether the target has closed
+};
+
+int upstream_init(struct upstream *upstream, struct loop *loop, const struct h1_limits *limits)
+    WARN_UNUSED;
+// Closes the idle connections; none may be in use.
+void upstream_fini(struct upstream *upstream);
+// A stream on a kept connection (stream->was_reused: send_head at once), or on a new one (on_ready
+// follows). NULL with *err when it failed at once.
+struct http_stream *upstream_get(struct upstream *upstream, const struct upstream_request *request,
+                                 const struct http_stream_events *events, void *user, int *err);
+// Closes all idle connections.
+void upstream_drop_idle(struct upstream *upstream);

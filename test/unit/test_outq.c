@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+#include "net/outq.h"
+#include "base/buf.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+struct fixture {
+    struct loop loop;
+    struct loop_io io;
+    struct outq out;
+    int peer;
+    struct buf received;
+    unsigned flushed;
+};
+
+static void on_event(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    (void)loop;
+    (void)io;
+    (void)events;
+}
+
+static void on_flushed(struct loop *loop, struct outq *out)
+{
+    (void)loop;
+    CONTAINER_OF(out, struct fixture, out)->flushed++;
+}
+
+static void begin(struct fixture *f)
+{
+    memset(f, 0, sizeof *f);
+    assert_int_equal(loop_init(&f->loop), 0);
+    assert_int_equal(outq_pool_init(&f->loop), 0);
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    int len = 4096;
+    assert_int_equal(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &len, sizeof len), 0);
+    f->io = (struct loop_io){pair[0], on_event};
+    f->peer = pair[1];
+    outq_init(&f->out, &f->io, on_flushed);
+    buf_init(&f->received, 0);
+}
+
+static void end(struct fixture *f)
+{
+    outq_fini(&f->loop, &f->out);
+    assert_int_equal(f->loop.outq_pool->batches.live_count, 0);
+    assert_int_equal(f->loop.outq_pool->blocks.live_count, 0);
+    loop_close(&f->loop, &f->io);
+    close(f->peer);
+    buf_fini(&f->received);
+    outq_pool_fini(&f->loop);
+    loop_fini(&f->loop);
+}
+
+// Reads at most `max` bytes of what is there.
+static void read_some(struct fixture *f, size_t max)
+{
+    while (max > 0) {
+        char *to = buf_reserve(&f->received, 4096);
+        assert_non_null(to);
+        ssize_t n = read(f->peer, to, max < 4096 ? max : 4096);
+        if (n <= 0) {
+            return;
+        }
+        f->received.len += (size_t)n;
+        max -= (size_t)n;
+    }
+}
+
+// As at EPOLLOUT, until all is sent.
+static void drain(struct fixture *f)
+{
+    for (unsigned i = 0; !outq_is_empty(&f->out); i++) {
+        assert_true(i < 100000);
+        read_some(f, SIZE_MAX);
+        f->out.blocked = false;
+        outq_flush(&f->loop, &f->out);
+    }
+    read_some(f, SIZE_MAX);
+}
+
+static void make_pattern(char *to, size_t len, unsigned from)
+{
+    for (size_t i = 0; i < len; i++) {
+        to[i] = (char)((i + from) * 2654435761u >> 13);
+    }
+}
+
+static void test_views_and_copies_in_order(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    outq_put_copy(&f.loop, &f.out, STR("one "));
+    outq_put_view(&f.loop, &f.out, STR("two "));
+    outq_put_copy(&f.loop, &f.out, STR("three "));
+    outq_put_copy(&f.loop, &f.out, STR("four ")); // joins the one before
+    outq_put_view(&f.loop, &f.out, STR_NULL);
+    char *to = outq_reserve(&f.loop, &f.out, 100);
+    memcpy(to, "five", 4);
+    outq_commit(&f.out, 4);
+    assert_false(outq_is_empty(&f.out));
+    assert_int_equal(f.flushed, 0);
+    f.loop.after_event(&f.loop);
+    assert_int_equal(f.flushed, 1);
+    assert_true(outq_is_empty(&f.out));
+    assert_int_equal(f.out.written, 23);
+    read_some(&f, SIZE_MAX);
+    assert_true(str_eq(buf_str(&f.received), STR("one two three four five")));
+    assert_int_equal(f.loop.outq_pool->batches.live_count, 0);
+    end(&f);
+}
+
+// More pieces than one writev takes.
+static void test_many_pieces(void **state)
+{
+    (void)state;
+    enum { PIECES = 500, PIECE = 7 };
+    struct fixture f;
+    static char data[PIECES * PIECE];
+    begin(&f);
+    make_pattern(data, sizeof data, 1);
+    for (unsigned i = 0; i < PIECES; i++) {
+        struct str piece = str_make(data + i * PIECE, PIECE);
+        if (i % 3 == 0) {
+            outq_put_copy(&f.loop, &f.out, piece);
+        } else {
+            outq_put_view(&f.loop, &f.out, piece);
+        }
+    }
+    outq_flush_all(&f.loop);
+    drain(&f);
+    assert_true(str_eq(buf_str(&f.received), str_make(data, sizeof data)));
+    end(&f);
+}
+
+// Nobody reads: what was borrowed is owned after the event, order holds, memory goes back.
+static void test_blocked_peer(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 40, ROUND = 10007 };
+    struct fixture f;
+    static char all[ROUNDS * ROUND];
+    static char shared[ROUND]; // like the receive buffer: overwritten after each event
+    begin(&f);
+    make_pattern(all, sizeof all, 3);
+    uint64_t put = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        memcpy(shared, all + i * ROUND, ROUND);
+        outq_put_copy(&f.loop, &f.out, str_make(shared, 7));
+        outq_put_view(&f.loop, &f.out, str_make(shared + 7, ROUND - 7));
+        put += ROUND;
+        outq_flush_all(&f.loop);
+        memset(shared, 0xee, ROUND);
+        assert_int_equal(f.out.written + f.out.queued, put);
+        if (i % 5 == 4) {
+            read_some(&f, 1000 + i * 100); // the kernel takes some, in odd pieces
+            f.out.blocked = false;
+            outq_flush(&f.loop, &f.out);
+        }
+    }
+    assert_true(f.out.blocked);
+    assert_true(f.out.queued > 0);
+    drain(&f);
+    assert_int_equal(f.received.len, sizeof all);
+    assert_memory_equal(f.received.p, all, sizeof all);
+    assert_int_equal(f.loop.outq_pool->blocks.live_count, 0);
+    assert_int_equal(f.out.queued, 0);
+    end(&f);
+}
+
+static void test_copy_larger_than_scratch(void **state)
+{
+    (void)state;
+    struct fixture f;
+    static char data[3 * OUTQ_SCRATCH_LEN + 11];
+    begin(&f);
+    make_pattern(data, sizeof data, 9);
+    outq_put_copy(&f.loop, &f.out, STR("x"));
+    outq_put_copy(&f.loop, &f.out, str_make(data, sizeof data));
+    outq_flush_all(&f.loop);
+    drain(&f);
+    assert_int_equal(f.received.len, sizeof data + 1);
+    assert_memory_equal(f.received.p + 1, data, sizeof data);
+    end(&f);
+}
+
+static void test_peer_gone(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    static char data[100000];
+    outq_put_view(&f.loop, &f.out, str_make(data, sizeof data));
+    outq_flush_all(&f.loop);
+    assert_true(f.out.queued > 0);
+    close(f.peer);
+    f.peer = -1;
+    f.out.blocked = false;
+    outq_put_view(&f.loop, &f.out, STR("more"));
+    outq_flush_all(&f.loop);
+    assert_true(f.out.failed);
+    assert_int_equal(f.out.queued, 0);
+    assert_int_equal(f.loop.outq_pool->blocks.live_count, 0);
+    // Later bytes vanish, and the owner is told each time.
+    f.flushed = 0;
+    assert_null(outq_reserve(&f.loop, &f.out, 10));
+    outq_put_copy(&f.loop, &f.out, STR("even more"));
+    outq_flush_all(&f.loop);
+    assert_int_equal(f.flushed, 1);
+    end(&f);
+}
+
+// It fails in the middle of an event, when the pieces are too many for one batch.
+static void test_failure_inside_an_event(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    close(f.peer);
+    f.peer = -1;
+    for (unsigned i = 0; i < 3 * OUTQ_IOV_MAX; i++) {
+        outq_put_view(&f.loop, &f.out, STR("piece"));
+    }
+    outq_flush_all(&f.loop);
+    assert_true(f.out.failed);
+    assert_int_equal(f.flushed, 1);
+    end(&f);
+}
+
+static void test_dropped_while_dirty(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    outq_put_copy(&f.loop, &f.out, STR("never"));
+    outq_fini(&f.loop, &f.out);
+    outq_flush_all(&f.loop);
+    assert_int_equal(f.flushed, 0);
+    read_some(&f, SIZE_MAX);
+    assert_int_equal(f.received.len, 0);
+    end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_views_and_copies_in_order),
+        cmocka_unit_test(test_many_pieces),
+        cmocka_unit_test(test_blocked_peer),
+        cmocka_unit_test(test_copy_larger_than_scratch),
+        cmocka_unit_test(test_peer_gone),
+        cmocka_unit_test(test_failure_inside_an_event),
+        cmocka_unit_test(test_dropped_while_dirty),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: MIT
+#include "base/buf.h"
+#include "model/config.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <unistd.h>
+
+struct fixture {
+    struct config config;
+    struct problems problems;
+};
+
+static int setup(void **state)
+{
+    static struct fixture fixture;
+    problems_init(&fixture.problems);
+    *state = &fixture;
+    return config_init(&fixture.config);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    config_fini(&f->config);
+    problems_fini(&f->problems);
+    return 0;
+}
+
+static int read_text(struct fixture *f, const char *text)
+{
+    return config_read_text(&f->config, "c.yaml", str_from_c(text), &f->problems);
+}
+
+static void assert_read(struct fixture *f, const char *text)
+{
+    if (read_text(f, text) != 0) {
+        fail_msg("%s: %s: %s", text, f->problems.items[0].pointer, f->problems.items[0].detail);
+    }
+    assert_int_equal(f->problems.count, 0);
+}
+
+static void assert_problem(struct fixture *f, unsigned i, const char *pointer, const char *detail)
+{
+    if (i >= f->problems.count || strcmp(f->problems.items[i].pointer, pointer) != 0 ||
+        strstr(f->problems.items[i].detail, detail) == NULL) {
+        fail_msg("%s: %s, expected %s: %s",
+                 i < f->problems.count ? f->problems.items[i].pointer : "none",
+                 i < f->problems.count ? f->problems.items[i].detail : "", pointer, detail);
+    }
+}
+
+static void assert_refused(struct fixture *f, const char *text, const char *pointer,
+                           const char *detail)
+{
+    problems_fini(&f->problems);
+    assert_true(read_text(f, text) < 0);
+    assert_problem(f, 0, pointer, detail);
+    assert_int_equal(f->problems.count, 1);
+    problems_fini(&f->problems);
+}
+
+static void test_defaults(void **state)
+{
+    struct fixture *f = *state;
+    const struct config *c = &f->config;
+    assert_string_equal(c->node.name, "");
+    assert_string_equal(c->node.zone, "");
+    assert_int_equal(c->listen.http_count, 1);
+    assert_string_equal(c->listen.http[0], ":8080");
+    assert_int_equal(c->listen.https_count, 0);
+    assert_false(c->listen.half_close);
+    assert_int_equal(c->https_port, 443);
+    assert_int_equal(c->trusted_proxy_count, 0);
+    assert_string_equal(c->admin.address, "127.0.0.1:8081");
+    assert_string_equal(c->admin.token_file, "admin.token");
+    assert_string_equal(c->admin.token, "");
+    assert_false(c->admin.require_token);
+    assert_string_equal(c->store.url, "sqlite:pointsman.db");
+    assert_string_equal(c->store.local, "pointsman.db");
+    assert_int_equal(c->workers, 0);
+    assert_int_equal(c->paths, PATHS_STRICT);
+    assert_int_equal(c->limits.header_bytes, 32768);
+    assert_int_equal(c->limits.headers, 100);
+    assert_int_equal(c->limits.body, 0);
+    assert_int_equal(c->limits.connections, 100000);
+    assert_int_equal(c->timeouts.header_ms, 10000);
+    assert_int_equal(c->timeouts.idle_ms, 60000);
+    assert_int_equal(c->timeouts.connect_ms, 1000);
+    assert_int_equal(c->timeouts.response_ms, 60000);
+    assert_int_equal(c->timeouts.tunnel_idle_ms, 3600000);
+    assert_int_equal(c->timeouts.drain_ms, 30000);
+    assert_string_equal(c->access_log.file, "access.log");
+    assert_int_equal(c->access_log.format, ACCESS_LOG_JSON);
+    assert_int_equal(config_check(c, &f->problems), 0);
+}
+
+// Every key of the reference, those of later versions with their defaults.
+static void test_whole_file(void **state)
+{
+    struct fixture *f = *state;
+    assert_read(f, "node: {name: edge-1, zone: a}\n"
+                   "listen:\n"
+                   "  http:  [\"0.0.0.0:8080\", \"[::]:8080\", 'unix:/run/p.sock']\n"
+                   "  https: []\n"
+                   "  proxy_protocol: false\n"
+                   "  half_close: true\n"
+                   "https_port: 8443\n"
+                   "trusted_proxies: [10.0.0.0/8, \"::1\"]\n"
+                   "admin: {address: \"127.0.0.1:9000\", token_file: t, require_token: true}\n"
+                   "store: {url: \"sqlite:x.db\",\n"
+                   "        prefix: pointsman, encryption_key_file: null, accept_empty: false, "
+                   "wait_replicas: 0}\n"
+                   "tls: {profile: intermediate, unknown_sni: default}\n"
+                   "workers: 3\n"
+                   "paths: loose\n"
+                   "limits: {header_bytes: 64k, headers: 200, body: 1g, connections: 5}\n"
+                   "timeouts: {header: 1s, idle: 2s, connect: 3s, response: 4s, tunnel_idle: 5s, "
+                   "drain: 0}\n"
+                   "access_log: {file: \"-\", format: combined}\n"
+                   "ceryx: {enabled: false, prefix: ceryx, miss_timeout: 50ms}\n");
+    const struct config *c = &f->config;
+    assert_string_equal(c->node.name, "edge-1");
+    assert_int_equal(c->listen.http_count, 3);
+    assert_string_equal(c->listen.http[1], "[::]:8080");
+    assert_true(c->listen.half_close);
+    assert_int_equal(c->trusted_proxy_count, 2);
+    assert_int_equal(c->trusted_proxies[0].bits, 104);
+    assert_int_equal(c->trusted_proxies[1].bits, 128);
+    assert_true(c->admin.require_token);
+    assert_string_equal(c->store.local, "x.db");
+    assert_int_equal(c->workers, 3);
+    assert_int_equal(c->paths, PATHS_LOOSE);
+    assert_int_equal(c->limits.body, 1 << 30);
+    assert_int_equal(c->timeouts.tunnel_idle_ms, 5000);
+    assert_int_equal(c->timeouts.drain_ms, 0);
+    assert_string_equal(c->access_log.file, "-");
+    assert_int_equal(c->access_log.format, ACCESS_LOG_COMBINED);
+}
+
+static void test_small_files(void **state)
+{
+    struct fixture *f = *state;
+    assert_read(f, "");
+    assert_read(f, "---\n");
+    assert_read(f, "tls:\nlimits:\n  body:\n");
+    assert_read(f, "listen: {half_close: true}\n");
+    assert_int_equal(f->config.listen.http_count, 1);
+    assert_read(f, "listen: {http: ':81'}\n");
+    assert_int_equal(f->config.listen.http_count, 1);
+    assert_string_equal(f->config.listen.http[0], ":81");
+    assert_read(f, "workers: auto\nstore: {local: l.db}\n");
+    assert_read(f, "store: {url: 'sqlite:u.db'}\n");
+    assert_string_equal(f->config.store.local, "l.db");
+    assert_read(f, "store: {local: ''}\n");
+    assert_string_equal(f->config.store.local, "u.db");
+    assert_read(f, "access_log: {file: ''}\n");
+    assert_string_equal(f->config.access_log.file, "");
+}
+
+static void test_places(void **state)
+{
+    struct fixture *f = *state;
+    assert_refused(f, "node: {}\nlimts: {}\n", "c.yaml:2:1", "no setting \"limts\"");
+    assert_refused(f, "limits:\n  header: 1k\n", "c.yaml:2:3", "did you mean \"limits.headers\"");
+    assert_refused(f, "limits:\n  headers: many\n", "c.yaml:2:3", "must be a number, not \"many\"");
+    assert_refused(f, "limits: {headers: 201}\n", "c.yaml:1:10", "1 to 200, not \"201\"");
+    assert_refused(f, "limits: {header_bytes: 100}\n", "c.yaml:1:10", "1k to 1m");
+    assert_refused(f, "limits: {header_bytes: 32kb}\n", "c.yaml:1:10", "such as \"64k\"");
+    assert_refused(f, "timeouts:\n  idle: 60\n", "c.yaml:2:3", "must be a duration");
+    assert_refused(f, "timeouts:\n  idle: 0\n", "c.yaml:2:3", "1ms to 24d");
+    assert_refused(f, "timeouts: {drain: 25d}\n", "c.yaml:1:12", "0s to 24d");
+    assert_refused(f, "paths: Strict\n", "c.yaml:1:1", "one of strict, loose");
+    assert_refused(f, "access_log: {format: xml}\n", "c.yaml:1:14", "json, combined");
+    assert_refused(f, "workers: 0\n", "c.yaml:1:1", "1 to 256");
+    assert_refused(f, "workers: 1.5\n", "c.yaml:1:1", "number or auto");
+    assert_refused(f, "https_port: 65536\n", "c.yaml:1:1", "1 to 65535");
+    assert_refused(f, "listen:\n  http:\n    - :80\n    - nonsense\n", "c.yaml:4:7", "an address");
+    assert_refused(f, "listen: {http: [{a: 1}]}\n", "c.yaml:1:17", "must be a list of addresses");
+    assert_refused(f, "listen: {http: {a: 1}}\n", "c.yaml:1:10", "not a mapping");
+    assert_refused(f, "listen: {half_close: yes}\n", "c.yaml:1:10", "true or false, not \"yes\"");
+    assert_refused(f, "listen: [a]\n", "c.yaml:1:1", "must be a mapping");
+    assert_refused(f, "node: {name: [a]}\n", "c.yaml:1:8", "not a list");
+    assert_refused(f, "trusted_proxies: [10.0.0.0/33]\n", "c.yaml:1:19", "networks");
+    assert_refused(f, "admin: {address: 8081}\n", "c.yaml:1:9", "an address");
+    assert_refused(f, "admin: {token: x}\n", "c.yaml:1:9", "no setting");
+    assert_refused(f, "admin: {token_file: ''}\n", "c.yaml:1:9", "1 to 4000 bytes");
+    assert_refused(f, "[a]\n", "c.yaml:1:1", "a mapping of settings");
+    assert_refused(f, "a: 1\n", "c.yaml:1:1", "no setting \"a\"");
+    assert_refused(f, "paths: strict\n---\npaths: loose\n", "c.yaml", "one document");
+    assert_refused(f, "paths: [\n", "c.yaml:2:1", "did not find");
+    assert_refused(f, "paths: strict\npaths: loose\n", "c.yaml:2:1", "twice");
+    assert_true(read_text(f, "paths: x\nworkers: y\nlimits: {body: z}\n") < 0);
+    assert_int_equal(f->problems.count, 3);
+    assert_problem(f, 2, "c.yaml:3:10", "limits.body");
+}
+
+static void test_later(void **state)
+{
+    struct fixture *f = *state;
+    assert_refused(f, "listen: {https: [':8443']}\n", "c.yaml:1:18",
+                   "listen.https is not part of this version");
+    assert_refused(f, "listen: {https: ':8443'}\n", "c.yaml:1:10", "not part of this version");
+    assert_refused(f, "listen: {proxy_protocol: true}\n", "c.yaml:1:10",
+                   "not part of this version");
+    assert_refused(f, "tls: {profile: modern}\n", "c.yaml:1:7", "not part of this version");
+    assert_refused(f, "tls: {unknown_sni: reject}\n", "c.yaml:1:7", "not part of this version");
+    assert_refused(f, "store: {prefix: x}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "store: {encryption_key_file: k}\n", "c.yaml:1:9",
+                   "not part of this version");
+    assert_refused(f, "store: {accept_empty: true}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "store: {wait_replicas: 1}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "store: {url: 'redis://u:secret@h/0'}\n", "c.yaml:1:9",
+                   "a redis:// store is not part of this version");
+    assert_refused(f, "store: {url: 'rediss://h/0'}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "store: {url: 'file:routes.d/'}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "store: {url: x.db}\n", "c.yaml:1:9", "must be \"sqlite:FILE\"");
+    assert_refused(f, "store: {url: 'sqlite:'}\n", "c.yaml:1:9", "must be \"sqlite:FILE\"");
+    assert_refused(f, "ceryx: {enabled: true}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "ceryx: {prefix: x}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "ceryx: {miss_timeout: 1s}\n", "c.yaml:1:9", "not part of this version");
+}
+
+static int read_environment(struct fixture *f, char *a, char *b)
+{
+    char path[] = "PATH=/bin";
+    char *environment[] = {path, a, b, NULL};
+    return config_read_environment(&f->config, environment, &f->problems);
+}
+
+// A writable text, as an environment has.
+#define TEXT(literal) ((char[]){literal})
+
+static void test_environment(void **state)
+{
+    struct fixture *f = *state;
+    struct config *c = &f->config;
+    assert_int_equal(read_environment(f, TEXT("POINTSMAN_HTTPS_PORT=1"),
+                                      TEXT("POINTSMAN_LIMITS_HEADER_BYTES=64k")),
+                     0);
+    assert_int_equal(c->https_port, 1);
+    assert_int_equal(c->limits.header_bytes, 65536);
+    assert_int_equal(read_environment(f, TEXT("POINTSMAN_HTTP=:81, 127.0.0.1:0"),
+                                      TEXT("POINTSMAN_ADMIN=unix:/run/a.sock")),
+                     0);
+    assert_int_equal(c->listen.http_count, 2);
+    assert_string_equal(c->listen.http[1], "127.0.0.1:0");
+    assert_string_equal(c->admin.address, "unix:/run/a.sock");
+    assert_int_equal(
+        read_environment(f, TEXT("POINTSMAN_STORE=sqlite:/v/p.db"), TEXT("POINTSMAN_WORKERS=2")),
+        0);
+    assert_string_equal(c->store.local, "/v/p.db");
+    assert_int_equal(c->workers, 2);
+    assert_int_equal(read_environment(f, TEXT("POINTSMAN_LOG=-"), TEXT("POINTSMAN_TOKEN=s3")), 0);
+    assert_string_equal(c->access_log.file, "-");
+    assert_string_equal(c->admin.token, "s3");
+    assert_int_equal(read_environment(f, TEXT("POINTSMAN_LISTEN_HTTP=:82"),
+                                      TEXT("POINTSMAN_TIMEOUTS_TUNNEL_IDLE=2h")),
+                     0);
+    assert_string_equal(c->listen.http[0], ":82");
+    assert_int_equal(c->timeouts.tunnel_idle_ms, 7200000);
+    assert_int_equal(read_environment(f, TEXT("POINTSMAN_CONFIG=x"), TEXT("POINTSMAN_CERYX=false")),
+                     0);
+    // What an orchestrator sets for a service named pointsman.
+    assert_int_equal(read_environment(f, TEXT("POINTSMAN_PORT=tcp://10.0.0.1:80"),
+                                      TEXT("POINTSMAN_SERVICE_HOST=10.0.0.1")),
+                     0);
+    assert_int_equal(f->problems.count, 0);
+    assert_int_equal(read_environment(f, TEXT("POINTSMAN_WORKER=1"), TEXT("POINTSMAN_HTTP=x")),
+                     ERR_INVALID);
+    assert_problem(f, 0, "POINTSMAN_WORKER", "did you mean POINTSMAN_WORKERS?");
+    assert_problem(f, 1, "POINTSMAN_HTTP", "an address");
+    problems_fini(&f->problems);
+    assert_int_equal(
+        read_environment(f, TEXT("POINTSMAN_QQQQQQQQ=1"), TEXT("POINTSMAN_CERYX=true")),
+        ERR_INVALID);
+    assert_problem(f, 0, "POINTSMAN_QQQQQQQQ", "no setting");
+    assert_problem(f, 1, "POINTSMAN_CERYX", "not part of this version");
+}
+
+static int set(struct fixture *f, const char *path, const char *value, bool append)
+{
+    return config_set(&f->config, str_from_c(path), str_from_c(value), append, "--set",
+                      &f->problems);
+}
+
+static void test_flags(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(set(f, "limits.body", "100m", false), 0);
+    assert_int_equal(f->config.limits.body, 100 << 20);
+    assert_int_equal(set(f, "listen.http", ":1", false), 0);
+    assert_int_equal(set(f, "listen.http", ":2", true), 0);
+    assert_int_equal(f->config.listen.http_count, 2);
+    assert_int_equal(set(f, "listen.http", ":3,:4", false), 0);
+    assert_int_equal(f->config.listen.http_count, 2);
+    assert_string_equal(f->config.listen.http[0], ":3");
+    assert_int_equal(set(f, "trusted_proxies", "10.0.0.0/8", false), 0);
+    assert_int_equal(set(f, "trusted_proxies", "", false), 0);
+    assert_int_equal(f->config.trusted_proxy_count, 0);
+    assert_int_equal(set(f, "listen.https", "", false), 0);
+    assert_int_equal(set(f, "limits.bdy", "1", false), ERR_INVALID);
+    assert_problem(f, 0, "--set", "did you mean \"limits.body\"");
+    assert_int_equal(set(f, "listen.https", ":443", false), ERR_INVALID);
+    assert_problem(f, 1, "--set", "not part of this version");
+    problems_fini(&f->problems);
+    for (int i = 0; i < CONFIG_LISTEN_MAX; i++) {
+        char address[16];
+        snprintf(address, sizeof address, ":%d", i + 1);
+        assert_int_equal(set(f, "listen.http", address, i > 0), 0);
+    }
+    assert_int_equal(set(f, "listen.http", ":99", true), ERR_INVALID);
+    assert_problem(f, 0, "--set", "more than 16");
+}
+
+static void test_order(void **state)
+{
+    struct fixture *f = *state;
+    assert_read(f, "workers: 1\nhttps_port: 1\npaths: loose\nlisten: {http: [':1', ':11']}\n");
+    assert_int_equal(
+        read_environment(f, TEXT("POINTSMAN_WORKERS=2"), TEXT("POINTSMAN_HTTPS_PORT=2")), 0);
+    assert_int_equal(set(f, "workers", "3", false), 0);
+    assert_int_equal(set(f, "listen.http", ":3", false), 0);
+    assert_int_equal(f->config.workers, 3);
+    assert_int_equal(f->config.https_port, 2);
+    assert_int_equal(f->config.paths, PATHS_LOOSE);
+    assert_int_equal(f->config.listen.http_count, 1);
+}
+
+static void test_check(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(set(f, "listen.http", "", false), 0);
+    assert_int_equal(config_check(&f->config, &f->problems), ERR_INVALID);
+    assert_problem(f, 0, "listen", "no address");
+    problems_fini(&f->problems);
+    assert_int_equal(set(f, "listen.http", ":1,:2,:1,127.0.0.1:0,127.0.0.1:0", false), 0);
+    assert_int_equal(config_check(&f->config, &f->problems), ERR_INVALID);
+    assert_problem(f, 0, "listen.http", ":1 is there twice");
+    assert_int_equal(f->problems.count, 1);
+    problems_fini(&f->problems);
+    assert_int_equal(set(f, "listen.http", "127.0.0.1:8081", false), 0);
+    assert_int_equal(config_check(&f->config, &f->problems), ERR_INVALID);
+    assert_problem(f, 0, "admin.address", "traffic");
+}
+
+static void test_files(void **state)
+{
+    struct fixture *f = *state;
+    char path[] = "/tmp/pointsman-test-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "workers: 7\n", 11), 11);
+    assert_int_equal(config_read_file(&f->config, path, &f->problems), 0);
+    assert_int_equal(f->config.workers, 7);
+    assert_int_equal(ftruncate(fd, (1 << 20) + 8192), 0);
+    assert_true(config_read_file(&f->config, path, &f->problems) < 0);
+    assert_problem(f, 0, path, "larger than 1 MiB");
+    problems_fini(&f->problems);
+    close(fd);
+    unlink(path);
+    assert_int_equal(config_read_file(&f->config, path, &f->problems), ERR_SYSTEM);
+    assert_problem(f, 0, path, "cannot be read");
+    problems_fini(&f->problems);
+    assert_true(config_read_file(&f->config, "/tmp", &f->problems) < 0);
+    assert_problem(f, 0, "/tmp", "cannot be read");
+}
+
+static void test_table(void **state)
+{
+    (void)state;
+    struct config_setting setting;
+    unsigned count = 0;
+    bool seen = false;
+    while (config_table_next(count, &setting)) {
+        assert_true(setting.path.len > 0 && setting.type[0] != '\0' && setting.help[0] != '\0');
+        assert_true(str_starts(str_from_c(setting.variable), STR("POINTSMAN_")));
+        if (str_eq(setting.path, STR("limits.header_bytes"))) {
+            assert_string_equal(setting.variable, "POINTSMAN_LIMITS_HEADER_BYTES");
+            assert_string_equal(setting.range, "1k to 1m");
+            assert_string_equal(setting.initial, "32k");
+            assert_string_equal(setting.type, "size");
+            seen = true;
+        }
+        count++;
+    }
+    assert_true(seen && count > 30);
+    char *text = NULL;
+    size_t len = 0;
+    FILE *file = open_memstream(&text, &len);
+    config_print_help(file);
+    fclose(file);
+    assert_non_null(strstr(text, "limits.header_bytes  (size, default 32k; 1k to 1m)\n"));
+    assert_null(strstr(text, "ceryx"));
+    free(text);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_defaults), TEST(test_whole_file),  TEST(test_small_files), TEST(test_places),
+        TEST(test_later),    TEST(test_environment), TEST(test_flags),       TEST(test_order),
+        TEST(test_check),    TEST(test_files),       TEST(test_table),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

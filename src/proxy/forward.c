@@ -122,7 +122,18 @@ static struct str forwarded_element(struct txn *txn, struct str peer)
 
 static struct str port_text(struct txn *txn)
 {
-    return arena_printf(&txn->arena, "%u", http_stream_local_port(txn->client));
+    enum { DIGITS = 5 };
+    char *text = arena_alloc(&txn->arena, DIGITS);
+    if (text == NULL) {
+        return STR_NULL;
+    }
+    unsigned port = http_stream_local_port(txn->client);
+    char *at = text + DIGITS;
+    do {
+        *--at = (char)('0' + port % 10);
+        port /= 10;
+    } while (port > 0);
+    return str_make(at, (size_t)(text + DIGITS - at));
 }
 
 // What a trusted proxy said, else what we see.
@@ -256,6 +267,7 @@ int txn_build_request(struct txn *txn, struct http_head *out)
     // An upgrade is a request without content: what follows it belongs to the tunnel.
     bool upgrades = request->upgrade && request->body == BODY_NONE;
     uint64_t dropped = upgrades ? request_dropped & ~FIELD_BIT(FIELD_UPGRADE) : request_dropped;
+    dropped |= txn->said_continue ? FIELD_BIT(FIELD_EXPECT) : 0;
     for (unsigned i = 0; i < request->field_count; i++) {
         const struct http_field *field = &request->fields[i];
         bool is_upgrade = upgrades && field->id == FIELD_UPGRADE;

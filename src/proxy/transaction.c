@@ -141,7 +141,8 @@ static void on_timer(struct loop *loop, struct loop_timer *timer)
 {
     struct txn *txn = CONTAINER_OF(timer, struct txn, timer);
     uint64_t limit_ms = txn->is_tunnel ? txn->timeouts.tunnel_idle_ms : txn->timeouts.response_ms;
-    bool counts = txn->origin != NULL && !txn->origin_paused;
+    bool waits_for_client = txn->step == STEP_RECEIVE && !txn->request_sent && !txn->client_paused;
+    bool counts = txn->origin != NULL && !txn->origin_paused && !waits_for_client;
     uint64_t since = txn->progress_ms;
     if (txn->step == STEP_RECEIVE && txn->request_sent) {
         since = txn->sent_ns / 1000000; // a 1xx is no progress

@@ -402,9 +402,12 @@ static void on_flushed(struct loop *loop, struct outq *out)
 static void send_head(struct http_stream *stream, const struct http_head *head)
 {
     struct h1_client_conn *c = conn_of(stream);
-    struct h1_framing framing = {.body = head->body,
-                                 .body_len = head->body_len,
-                                 .connection = head->upgrade ? "upgrade" : NULL};
+    // "TE" is for this hop, which Connection must say (RFC 9110 10.1.4).
+    const char *connection = head->te_trailers ? (head->upgrade ? "upgrade, TE" : "TE")
+                             : head->upgrade   ? "upgrade"
+                                               : NULL;
+    struct h1_framing framing = {
+        .body = head->body, .body_len = head->body_len, .connection = connection};
     c->method = (uint8_t)head->method;
     c->request_body = (uint8_t)head->body;
     c->request_left = head->body == BODY_LENGTH ? head->body_len : 0;

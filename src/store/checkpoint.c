@@ -59,8 +59,11 @@ void store_checkpoint_consider(struct store *store)
         writer->wal_asked = 0;
         writer->wal_copied = 0;
     }
-    unsigned since = writer->wal_pages - writer->wal_asked;
-    if (!is_new_log && since < STORE_CHECKPOINT_PAGES && writer->wal_pages < max) {
+    bool is_over = writer->wal_pages >= max;
+    // Over the bound the helper comes more often, until it leaves only a short rest.
+    bool is_due = writer->wal_pages - writer->wal_asked >=
+                  (is_over ? STORE_CHECKPOINT_REST : STORE_CHECKPOINT_PAGES);
+    if (!is_new_log && !is_due && !is_over) {
         return;
     }
     pthread_mutex_lock(&store->mutex);
@@ -68,12 +71,12 @@ void store_checkpoint_consider(struct store *store)
         store->checkpoint_done = 0;
     }
     bool is_busy = store->is_checkpoint_running || store->is_checkpoint_wanted;
-    // Only the rest, which is short after the helper's pass; all of it only if that never gets there.
-    bool is_mine = !is_busy && writer->wal_pages >= max &&
-                   (writer->wal_pages - store->checkpoint_done <= STORE_CHECKPOINT_PAGES ||
+    // All of the log only if the helper never gets there.
+    bool is_mine = is_over && !is_busy &&
+                   (writer->wal_pages - store->checkpoint_done <= STORE_CHECKPOINT_REST ||
                     writer->wal_pages >= 2 * max) &&
-                   writer->wal_pages - writer->wal_copied >= STORE_CHECKPOINT_PAGES;
-    if (!is_busy && !is_mine && since >= STORE_CHECKPOINT_PAGES) {
+                   writer->wal_pages - writer->wal_copied >= STORE_CHECKPOINT_REST;
+    if (is_due && !is_busy && !is_mine) {
         writer->wal_asked = writer->wal_pages;
         store->is_checkpoint_wanted = true;
         pthread_cond_signal(&store->wake_checkpoint);

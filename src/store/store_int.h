@@ -19,29 +19,31 @@ enum {
     STORE_GROUP_CHANGES_MAX = 1000,
     STORE_DETAIL_LEN = 200, // as in struct store_status
     STORE_PAGE_LEN = 4096,
-    STORE_CHECKPOINT_PAGES = 1000, // log pages that are worth a checkpoint
+    STORE_CHECKPOINT_PAGES = 4000, // log pages that are worth a checkpoint
+    STORE_CHECKPOINT_REST = 1000,  // pages that the store thread copies itself
     STORE_WAL_MAX = 64 << 20,      // bytes after which the log starts over
     STORE_PROBE_MS = 1000,         // between attempts to write again after a failure
 };
 
 // Statements of the writer and of the reader, prepared once.
-#define STORE_WRITE_STATEMENTS(X)                                                             \
-    X(WRITE_BEGIN, "BEGIN IMMEDIATE")                                                         \
-    X(WRITE_COMMIT, "COMMIT")                                                                 \
-    X(WRITE_ROLLBACK, "ROLLBACK")                                                             \
-    X(WRITE_SAVEPOINT, "SAVEPOINT request")                                                   \
-    X(WRITE_RELEASE, "RELEASE request")                                                       \
-    X(WRITE_UNDO, "ROLLBACK TO request")                                                      \
-    X(WRITE_GET, "SELECT value, revision FROM records WHERE noun = ?1 AND key = ?2")          \
-    X(WRITE_EXISTS, "SELECT 1 FROM records WHERE noun = ?1 AND key = ?2")                     \
-    X(WRITE_PUT, "REPLACE INTO records(noun, key, value, revision, schema)"                   \
-                 " VALUES(?1, ?2, ?3, ?4, ?5)")                                               \
-    X(WRITE_DELETE, "DELETE FROM records WHERE noun = ?1 AND key = ?2")                       \
-    X(WRITE_REF_ADD, "INSERT OR IGNORE INTO refs(from_noun, from_key, to_noun, to_key)"       \
-                     " VALUES(?1, ?2, ?3, ?4)")                                               \
-    X(WRITE_REF_CLEAR, "DELETE FROM refs WHERE from_noun = ?1 AND from_key = ?2")             \
-    X(WRITE_REF_TO, "SELECT from_noun, from_key FROM refs WHERE to_noun = ?1 AND to_key = ?2" \
-                    " ORDER BY from_noun, from_key LIMIT ?3")                                 \
+#define STORE_WRITE_STATEMENTS(X)                                                                \
+    X(WRITE_BEGIN, "BEGIN IMMEDIATE")                                                            \
+    X(WRITE_COMMIT, "COMMIT")                                                                    \
+    X(WRITE_ROLLBACK, "ROLLBACK")                                                                \
+    X(WRITE_SAVEPOINT, "SAVEPOINT request")                                                      \
+    X(WRITE_RELEASE, "RELEASE request")                                                          \
+    X(WRITE_UNDO, "ROLLBACK TO request")                                                         \
+    X(WRITE_GET, "SELECT value, revision FROM records WHERE noun = ?1 AND key = ?2")             \
+    X(WRITE_EXISTS, "SELECT 1 FROM records WHERE noun = ?1 AND key = ?2")                        \
+    X(WRITE_PUT, "REPLACE INTO records(noun, key, value, revision, schema)"                      \
+                 " VALUES(?1, ?2, ?3, ?4, ?5)")                                                  \
+    X(WRITE_DELETE, "DELETE FROM records WHERE noun = ?1 AND key = ?2")                          \
+    X(WRITE_REF_ADD, "INSERT OR IGNORE INTO refs(from_noun, from_key, to_noun, to_key)"          \
+                     " VALUES(?1, ?2, ?3, ?4)")                                                  \
+    X(WRITE_REF_FROM, "SELECT to_noun, to_key FROM refs WHERE from_noun = ?1 AND from_key = ?2") \
+    X(WRITE_REF_CLEAR, "DELETE FROM refs WHERE from_noun = ?1 AND from_key = ?2")                \
+    X(WRITE_REF_TO, "SELECT from_noun, from_key FROM refs WHERE to_noun = ?1 AND to_key = ?2"    \
+                    " ORDER BY from_noun, from_key LIMIT ?3")                                    \
     X(WRITE_META, "REPLACE INTO meta(name, value) VALUES(?1, ?2)")
 
 #define STORE_READ_STATEMENTS(X)                                                             \

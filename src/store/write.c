@@ -102,9 +102,10 @@ static bool check_conditions(struct store_request *request, struct store_change 
     return true;
 }
 
-static int put_references(struct store_writer *writer, const struct store_change *change)
+static int put_references(struct store_writer *writer, const struct store_change *change,
+                          unsigned count)
 {
-    for (unsigned i = 0; i < change->reference_count; i++) {
+    for (unsigned i = 0; i < count; i++) {
         sqlite3_stmt *statement = bind_key(writer, WRITE_REF_ADD, change->noun, change->key);
         sqlite3_bind_int(statement, 3, (int)change->references[i].noun);
         store_db_bind(statement, 4, str_from_c(change->references[i].key));
@@ -114,6 +115,59 @@ static int put_references(struct store_writer *writer, const struct store_change
         }
     }
     return 0;
+}
+
+// Is it among the first `count`?
+static bool has_reference(const struct store_change *change, unsigned count, int noun,
+                          struct str key)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct store_reference *reference = &change->references[i];
+        if ((int)reference->noun == noun && str_eq(str_from_c(reference->key), key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Most changes of a value leave what it refers to as it was: then two trees are not touched.
+static int compare_references(struct store_writer *writer, const struct store_change *change,
+                              unsigned count, bool *is_same)
+{
+    unsigned distinct = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const struct store_reference *reference = &change->references[i];
+        distinct += !has_reference(change, i, (int)reference->noun, str_from_c(reference->key));
+    }
+    sqlite3_stmt *statement = bind_key(writer, WRITE_REF_FROM, change->noun, change->key);
+    unsigned found = 0;
+    int code;
+    *is_same = true;
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        found++;
+        *is_same &= has_reference(change, count, sqlite3_column_int(statement, 0),
+                                  store_db_column(statement, 1));
+    }
+    sqlite3_reset(statement);
+    *is_same &= found == distinct;
+    return code == SQLITE_DONE ? 0 : ERR_UNAVAILABLE;
+}
+
+// Brings refs from what the old value referred to, if there was one, to what the new one does.
+static int write_references(struct store_writer *writer, const struct store_change *change,
+                            bool exists)
+{
+    unsigned count = change->value == NULL ? 0 : change->reference_count;
+    bool is_same = count == 0;
+    int err = exists ? compare_references(writer, change, count, &is_same) : 0;
+    if (err != 0 || is_same) {
+        return err;
+    }
+    if (exists) {
+        bind_key(writer, WRITE_REF_CLEAR, change->noun, change->key);
+        err = run(writer, WRITE_REF_CLEAR);
+    }
+    return err != 0 ? err : put_references(writer, change, count);
 }
 
 static int write_change(struct store_writer *writer, struct store_change *change, bool exists)
@@ -126,14 +180,7 @@ static int write_change(struct store_writer *writer, struct store_change *change
         sqlite3_bind_int(statement, 5, STORE_RECORD_SCHEMA);
     }
     int err = run(writer, which);
-    if (err == 0 && exists) {
-        bind_key(writer, WRITE_REF_CLEAR, change->noun, change->key);
-        err = run(writer, WRITE_REF_CLEAR);
-    }
-    if (err == 0 && change->value != NULL) {
-        err = put_references(writer, change);
-    }
-    return err;
+    return err != 0 ? err : write_references(writer, change, exists);
 }
 
 static int apply_change(struct store_writer *writer, struct store_request *request,

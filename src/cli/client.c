@@ -269,7 +269,7 @@ void answer_fini(struct answer *answer)
     buf_fini(&answer->body);
 }
 
-json_t *answer_json(const struct answer *answer)
+json_t *client_answer_json(const struct answer *answer)
 {
     json_error_t error;
     json_t *json = json_loadb(answer->body.p, answer->body.len, JSON_DECODE_ANY, &error);

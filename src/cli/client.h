@@ -28,7 +28,7 @@ int client_read(struct client *client, const char *path,
 void client_set_stall(struct client *client, unsigned seconds);
 void answer_fini(struct answer *answer);
 // The body as JSON (a new reference); NULL: it is none, printed.
-json_t *answer_json(const struct answer *answer);
+json_t *client_answer_json(const struct answer *answer);
 // Prints what an answer of 300 or above says, "subject: pointer: detail"; returns CLI_FAILED.
 int answer_report(const struct answer *answer, const char *subject);
 

@@ -26,7 +26,7 @@ static unsigned fetch(struct trial *trial, enum noun noun, struct str key, json_
         client_call(trial->client, "GET", path.p, NULL, STR_NULL, &answer) == CLI_DONE) {
         status = answer.status;
         if (status == 200) {
-            *value = answer_json(&answer);
+            *value = client_answer_json(&answer);
         } else if (status != 404) {
             answer_report(&answer, "apply");
             status = 0;

@@ -2,6 +2,7 @@
 // Help texts, all from the table of commands.
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "model/config.h"
 
 enum { LINE_WIDTH = 96, FLAG_COLUMN = 26 };
 
@@ -53,6 +54,10 @@ void help_print_command(FILE *to, const struct command *command)
     const struct flag *flag;
     for (unsigned i = 0; (flag = command_flag(command, i)) != NULL; i++) {
         print_flag(to, flag);
+    }
+    if (command->run == NULL) { // serve and check
+        fputs("\nSettings:\n", to);
+        config_print_help(to);
     }
     fputs("\nExample:\n", to);
     struct str rest = str_from_c(command->example);

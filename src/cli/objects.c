@@ -34,7 +34,7 @@ int object_get(struct client *client, const struct object_kind *kind, const char
         snprintf(subject, sizeof subject, "%s %s", kind->name, key);
         status = answer_report(&answer, subject);
     } else if (status == CLI_DONE) {
-        *object = answer_json(&answer);
+        *object = client_answer_json(&answer);
         status = *object == NULL ? CLI_FAILED : CLI_DONE;
     }
     answer_fini(&answer);
@@ -53,7 +53,7 @@ static int put_body(struct client *client, const struct args *args, const struct
         snprintf(subject, sizeof subject, "%s %s", kind->name, key);
         status = answer_report(&answer, subject);
     } else if (status == CLI_DONE && args_flag(args, "json") != NULL) {
-        json_t *object = answer_json(&answer);
+        json_t *object = client_answer_json(&answer);
         status = object == NULL ? CLI_FAILED : CLI_DONE;
         output_json(object, stdout);
         json_decref(object);
@@ -125,15 +125,17 @@ struct listing {
     bool is_json;
     uint64_t left; // objects that may still be shown
     uint64_t shown;
+    bool has_header; // it stands above the first page
 };
 
 static void show_page(struct listing *listing, const json_t *objects)
 {
     struct table table;
     table_init(&table, listing->kind->column_count);
-    for (unsigned i = 0; listing->shown == 0 && i < listing->kind->column_count; i++) {
+    for (unsigned i = 0; !listing->has_header && i < listing->kind->column_count; i++) {
         table_put_c(&table, listing->kind->columns[i]);
     }
+    listing->has_header = true;
     size_t i;
     json_t *object;
     json_array_foreach(objects, i, object)
@@ -150,7 +152,7 @@ static void show_page(struct listing *listing, const json_t *objects)
         }
         listing->shown++;
     }
-    if (!listing->is_json && listing->shown > 0) {
+    if (!listing->is_json) {
         table_print(&table, stdout);
     }
     table_fini(&table);
@@ -182,7 +184,7 @@ static int list_page(struct client *client, struct listing *listing, const char 
     if (status == CLI_DONE && answer.status != 200) {
         status = answer_report(&answer, listing->kind->plural);
     } else if (status == CLI_DONE) {
-        json_t *page = answer_json(&answer);
+        json_t *page = client_answer_json(&answer);
         status = page == NULL ? CLI_FAILED : CLI_DONE;
         show_page(listing, json_object_get(page, listing->kind->plural));
         buf_put(after, str_from_c(json_string_value(json_object_get(page, "next"))));

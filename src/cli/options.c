@@ -4,28 +4,28 @@
 #include "cli/command.h"
 #include <unistd.h>
 
+#define SETTING_FLAGS                                                                            \
+    {"http", "ADDR", "listen for HTTP on HOST:PORT, :PORT or unix:/PATH; may be repeated"},      \
+        {"https", "ADDR", "listen for HTTPS (refused: this version has no TLS)"},                \
+        {"admin", "ADDR", "listen for the admin API (POINTSMAN_ADMIN; default 127.0.0.1:8081)"}, \
+        {"store", "URL",                                                                         \
+         "where declarations are kept (POINTSMAN_STORE; default sqlite:pointsman.db)"},          \
+        {"workers", "N", "threads that carry traffic (default: one a processor)"},               \
+        {"log", "FILE", "access log; - is standard output, \"\" is none"},                       \
+    {                                                                                            \
+        "set", "a.b=VALUE", "any other setting, by its path; may be repeated"                    \
+    }
+
 const struct flag serve_flags[] = {
     {"config", "FILE", "read the settings from this YAML file (POINTSMAN_CONFIG)"},
-    {"http", "ADDR", "listen for HTTP on HOST:PORT, :PORT or unix:/PATH; may be repeated"},
-    {"https", "ADDR", "listen for HTTPS; may be repeated"},
-    {"admin", "ADDR", "listen for the admin API (POINTSMAN_ADMIN; default 127.0.0.1:8081)"},
-    {"store", "URL", "where declarations are kept (POINTSMAN_STORE; default sqlite:pointsman.db)"},
-    {"workers", "N", "threads that carry traffic (default: one a processor)"},
-    {"log", "FILE", "access log; - is standard output, \"\" is none"},
-    {"set", "a.b=VALUE", "any other setting, by its path; may be repeated"},
+    SETTING_FLAGS,
     {"demo", NULL, "start two small origins and three routes to them"},
     {0},
 };
 
 const struct flag check_flags[] = {
     {"config", "FILE", "the file to check (POINTSMAN_CONFIG)"},
-    {"http", "ADDR", "as in serve"},
-    {"https", "ADDR", "as in serve"},
-    {"admin", "ADDR", "as in serve"},
-    {"store", "URL", "as in serve"},
-    {"workers", "N", "as in serve"},
-    {"log", "FILE", "as in serve"},
-    {"set", "a.b=VALUE", "as in serve"},
+    SETTING_FLAGS,
     {0},
 };
 
@@ -49,7 +49,9 @@ static int apply_set(struct config *config, const char *text, struct problems *p
     if (!str_split(str_from_c(text), '=', &path, &value) || path.len == 0) {
         return problems_add(problems, ERR_SYNTAX, "--set", "\"%s\" is not PATH=VALUE", text);
     }
-    return config_set(config, path, value, false, "--set", problems);
+    char origin[100];
+    snprintf(origin, sizeof origin, "--set %.*s", STR_ARG(str_sub(path, 0, 80)));
+    return config_set(config, path, value, false, origin, problems);
 }
 
 static int apply_flag(struct config *config, const struct arg *arg, unsigned *seen,

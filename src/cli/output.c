@@ -30,7 +30,10 @@ void table_put(struct table *table, struct str cell)
     *width = cell_width > *width ? cell_width : *width;
     for (size_t i = 0; i < cell.len; i++) {
         unsigned char c = (unsigned char)cell.p[i];
-        buf_put_char(&table->text, c < 0x20 || c == 0x7f ? '?' : (char)c);
+        unsigned char next = i + 1 < cell.len ? (unsigned char)cell.p[i + 1] : 0;
+        bool is_c1 = c == 0xC2 && next >= 0x80 && next <= 0x9f; // U+0080 to U+009F
+        buf_put_char(&table->text, c < 0x20 || c == 0x7f || is_c1 ? '?' : (char)c);
+        i += is_c1;
     }
     buf_put_char(&table->text, '\0');
     table->cell_count++;
@@ -55,7 +58,7 @@ void table_put_member(struct table *table, const json_t *object, const char *nam
                       const char *missing)
 {
     const json_t *value = json_object_get(object, name);
-    if (json_is_string(value)) {
+    if (json_string_length(value) > 0) {
         table_put(table, str_make(json_string_value(value), json_string_length(value)));
     } else if (json_is_integer(value)) {
         table_putf(table, "%" JSON_INTEGER_FORMAT, json_integer_value(value));

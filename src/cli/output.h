@@ -7,7 +7,7 @@
 
 enum { TABLE_COLUMN_MAX = 12 };
 
-// Cells row by row; printed with columns as wide as their widest cell. Control bytes are shown as '?',
+// Cells row by row; printed with columns as wide as their widest cell. Controls are shown as '?',
 // so that no declaration can move the cursor of a terminal.
 struct table {
     unsigned column_count;
@@ -22,7 +22,8 @@ void table_put(struct table *table, struct str cell);
 void table_put_c(struct table *table, const char *cell);
 void table_putf(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void table_print(const struct table *table, FILE *to);
-// A string, number or boolean of an object as text; `missing` when it is not there or null.
+// A string, number or boolean of an object as text; `missing` when it is not there, null
+// or empty.
 void table_put_member(struct table *table, const json_t *object, const char *name,
                       const char *missing);
 

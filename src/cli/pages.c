@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The manual page and the completion for bash, from the table of commands.
 #include "cli/command.h"
+#include "model/config.h"
 
 // Text for roff: what troff would read as a request or an escape is protected.
 static void put_roff(FILE *to, const char *text)
@@ -63,6 +64,33 @@ static void put_man_command(FILE *to, const struct command *command)
     fputs(".fi\n", to);
 }
 
+static void put_man_settings(FILE *to)
+{
+    struct config_setting setting;
+    for (unsigned i = 0; config_table_next(i, &setting); i++) {
+        if (setting.is_later) {
+            continue;
+        }
+        char path[128];
+        str_copy(path, sizeof path, setting.path);
+        fputs(".TP\n\\fB", to);
+        put_roff(to, path);
+        fputs("\\fR (", to);
+        put_roff(to, setting.type);
+        if (setting.range[0] != '\0') {
+            fputs(": ", to);
+            put_roff(to, setting.range);
+        }
+        if (setting.initial[0] != '\0') {
+            fputs("; default ", to);
+            put_roff(to, setting.initial);
+        }
+        fputs(")\n", to);
+        put_roff(to, setting.help);
+        fputs(".\n", to);
+    }
+}
+
 void help_print_man(FILE *to)
 {
     fputs(".\\\" SPDX-License-Identifier: MIT\n"
@@ -85,6 +113,11 @@ void help_print_man(FILE *to)
     for (unsigned i = 0; (command = command_at(i)) != NULL; i++) {
         put_man_command(to, command);
     }
+    fputs(".SH SETTINGS\n"
+          "In the configuration file, as \\-\\-set PATH=VALUE, or as POINTSMAN_PATH with \"_\" for "
+          "\".\".\n",
+          to);
+    put_man_settings(to);
     fputs(".SH EXIT STATUS\n"
           "0: done. 1: failed. 2: wrong use.\n"
           ".SH ENVIRONMENT\n"

@@ -91,7 +91,7 @@ int run_status(const struct args *args)
     if (exit_status == CLI_DONE && answer.status != 200) {
         exit_status = answer_report(&answer, "status");
     } else if (exit_status == CLI_DONE) {
-        json_t *status = answer_json(&answer);
+        json_t *status = client_answer_json(&answer);
         if (status == NULL) {
             exit_status = CLI_FAILED;
         } else if (args_flag(args, "json") != NULL) {

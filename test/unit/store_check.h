@@ -63,18 +63,23 @@ static inline void check_on_done(struct store_request *request)
     *(struct store_request **)request->context = request;
 }
 
-// The file's folder. check_open may be called again after check_close.
-static inline void check_init(struct check *check)
+// Makes a folder in `base`. check_open may be called again after check_close.
+static inline void check_init_in(struct check *check, const char *base)
 {
     memset(check, 0, sizeof *check);
     check->is_writable = true;
-    snprintf(check->folder, sizeof check->folder, "/tmp/store-test-XXXXXX");
+    snprintf(check->folder, sizeof check->folder, "%s/store-test-XXXXXX", base);
     assert_non_null(mkdtemp(check->folder));
     snprintf(check->path, sizeof check->path, "%s/s.db", check->folder);
     snprintf(check->url, sizeof check->url, "sqlite:%s", check->path);
     buf_init(&check->log, 0);
     problems_init(&check->problems);
     assert_int_equal(loop_init(&check->control), 0);
+}
+
+static inline void check_init(struct check *check)
+{
+    check_init_in(check, "/tmp");
 }
 
 static inline int check_try_open(struct check *check)

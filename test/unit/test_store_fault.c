@@ -10,7 +10,6 @@ enum fault_kind {
     FAULT_IO,   // the operation fails
     FAULT_FULL, // no space: half is written
     FAULT_TORN, // half is written, then an error
-    FAULT_KINDS
 };
 
 static struct {
@@ -307,7 +306,8 @@ static void fail_everywhere(bool is_lasting, enum fault_kind kind)
         assert_true(n < 2000);
         struct check check;
         struct outcome outcome;
-        check_init(&check);
+        // In memory where that is possible: what a sync costs does not matter here.
+        check_init_in(&check, access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
         check.is_quiet = true;
         arm(n, is_lasting, kind);
         run_steps(&check, &outcome);
@@ -326,9 +326,9 @@ static void fail_everywhere(bool is_lasting, enum fault_kind kind)
 static void test_one_failure(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < FAULT_KINDS; kind++) {
-        fail_everywhere(false, (enum fault_kind)kind);
-    }
+    fail_everywhere(false, FAULT_IO);
+    fail_everywhere(false, FAULT_FULL);
+    fail_everywhere(false, FAULT_TORN);
 }
 
 static void test_lasting_failure(void **state)

@@ -346,7 +346,10 @@ static bool is_worth_a_look(const struct h1_server_conn *c, struct str more)
     size_t before = h1_kept_bytes(c->kept).len;
     size_t after = before + more.len;
     size_t line_max = limits->target_max + START_LINE_REST;
-    return str_find_char(more, '\n') != SIZE_MAX || (before <= line_max && after > line_max) ||
+    // Behind a CR anything but LF is an error, which is told at once.
+    bool after_cr = before > 0 && h1_kept_bytes(c->kept).p[before - 1] == '\r';
+    return after_cr || str_find_char(more, '\r') != SIZE_MAX ||
+           str_find_char(more, '\n') != SIZE_MAX || (before <= line_max && after > line_max) ||
            after > limits->head_max;
 }
 

@@ -72,6 +72,17 @@ static bool is_denied(const struct txn *txn, const struct route_decl *rules)
            !matches(rules->allow, rules->allow_count, &txn->client_address);
 }
 
+// A client that waits for 100 (Continue) would wait for ever: the target that could say so gets the
+// request only when its body is here.
+static void ask_for_body(struct txn *txn)
+{
+    if (txn->request.expect_continue && !txn->said_continue) {
+        struct http_head head = {.status = 100};
+        txn->said_continue = true;
+        txn->client->ops->send_info(txn->client, &head);
+    }
+}
+
 enum step_result txn_step_admit(struct txn *txn)
 {
     const struct route_decl *rules = txn_rules(txn);
@@ -99,6 +110,7 @@ enum step_result txn_step_admit(struct txn *txn)
     }
     if (rules != NULL && rules->buffer_request > 0 && !txn->request_ended &&
         txn->keep.len < rules->buffer_request) {
+        ask_for_body(txn);
         txn->wait = WAIT_BODY;
         return STEP_WAIT;
     }

@@ -5,14 +5,17 @@
 
 struct builder {
     struct txn *txn;
+    const struct header_rules *rules; // NULL: none
     struct http_field *fields;
     unsigned count;
     unsigned max;
 };
 
-static int begin(struct builder *b, struct txn *txn, unsigned count)
+static int begin(struct builder *b, struct txn *txn, const struct header_rules *rules,
+                 unsigned count)
 {
     b->txn = txn;
+    b->rules = rules;
     b->count = 0;
     b->max = count;
     b->fields = arena_alloc(&txn->arena, count * sizeof *b->fields);
@@ -24,11 +27,6 @@ static void add(struct builder *b, enum field_id id, struct str name, struct str
     if (b->count < b->max && value.p != NULL) {
         b->fields[b->count++] = (struct http_field){name, value, id};
     }
-}
-
-static void add_known(struct builder *b, enum field_id id, struct str value)
-{
-    add(b, id, field_name(id), value);
 }
 
 static bool is_named(const struct header_decl *list, unsigned count, struct str name)
@@ -47,10 +45,19 @@ static bool is_ruled(const struct header_rules *rules, struct str name)
                              is_named(rules->set, rules->set_count, name));
 }
 
-static void add_rules(struct builder *b, const struct header_rules *rules)
+// A field of our own; the route's rules may take it away or set another.
+static void add_known(struct builder *b, enum field_id id, struct str value)
 {
-    for (unsigned i = 0; rules != NULL && i < rules->set_count; i++) {
-        add(b, FIELD_OTHER, rules->set[i].name, rules->set[i].value);
+    struct str name = field_name(id);
+    if (!is_ruled(b->rules, name)) {
+        add(b, id, name, value);
+    }
+}
+
+static void add_rules(struct builder *b)
+{
+    for (unsigned i = 0; b->rules != NULL && i < b->rules->set_count; i++) {
+        add(b, FIELD_OTHER, b->rules->set[i].name, b->rules->set[i].value);
     }
 }
 
@@ -261,7 +268,7 @@ int txn_build_request(struct txn *txn, struct http_head *out)
     const struct route_decl *rules = txn_rules(txn);
     const struct header_rules *header_rules = rules == NULL ? NULL : &rules->request_headers;
     struct builder b;
-    if (begin(&b, txn, room_for(request, header_rules)) != 0) {
+    if (begin(&b, txn, header_rules, room_for(request, header_rules)) != 0) {
         return ERR_MEMORY;
     }
     // An upgrade is a request without content: what follows it belongs to the tunnel.
@@ -281,7 +288,7 @@ int txn_build_request(struct txn *txn, struct http_head *out)
         add_known(&b, FIELD_TE, STR("trailers"));
     }
     add_forwarding(&b);
-    add_rules(&b, header_rules);
+    add_rules(&b);
     *out = *request;
     out->fields = b.fields;
     out->field_count = b.count;
@@ -301,7 +308,7 @@ int txn_build_response(struct txn *txn, const struct http_head *in, struct http_
     const struct route_decl *rules = txn_rules(txn);
     const struct header_rules *header_rules = rules == NULL ? NULL : &rules->response_headers;
     struct builder b;
-    if (begin(&b, txn, room_for(in, header_rules)) != 0) {
+    if (begin(&b, txn, header_rules, room_for(in, header_rules)) != 0) {
         return ERR_MEMORY;
     }
     for (unsigned i = 0; i < in->field_count; i++) {
@@ -316,13 +323,14 @@ int txn_build_response(struct txn *txn, const struct http_head *in, struct http_
                                : field->value;
         add(&b, field->id, field->name, value);
     }
-    add_known(&b, FIELD_VIA,
-              join(txn, in, FIELD_VIA,
-                   in->version == 10 ? STR("1.0 pointsman") : STR("1.1 pointsman")));
-    if (in->status >= 200) {
-        add_rules(&b, header_rules);
-    }
+    add_known(
+        &b, FIELD_VIA,
+        join(txn, in, FIELD_VIA, in->version == 10 ? STR("1.0 pointsman") : STR("1.1 pointsman")));
     *out = *in;
+    if (in->status >= 200) {
+        add_rules(&b);
+        out->seen |= is_ruled(header_rules, field_name(FIELD_DATE)) ? FIELD_BIT(FIELD_DATE) : 0;
+    }
     out->fields = b.fields;
     out->field_count = b.count;
     bool tells_length = txn->request.method == METHOD_HEAD || in->status == 304;

@@ -108,15 +108,22 @@ static void read_request_id(struct txn *txn)
 
 static bool is_lower_hex(struct str text)
 {
-    bool any = false;
     for (size_t i = 0; i < text.len; i++) {
         char c = text.p[i];
         if (!ascii_is_digit(c) && !(c >= 'a' && c <= 'f')) {
             return false;
         }
-        any = any || c != '0';
     }
-    return any;
+    return true;
+}
+
+static bool is_trace_id(struct str text)
+{
+    bool any = false; // all zeros is not an id
+    for (size_t i = 0; i < text.len; i++) {
+        any = any || text.p[i] != '0';
+    }
+    return any && is_lower_hex(text);
 }
 
 // version "-" trace-id "-" parent-id "-" flags (W3C Trace Context 3.2)
@@ -129,8 +136,9 @@ static bool is_traceparent(struct str text)
     if (text.len > TXN_TRACEPARENT_LEN && (str_starts(text, STR("00")) || text.p[55] != '-')) {
         return false;
     }
-    return !str_starts(text, STR("ff")) && is_lower_hex(str_sub(text, 3, 32)) &&
-           is_lower_hex(str_sub(text, 36, 16));
+    return !str_starts(text, STR("ff")) && is_lower_hex(str_sub(text, 0, 2)) &&
+           is_trace_id(str_sub(text, 3, 32)) && is_trace_id(str_sub(text, 36, 16)) &&
+           is_lower_hex(str_sub(text, 53, 2));
 }
 
 static void read_traceparent(struct txn *txn)

@@ -130,7 +130,7 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     slab_init(&proxy->keep_slab, BODY_KEEP_BLOCK_LEN, KEPT_BODY_BLOCKS);
     proxy->server_config = (struct http_server_config){
         .limits = {.head_max = config->limits.header_bytes,
-                   .target_max = config->limits.header_bytes,
+                   .target_max = config->limits.header_bytes / 2, // so that fields have room
                    .field_max = config->limits.headers},
         .header_timeout_ms = config->timeouts.header_ms,
         .idle_timeout_ms = config->timeouts.idle_ms,

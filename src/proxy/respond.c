@@ -59,11 +59,12 @@ static void error_page(struct txn *txn, struct answer *answer, const struct end_
                                     STR_ARG(txn->request_id_text));
     } else {
         add(answer, FIELD_CONTENT_TYPE, STR("Content-Type"), STR("text/html; charset=utf-8"));
-        answer->body = arena_printf(&txn->arena,
-                                    "<!doctype html>\n<html lang=\"en\"><title>%u %.*s</title>\n"
-                                    "<h1>%.*s</h1>\n<p>%s</p>\n<p><small>Request %.*s</small></p>\n",
-                                    answer->head.status, STR_ARG(reason), STR_ARG(reason),
-                                    info->text, STR_ARG(txn->request_id_text));
+        answer->body =
+            arena_printf(&txn->arena,
+                         "<!doctype html>\n<html lang=\"en\"><title>%u %.*s</title>\n"
+                         "<h1>%.*s</h1>\n<p>%s</p>\n<p><small>Request %.*s</small></p>\n",
+                         answer->head.status, STR_ARG(reason), STR_ARG(reason), info->text,
+                         STR_ARG(txn->request_id_text));
     }
     add(answer, FIELD_CACHE_CONTROL, STR("Cache-Control"), STR("no-store"));
 }
@@ -84,8 +85,18 @@ static bool is_unavailable(enum end_reason end)
     }
 }
 
+// What was wrong with the request may be wrong with what follows it.
+static bool is_refusal(enum end_reason end)
+{
+    return end == END_REFUSED || end == END_BAD_TARGET || end == END_BODY_TOO_LARGE ||
+           end == END_HEAD_TOO_LARGE;
+}
+
 static void answer_error(struct txn *txn)
 {
+    if (is_refusal(txn->end)) {
+        http_stream_close_after(txn->client);
+    }
     const struct end_info *info = end_info(txn->end);
     const struct route_decl *rules = txn_rules(txn);
     struct answer answer = {.head = {.status = info->status}};
@@ -146,8 +157,8 @@ static void answer_redirect(struct txn *txn)
 {
     const struct route_decl *rules = txn_rules(txn);
     bool to_https = rules->https_required && !txn->is_https;
-    struct answer answer = {.head = {.status = to_https ? rules->redirect_status
-                                                        : rules->redirect.status}};
+    struct answer answer = {
+        .head = {.status = to_https ? rules->redirect_status : rules->redirect.status}};
     struct str location = to_https ? https_location(txn) : redirect_location(txn, rules);
     add(&answer, FIELD_LOCATION, STR("Location"), location);
     send_answer(txn, &answer);

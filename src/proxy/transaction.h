@@ -73,6 +73,7 @@ struct txn {
     enum end_reason end;
     unsigned status; // sent to the client; 0: nothing yet
     bool request_ended;
+    bool said_continue; // 100 was answered here: the expectation is met and not passed on
     bool origin_ready;     // connected, the request may be sent
     bool request_sent;     // the request was sent whole
     bool response_started; // a response head went to the client

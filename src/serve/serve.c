@@ -158,6 +158,7 @@ static int watch_signals(struct node *node)
         return ERR_SYSTEM;
     }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); // a file at `ulimit -f` is an error of that write
     node->signals = (struct loop_io){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC),
                                      .on_event = on_signal};
     return node->signals.fd < 0 ? ERR_SYSTEM : 0;

@@ -1,19 +1,7 @@
 // SPDX-License-Identifier: MIT
-// One target of a pool. The pool is read, changed and written back with compare-and-swap.
-#include "admin/admin_int.h"
+// One target of a pool: GET and PUT. The pool is read, changed and written back with compare-and-swap.
+#include "admin/target_int.h"
 #include "http/uri.h"
-
-enum { DRAIN_POLL_MS = 20 };
-
-// State of PUT and DELETE of a target.
-struct target_call {
-    char *address; // canonical
-    size_t index;  // in the list, of the attempt under way
-    bool was_new;
-    bool is_counted; // in admin->drain_count
-    uint64_t drain_ms;
-    uint64_t deadline_ms; // loop time; 0: not draining yet
-};
 
 static void free_target_call(struct call *call)
 {
@@ -33,8 +21,7 @@ static struct str target_text(const json_t *target)
     return str_from_c(text != NULL ? text : json_string_value(json_object_get(target, "address")));
 }
 
-// Index of an address in a list of targets, or SIZE_MAX.
-static size_t find_target(const json_t *targets, const char *address)
+size_t target_find(const json_t *targets, const char *address)
 {
     size_t index;
     json_t *target;
@@ -47,8 +34,7 @@ static size_t find_target(const json_t *targets, const char *address)
     return SIZE_MAX;
 }
 
-// Reads key and address of the URL once (a call may run several times). False: answered.
-static bool read_target(struct call *call)
+bool target_read(struct call *call)
 {
     if (call->state != NULL) {
         return true;
@@ -87,8 +73,7 @@ static bool read_target(struct call *call)
     return err == 0;
 }
 
-// The list of targets in a pool's value, made when there is none. Borrowed; NULL: out of memory.
-static json_t *targets_of(json_t *pool)
+json_t *target_list(json_t *pool)
 {
     json_t *targets = json_object_get(pool, "targets");
     if (!json_is_array(targets)) {
@@ -113,8 +98,8 @@ static void localise_problems(struct problems *problems, size_t index)
     }
 }
 
-static void submit_pool(struct call *call, json_t *pool, uint64_t revision,
-                        void (*on_done)(struct store_request *request))
+void target_submit(struct call *call, json_t *pool, uint64_t revision,
+                   void (*on_done)(struct store_request *request))
 {
     struct target_call *state = call->state;
     struct problems problems;
@@ -143,7 +128,7 @@ static void on_put_done(struct store_request *request)
         const struct store_change *change = &request->changes[0];
         json_t *pool = json_loads(change->value, 0, NULL);
         json_t *targets = json_object_get(pool, "targets");
-        json_t *target = json_array_get(targets, find_target(targets, state->address));
+        json_t *target = json_array_get(targets, target_find(targets, state->address));
         unsigned status = state->was_new ? 201 : 200;
         call->etag = change->revision;
         json_t *answer =
@@ -193,7 +178,7 @@ static json_t *read_fields(struct call *call)
 
 void call_target_put(struct call *call)
 {
-    if (!read_target(call)) {
+    if (!target_read(call)) {
         return;
     }
     struct target_call *state = call->state;
@@ -204,8 +189,8 @@ void call_target_put(struct call *call)
         json_decref(fields);
         return;
     }
-    json_t *targets = targets_of(pool);
-    state->index = find_target(targets, state->address);
+    json_t *targets = target_list(pool);
+    state->index = target_find(targets, state->address);
     state->was_new = state->index == SIZE_MAX;
     json_t *old = json_array_get(targets, state->index);
     json_t *target = json_is_object(old) ? json_deep_copy(old) : json_object();
@@ -218,171 +203,12 @@ void call_target_put(struct call *call)
         is_done = json_array_set_new(targets, state->index, target) == 0 && is_done;
     }
     if (is_done) {
-        submit_pool(call, pool, revision, on_put_done);
+        target_submit(call, pool, revision, on_put_done);
     } else {
         answer_err(call, ERR_MEMORY);
     }
     json_decref(fields);
     json_decref(pool);
-}
-
-static void remove_target(struct call *call);
-
-// Requests under way to a target.
-struct live_count {
-    struct str address;
-    unsigned count;
-};
-
-static void count_member(void *context, struct str address, const struct pool_member *member)
-{
-    struct live_count *live = context;
-    if (str_eq(address, live->address)) {
-        live->count += atomic_load_explicit(&member->inflight, memory_order_relaxed);
-    }
-}
-
-static void on_removed(struct store_request *request)
-{
-    struct call *call = request->context;
-    const struct target_call *state = call->state;
-    struct admin *admin = call->admin;
-    if (request->err == 0 && state->deadline_ms != 0 &&
-        publisher_cut_member(admin->publisher, str_from_c(call->key), str_from_c(state->address)) >
-            0) {
-        admin->deps.hooks->cut(admin->deps.context);
-    }
-    if (request->err == ERR_PRECONDITION && !call->is_conditional &&
-        ++call->attempts < ADMIN_RETRY_MAX) {
-        remove_target(call); // with a client or without: a drain is seen through
-    } else if (object_finish(call, request)) {
-        answer_send(call, call->wait == WAIT_NONE ? 202 : 204, NULL, STR_NULL);
-    }
-    store_request_free(&request);
-    call_drop(call);
-}
-
-static bool is_still_draining(const json_t *target)
-{
-    const char *state = json_string_value(json_object_get(target, "state"));
-    return state != NULL && strcmp(state, "drain") == 0;
-}
-
-static void remove_target(struct call *call)
-{
-    struct target_call *state = call->state;
-    uint64_t revision = 0;
-    json_t *pool = object_load(call, &revision);
-    if (pool == NULL) {
-        return;
-    }
-    json_t *targets = targets_of(pool);
-    state->index = find_target(targets, state->address);
-    if (state->index == SIZE_MAX) {
-        answer_status(call, 404, "pool %s has no target %s", call->key, state->address);
-    } else if (state->deadline_ms != 0 &&
-               !is_still_draining(json_array_get(targets, state->index))) {
-        answer_status(call, 409, "the state of %s was changed while it drained: it stays",
-                      state->address);
-    } else if (json_array_remove(targets, state->index) != 0) {
-        answer_err(call, ERR_MEMORY);
-    } else {
-        submit_pool(call, pool, revision, on_removed);
-    }
-    json_decref(pool);
-}
-
-static void on_drain_timer(struct loop *loop, struct loop_timer *timer)
-{
-    struct call *call = CONTAINER_OF(timer, struct call, timer);
-    const struct target_call *state = call->state;
-    struct live_count live = {.address = str_from_c(state->address)};
-    publisher_pool_members(call->admin->publisher, str_from_c(call->key), count_member, &live);
-    if (live.count > 0 && loop->now_ms < state->deadline_ms) {
-        loop_timer_set(loop, timer, DRAIN_POLL_MS);
-        return;
-    }
-    call->attempts = 0;
-    call->is_conditional = false; // If-Match was for the first step
-    remove_target(call);
-    call_drop(call); // the hold of the timer
-}
-
-static void on_draining(struct store_request *request)
-{
-    struct call *call = request->context;
-    struct target_call *state = call->state;
-    struct loop *loop = call->admin->loop;
-    // A drain goes on without its client.
-    if (request->err == 0) {
-        call->revision = request->revision;
-        state->deadline_ms = loop->now_ms + state->drain_ms;
-        loop_timer_init(&call->timer, on_drain_timer);
-        loop_timer_set(loop, &call->timer, 1);
-        call_hold(call);
-        if (call->wait == WAIT_NONE) {
-            answer_send(call, 202, NULL, STR_NULL);
-        }
-    } else {
-        object_finish(call, request);
-    }
-    store_request_free(&request);
-    call_drop(call);
-}
-
-static void begin_drain(struct call *call)
-{
-    struct target_call *state = call->state;
-    uint64_t revision = 0;
-    json_t *pool = object_load(call, &revision);
-    if (pool == NULL) {
-        return;
-    }
-    json_t *targets = targets_of(pool);
-    state->index = find_target(targets, state->address);
-    json_t *old = json_array_get(targets, state->index);
-    if (old == NULL) {
-        answer_status(call, 404, "pool %s has no target %s", call->key, state->address);
-        json_decref(pool);
-        return;
-    }
-    json_t *target = json_is_object(old) ? json_deep_copy(old) : json_object();
-    if (target != NULL &&
-        json_object_set_new(target, "address", json_string(state->address)) == 0 &&
-        json_object_set_new(target, "state", json_string("drain")) == 0 &&
-        json_array_set(targets, state->index, target) == 0) {
-        submit_pool(call, pool, revision, on_draining);
-    } else {
-        answer_err(call, ERR_MEMORY);
-    }
-    json_decref(target);
-    json_decref(pool);
-}
-
-void call_target_delete(struct call *call)
-{
-    if (!read_target(call)) {
-        return;
-    }
-    struct target_call *state = call->state;
-    struct str value;
-    if (!call_param(call, STR("drain"), &value)) {
-        remove_target(call);
-        return;
-    }
-    if (text_duration_ms(value, &state->drain_ms) != 0 || state->drain_ms > ADMIN_DRAIN_MAX_MS) {
-        answer_status(call, 400, "drain is a duration of at most 24h, like 30s");
-        return;
-    }
-    if (!state->is_counted && call->admin->drain_count >= ADMIN_DRAIN_MAX) {
-        answer_status(call, 503, "%u targets are draining already", ADMIN_DRAIN_MAX);
-        return;
-    }
-    if (!state->is_counted) {
-        state->is_counted = true;
-        call->admin->drain_count++;
-    }
-    begin_drain(call);
 }
 
 static void put_member(void *context, struct str address, const struct pool_member *member)

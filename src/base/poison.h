@@ -5,4 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+// glibc makes macros of some of them when it checks buffers (_FORTIFY_SOURCE).
+#undef strcpy
+#undef strcat
+#undef sprintf
+#undef vsprintf
+#undef stpcpy
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok atoi atol atoll stpcpy

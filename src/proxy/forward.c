@@ -271,8 +271,7 @@ int txn_build_request(struct txn *txn, struct http_head *out)
     if (begin(&b, txn, header_rules, room_for(request, header_rules)) != 0) {
         return ERR_MEMORY;
     }
-    // An upgrade is a request without content: what follows it belongs to the tunnel.
-    bool upgrades = request->upgrade && request->body == BODY_NONE;
+    bool upgrades = txn_asks_upgrade(txn);
     uint64_t dropped = upgrades ? request_dropped & ~FIELD_BIT(FIELD_UPGRADE) : request_dropped;
     dropped |= txn->said_continue ? FIELD_BIT(FIELD_EXPECT) : 0;
     for (unsigned i = 0; i < request->field_count; i++) {

@@ -81,6 +81,24 @@ static void start_tunnel(struct txn *txn)
     txn_arm(txn, txn->timeouts.tunnel_idle_ms);
 }
 
+// Only to a protocol that the client named (RFC 9110 7.8).
+static bool may_switch(const struct txn *txn, const struct http_head *response)
+{
+    if (!txn_asks_upgrade(txn) || !txn->request_ended) {
+        return false;
+    }
+    struct str rest = http_head_value(response, FIELD_UPGRADE);
+    struct str element;
+    bool any = false;
+    while (str_next_element(&rest, &element)) {
+        if (!http_head_has_token(&txn->request, FIELD_UPGRADE, element)) {
+            return false;
+        }
+        any = true;
+    }
+    return any;
+}
+
 static void on_head(struct http_stream *stream, const struct http_head *head)
 {
     struct txn *txn = stream->user;
@@ -92,7 +110,7 @@ static void on_head(struct http_stream *stream, const struct http_head *head)
         return;
     }
     bool is_switch = head->status == 101;
-    if (is_switch && (!txn->request.upgrade || !txn->request_ended)) {
+    if (is_switch && !may_switch(txn, head)) {
         txn_abort(txn, END_UPGRADE_FAILED);
         return;
     }

@@ -15,29 +15,29 @@
 #include "proxy/proxy.h"
 
 // The steps of a request's way, in order. X(name, label): logs and status use the label.
-#define STEP_TABLE(X)                                                                              \
-    X(STEP_ROUTE, "route")     /* host and path → route; answers that need no target */             \
-    X(STEP_ADMIT, "admit")     /* address rules, body bound, the body that is to be complete first */ \
-    X(STEP_BALANCE, "balance") /* a target, and a connection to it */                              \
-    X(STEP_SEND, "send")       /* the request head, then the body as it comes */                   \
-    X(STEP_RECEIVE, "receive") /* the response head; the last moment for a retry */                \
-    X(STEP_DELIVER, "deliver") /* the response body to the client, or a tunnel */                  \
-    X(STEP_RESPOND, "respond") /* an answer of our own */                                          \
+#define STEP_TABLE(X)                                                                             \
+    X(STEP_ROUTE, "route") /* host and path → route; answers that need no target */             \
+    X(STEP_ADMIT, "admit") /* address rules, body bound, the body that is to be complete first */ \
+    X(STEP_BALANCE, "balance") /* a target, and a connection to it */                             \
+    X(STEP_SEND, "send")       /* the request head, then the body as it comes */                  \
+    X(STEP_RECEIVE, "receive") /* the response head; the last moment for a retry */               \
+    X(STEP_DELIVER, "deliver") /* the response body to the client, or a tunnel */                 \
+    X(STEP_RESPOND, "respond") /* an answer of our own */                                         \
     X(STEP_FINISH, "finish")   /* one record, counters, everything given back */
 
 enum step {
 #define X(name, label) name,
     STEP_TABLE(X)
 #undef X
-    STEP_COUNT
+        STEP_COUNT
 };
 
 // What a transaction waits for. Printable: a stuck one explains itself.
-#define WAIT_TABLE(X)                                                                              \
-    X(WAIT_BODY, "body")         /* buffer_request: the request body */                            \
-    X(WAIT_CONNECT, "connect")   /* the connection to the target */                                \
-    X(WAIT_RESPONSE, "response") /* the response head */                                           \
-    X(WAIT_END, "end")           /* the end of the response, or of the tunnel */                   \
+#define WAIT_TABLE(X)                                                            \
+    X(WAIT_BODY, "body")         /* buffer_request: the request body */          \
+    X(WAIT_CONNECT, "connect")   /* the connection to the target */              \
+    X(WAIT_RESPONSE, "response") /* the response head */                         \
+    X(WAIT_END, "end")           /* the end of the response, or of the tunnel */ \
     X(WAIT_SENT, "sent")         /* the client to take the rest */
 
 enum wait {
@@ -50,8 +50,8 @@ enum wait {
 enum step_result { STEP_NEXT, STEP_WAIT, STEP_JUMP, STEP_GONE };
 
 enum {
-    TXN_ARENA_MAX = 1 << 20,  // bytes of one transaction's arena
-    TXN_KEEP_MAX = 65536,     // bytes of a body kept for sending again
+    TXN_ARENA_MAX = 1 << 20, // bytes of one transaction's arena
+    TXN_KEEP_MAX = 65536,    // bytes of a body kept for sending again
     TXN_HOST_MAX = 256,
     TXN_REQUEST_ID_LEN = 32,
     TXN_TRACEPARENT_LEN = 55, // W3C Trace Context, version 00
@@ -64,7 +64,7 @@ struct txn {
     struct http_stream *client; // NULL: gone
     struct http_stream *origin; // NULL: none now
     struct arena arena;
-    struct http_head request; // in the arena
+    struct http_head request;          // in the arena
     const struct http_field *trailers; // of the request, in the arena
     unsigned trailer_count;
 
@@ -73,7 +73,7 @@ struct txn {
     enum end_reason end;
     unsigned status; // sent to the client; 0: nothing yet
     bool request_ended;
-    bool said_continue; // 100 was answered here: the expectation is met and not passed on
+    bool said_continue;    // 100 was answered here: the expectation is met and not passed on
     bool origin_ready;     // connected, the request may be sent
     bool request_sent;     // the request was sent whole
     bool response_started; // a response head went to the client
@@ -83,7 +83,7 @@ struct txn {
     bool client_paused;
     bool origin_paused;
     bool force_fresh; // a kept connection was stale: no other one
-    bool is_trusted; // the peer is a trusted proxy
+    bool is_trusted;  // the peer is a trusted proxy
     bool is_https;
 
     char host[TXN_HOST_MAX]; // canonical
@@ -103,7 +103,7 @@ struct txn {
     struct str target_text; // of the last member, when the access log wants it
     struct pool_member *tried[POOL_TRIED_MAX];
     unsigned tried_count;
-    unsigned retries; // attempts after the first
+    unsigned retries;              // attempts after the first
     struct timeouts_decl timeouts; // resolved: route over pool over config
     uint64_t body_limit;
     uint64_t body_received;
@@ -182,8 +182,8 @@ void txn_attempt_failed(struct txn *txn, enum end_reason reason, unsigned retry_
 
 // forward.c: heads that are sent on. 0, or ERR_MEMORY / ERR_HEAD_TOO_LARGE.
 int txn_build_request(struct txn *txn, struct http_head *out) WARN_UNUSED;
-int txn_build_response(struct txn *txn, const struct http_head *in, struct http_head *out)
-    WARN_UNUSED;
+int txn_build_response(struct txn *txn, const struct http_head *in,
+                       struct http_head *out) WARN_UNUSED;
 // identity.c: who asks (client address, scheme, ids), from the connection and trusted fields.
 void txn_identify(struct txn *txn);
 // location.c: a Location of the origin as the client must see it; the same view if it stays.
@@ -197,6 +197,14 @@ bool txn_is_logged(const struct txn *txn);
 static inline const struct route_decl *txn_rules(const struct txn *txn)
 {
     return txn->route == NULL ? NULL : txn->route->rules;
+}
+
+// An upgrade is a request without content: what follows it belongs to the tunnel.
+static inline bool txn_asks_upgrade(const struct txn *txn)
+{
+    return txn->request.upgrade &&
+           (txn->request.body == BODY_NONE ||
+            (txn->request.body == BODY_LENGTH && txn->request.body_len == 0));
 }
 
 static inline struct str txn_host(const struct txn *txn)

@@ -18,55 +18,68 @@ struct stat_cell {
     uint64_t pad[3]; // a cache line of its own
 };
 
-// In each slot; the cells of all workers are made at the first request (the only allocation).
+// What a slot belongs to: the list it is in once it has counted something.
+enum stat_kind { STAT_ROUTE, STAT_POOL, STAT_TENANT, STAT_KIND_COUNT };
+
+// In each slot; the cells of all workers are made at the first request (the only allocation). All zero
+// is a slot that is in no list.
 struct stat_slot {
-    _Atomic(struct stat_cell *) cells; // stats_worker_count() of them, or NULL
+    _Atomic(struct stat_cell *) cells; // stats_worker_count() of them, or the kind's mark, or NULL
 };
 
 struct stat_sum {
     uint64_t count, ns, errors, bytes_in, bytes_out;
 };
 
-// Before threads start.
+// Before threads start. INVARIANT: 1 to STATS_WORKER_MAX.
 void stats_set_worker_count(unsigned count);
 unsigned stats_worker_count(void);
+// Control, before the slot is published.
+void stat_slot_init(struct stat_slot *slot, enum stat_kind kind);
 // Any worker, its own index. Out of memory: the number is dropped and counted.
 void stat_slot_add(struct stat_slot *slot, unsigned worker, uint64_t ns, unsigned status,
                    uint64_t bytes_in, uint64_t bytes_out);
-// Any thread.
+// Any thread, while the slot lives.
 void stat_slot_sum(const struct stat_slot *slot, struct stat_sum *sum);
+// Control (the thread that calls stats_visit). No worker adds any more.
 void stat_slot_fini(struct stat_slot *slot);
+
+// Calls visit for slots of a kind that have counted anything, in the order of their first request:
+// starts after position `after` (0: at the beginning), at most `limit` visits. Returns the position to
+// go on from, or 0 at the end. Slots may come and go between calls. Control.
+uint64_t stats_visit(enum stat_kind kind, uint64_t after, unsigned limit,
+                     void (*visit)(void *context, struct stat_slot *slot), void *context);
 
 // What the whole node counts. X(name, help): one row makes the cell, the JSON name and the metric
 // pointsman_<name>.
-#define COUNTER_TABLE(X)                                                                           \
-    X(requests_total, "Requests answered")                                                         \
-    X(connections_accepted_total, "Client connections accepted")                                   \
-    X(connections_refused_total, "Client connections closed at limits.connections")                \
-    X(connections_timed_out_total, "Client connections closed by a timeout")                       \
-    X(requests_refused_total, "Requests refused as malformed or over a limit")                     \
-    X(client_gone_total, "Requests whose client left before the answer")                           \
-    X(no_route_total, "Requests that no route matched")                                            \
-    X(no_target_total, "Requests without a live target")                                           \
-    X(upstream_connects_total, "Connections opened to targets")                                    \
-    X(upstream_reuses_total, "Requests sent on a connection that was kept")                        \
-    X(upstream_connect_errors_total, "Connections to targets that failed")                         \
-    X(upstream_errors_total, "Exchanges with targets that failed")                                 \
-    X(upstream_retries_total, "Requests sent again")                                               \
-    X(tunnels_total, "Tunnels opened")                                                             \
-    X(tunnels_cut_total, "Tunnels and requests ended by DELETE with drain")                        \
-    X(responses_truncated_total, "Responses that ended before they were complete")                 \
-    X(arena_overflows_total, "Requests that needed more memory than allowed")                      \
-    X(bytes_in_total, "Bytes received from clients")                                               \
-    X(bytes_out_total, "Bytes sent to clients")                                                    \
-    X(access_log_dropped_total, "Access log records dropped because the ring was full")            \
+#define COUNTER_TABLE(X)                                                                \
+    X(requests_total, "Requests answered")                                              \
+    X(connections_accepted_total, "Client connections accepted")                        \
+    X(connections_refused_total, "Client connections closed at limits.connections")     \
+    X(connections_timed_out_total, "Client connections closed by a timeout")            \
+    X(requests_refused_total, "Requests refused as malformed or over a limit")          \
+    X(client_gone_total, "Requests whose client left before the answer")                \
+    X(no_route_total, "Requests that no route matched")                                 \
+    X(no_target_total, "Requests without a live target")                                \
+    X(upstream_connects_total, "Connections opened to targets")                         \
+    X(upstream_reuses_total, "Requests sent on a connection that was kept")             \
+    X(upstream_connect_errors_total, "Connections to targets that failed")              \
+    X(upstream_errors_total, "Exchanges with targets that failed")                      \
+    X(upstream_retries_total, "Requests sent again")                                    \
+    X(tunnels_total, "Tunnels opened")                                                  \
+    X(tunnels_cut_total, "Tunnels and requests ended by DELETE with drain")             \
+    X(responses_truncated_total, "Responses that ended before they were complete")      \
+    X(arena_overflows_total, "Requests that needed more memory than allowed")           \
+    X(bytes_in_total, "Bytes received from clients")                                    \
+    X(bytes_out_total, "Bytes sent to clients")                                         \
+    X(access_log_dropped_total, "Access log records dropped because the ring was full") \
     X(stats_dropped_total, "Numbers dropped because memory was out")
 
 enum counter {
 #define X(name, help) COUNTER_##name,
     COUNTER_TABLE(X)
 #undef X
-    COUNTER_COUNT
+        COUNTER_COUNT
 };
 
 // One worker's numbers; aligned to a cache line, one array in all.
@@ -78,7 +91,7 @@ struct worker_stats {
         _Atomic uint64_t count;
         _Atomic uint64_t ns;
     } codes[600]; // by status, 100 to 599; 499: the client left
-};
+} __attribute__((aligned(64)));
 
 // Worker: its own object. A relaxed load and store: only this thread writes.
 static inline void stat_add(_Atomic uint64_t *cell, uint64_t value)

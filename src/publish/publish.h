@@ -50,7 +50,8 @@ void publisher_retired(const struct publisher *publisher, uint64_t *count, uint6
 // Numbers for /v1/stats, /metrics and pool status: calls visit for each slot that has counted anything.
 // kind: "routes", "pools", "tenants". In slices: starts after `after` (an opaque position, 0 first),
 // at most `limit` visits, returns the next position or 0 at the end.
-uint64_t publisher_stats(struct publisher *publisher, const char *kind, uint64_t after, unsigned limit,
+uint64_t publisher_stats(struct publisher *publisher, const char *kind, uint64_t after,
+                         unsigned limit,
                          void (*visit)(void *context, struct str name, const struct stat_sum *sum),
                          void *context);
 // The members of a pool as they are now. False: no such pool.

@@ -1,40 +1,74 @@
 // SPDX-License-Identifier: MIT
 // Pools and their targets as workers see them.
 //
-//   pool_slot ──rcu──► pool_version ──► members[i] ──► pool_member (count, address)
-//   (named, or inside a route: inline targets)          lives as long as requests use it
+//   pool_slot ──rcu──► pool_version ──► entries[i] ──► pool_member (count, address)
+//   route_version ── contains ─┘ (inline targets)       lives as long as requests use it
 //
-// A slot keeps its members across versions: a target that stays keeps its count. Exactness: one
-// atomic count per member for all workers.
+// Members are kept across versions: a target that stays keeps its count. Exactness: one atomic count
+// per member for all workers.
 #pragma once
+#include "base/list.h"
 #include "base/str.h"
 #include "loop/version.h"
 #include "model/declaration.h"
 #include "observe/stats.h"
 
 // One target of one pool. Made and freed by the control thread; freed when it is in no version, its
-// count is 0 and a grace period has passed.
+// count is 0 and a grace period has passed. A million of them are usual: 24 bytes, and the longer
+// kinds of address follow (member_in6, member_named).
 struct pool_member {
     atomic_uint inflight; // requests and tunnels under way, over all workers
     atomic_uint cut;      // 1: requests and tunnels to it are to be ended (DELETE ?drain=)
+    unsigned refs;        // versions that hold it; control
     uint16_t port;        // network order, of an IPv4 or IPv6 address
-    uint8_t family;       // AF_INET, AF_INET6; AF_UNIX and names: see `named`
-    uint8_t state;        // of the newest version (enum target_state), for status
+    uint8_t family;       // AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC: a name
+    uint8_t leaving;      // waits for its last request (publish/reap.c); control
+    atomic_uchar state;   // of the newest version (enum target_state), for status
+    bool is_listed;       // among its pool's members; control
+    uint8_t in4[4];
+};
+
+struct member_in6 {
+    struct pool_member member;
     uint8_t address[16];
-    struct member_named *named; // unix path or DNS name with its current answer, else NULL
+};
+
+// What a name stands for now (port 0). Immutable, swapped under RCU.
+struct pool_answer {
+    socklen_t len;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+    } address;
+};
+
+// One name, shared by all members that have it.
+struct pool_name {
+    struct pool_answer *answer; // rcu; NULL: none yet
+};
+
+struct member_named {
+    struct pool_member member;
+    struct pool_name *name; // NULL: a unix path
+    uint32_t host_len;      // of text: the name without the port
+    uint32_t text_len;
+    char text[]; // "name:80", "unix:/path"; terminated
 };
 
 struct pool_entry {
     struct pool_member *member;
+    uint32_t until; // round robin: shares of this entry and all before it
     uint16_t weight;
     uint8_t state; // enum target_state
 };
 
 struct pool_version {
-    struct version version;
-    unsigned entry_count;
+    struct version *version; // what to pin: its own, or that of the route that it is inside
+    const struct pool_settings *settings; // NULL: all defaults (inline targets)
+    uint32_t stride;                      // round robin: how far to go at each pick
+    uint16_t entry_count;
     uint8_t balance; // enum balance
-    const struct pool_settings *settings; // NULL: all defaults
     struct pool_entry entries[];
 };
 
@@ -48,21 +82,25 @@ struct pool_slot {
     struct pool_version *current; // rcu; NULL: not declared (yet)
     struct stat_slot stats;
     atomic_uint cursor; // round robin
-    unsigned refs;      // routes that name it; control thread
-    struct str name;    // empty: inside a route
+    unsigned refs;      // route versions that name it; control
+    struct str name;
 };
 
 enum { POOL_TRIED_MAX = 11 }; // members one request may try: 1 + retries
 
 // Picks a member among those up with weight > 0 and not in tried[], by the version's balance, and
 // counts one request on it. NULL: none. Least requests: the smallest (inflight + 1) / weight, from a
-// random start. Worker, in an RCU section or with the version pinned. `random` is any changing number.
+// random start. Worker, in an RCU section or with the version pinned. `cursor` is the slot's; NULL for
+// inline targets, which are balanced by requests. `random` is any changing number.
 struct pool_member *pool_pick(const struct pool_version *pool, atomic_uint *cursor, uint64_t random,
                               struct pool_member *const *tried, unsigned tried_count);
-// The request on a picked member has ended. Any worker.
+// The request on a picked member has ended. Any worker; the member may be used until the end of its
+// loop turn.
 void pool_member_put(struct pool_member *member);
-// The address to connect to now. False: a name without an answer yet.
+// The address to connect to now. False: a name without an answer yet. In an RCU section, with the
+// member picked or its version pinned.
 bool pool_member_address(const struct pool_member *member, struct sockaddr_storage *address,
                          socklen_t *len);
-// Writes "10.0.0.5:8080", "unix:/run/x", "name:80" terminated; returns the length.
+enum { POOL_MEMBER_TEXT_MAX = 272 };
+// Writes "10.0.0.5:8080", "unix:/run/x", "name:80" terminated and cut to fit; returns the length.
 size_t pool_member_text(const struct pool_member *member, char *to, size_t size);

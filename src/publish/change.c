@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// One record's way into the tables.
+//
+//   prepare: decode, find or make the slot (empty: invisible), build the version, and all that retiring
+//   it needs ─► publish: swap ─► finish: remove what is empty
+#include "base/invariant.h"
+#include "publish/publish_int.h"
+#include <jansson.h>
+
+static int decode(const struct store_record *record, struct declaration **out,
+                  struct problems *problems)
+{
+    json_error_t error;
+    json_t *value = json_loadb(record->value.p, record->value.len, 0, &error);
+    if (value == NULL) {
+        return problems_add(problems, ERR_SYNTAX, "", "%s", error.text);
+    }
+    unsigned unknown = 0;
+    int err =
+        declaration_decode(record->noun, record->key, value, DECODE_FEED, out, &unknown, problems);
+    json_decref(value);
+    return err;
+}
+
+static void split_key(struct str key, struct str *host, struct str *path)
+{
+    size_t slash = str_find_char(key, '/');
+    *host = slash == SIZE_MAX ? key : str_sub(key, 0, slash);
+    *path = slash == SIZE_MAX ? STR("/") : str_from(key, slash);
+}
+
+static int make_retirements(struct change *change, bool is_delete)
+{
+    if ((change->retired = retirement_new()) == NULL) {
+        return ERR_MEMORY;
+    }
+    for (unsigned i = 0; is_delete && change->slot != NULL && i < 2; i++) {
+        if ((change->unlinked[i] = retirement_new()) == NULL) {
+            return ERR_MEMORY;
+        }
+    }
+    return 0;
+}
+
+static int prepare_route(struct publisher *publisher, struct change *change,
+                         struct problems *problems)
+{
+    struct str host;
+    struct str path;
+    split_key(change->record->key, &host, &path);
+    if (change->record->value.len == 0) {
+        change->slot = route_table_slot(publisher->routes, host, path);
+        return change->slot == NULL ? 0 : make_retirements(change, true);
+    }
+    struct declaration *decl = NULL;
+    int err = decode(change->record, &decl, problems);
+    if (err != 0) {
+        return err;
+    }
+    err = route_table_make(publisher->routes, host, path, &change->slot);
+    // In a batch another change of the same route may come first.
+    if (err == 0 && (change->slot->current != NULL || change->is_batch)) {
+        err = make_retirements(change, false);
+    }
+    if (err != 0) {
+        declaration_free(&decl);
+        return err;
+    }
+    return build_route(publisher, change->slot, &decl, &change->route_version);
+}
+
+static int prepare_pool(struct publisher *publisher, struct change *change,
+                        struct problems *problems)
+{
+    bool is_delete = change->record->value.len == 0;
+    struct declaration *decl = NULL;
+    int err = is_delete ? 0 : decode(change->record, &decl, problems);
+    if (err != 0) {
+        return err;
+    }
+    change->pool = pool_by_name(publisher, change->record->key, !is_delete);
+    if (change->pool == NULL) {
+        declaration_free(&decl);
+        return is_delete ? 0 : ERR_MEMORY;
+    }
+    change->pool->holds++;
+    err = make_retirements(change, is_delete);
+    if (err == 0 && !is_delete) {
+        err = build_pool(publisher, change->pool, &decl->pool, &change->pool_version);
+    }
+    declaration_free(&decl);
+    return err;
+}
+
+int change_prepare(struct publisher *publisher, struct change *change, struct problems *problems)
+{
+    switch (change->record->noun) {
+    case NOUN_ROUTE:
+        return prepare_route(publisher, change, problems);
+    case NOUN_POOL:
+        return prepare_pool(publisher, change, problems);
+    case NOUN_CERTIFICATE:
+    case NOUN_TENANT:
+    case NOUN_KEY:
+    case NOUN_COUNT:
+        break;
+    }
+    return 0; // nothing of it is live here
+}
+
+static void publish_route(struct publisher *publisher, struct change *change)
+{
+    struct route_version *before =
+        route_table_publish(publisher->routes, change->slot, change->route_version);
+    if (change->route_version != NULL && change->route_version->action == ROUTE_TARGETS) {
+        pool_show_states(&change->route_version->to.targets);
+    }
+    if (before != NULL) {
+        INVARIANT(change->retired != NULL);
+        change->retired->kind = RETIRED_ROUTE;
+        change->retired->object.route = before;
+        retire(publisher, &change->retired);
+    }
+}
+
+static void publish_pool(struct publisher *publisher, struct change *change)
+{
+    struct named_pool *pool = change->pool;
+    struct pool_version *before = pool->slot.current;
+    struct pool_version *after = change->pool_version == NULL ? NULL : &change->pool_version->pool;
+    rcu_publish(pool->slot.current, after);
+    publisher->pool_count += (after != NULL) - (before != NULL);
+    if (after != NULL) {
+        pool_show_states(after);
+    }
+    if (before != NULL) {
+        change->retired->kind = RETIRED_POOL;
+        change->retired->object.pool = CONTAINER_OF(before, struct pool_own_version, pool);
+        change->retired->named = pool;
+        pool->holds++;
+        retire(publisher, &change->retired);
+    }
+}
+
+void change_publish(struct publisher *publisher, struct change *change)
+{
+    if (change->slot != NULL) {
+        publish_route(publisher, change);
+    } else if (change->pool != NULL) {
+        publish_pool(publisher, change);
+    }
+}
+
+// An empty slot leaves the table. Without memory (only where making a route has failed) it stays: no
+// look-up sees it, and the next declaration of the route finds it.
+static void unlink_slot(struct publisher *publisher, struct change *change)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (change->unlinked[i] == NULL && (change->unlinked[i] = retirement_new()) == NULL) {
+            return;
+        }
+    }
+    struct route_slot *unlinked[2];
+    unsigned count = route_table_unlink(publisher->routes, change->slot, unlinked);
+    for (unsigned i = 0; i < count; i++) {
+        change->unlinked[i]->kind = RETIRED_SLOT;
+        change->unlinked[i]->object.slot = unlinked[i];
+        retire(publisher, &change->unlinked[i]);
+    }
+}
+
+void change_finish(struct publisher *publisher, struct change *change)
+{
+    if (change->slot != NULL && change->slot->current == NULL) {
+        unlink_slot(publisher, change);
+    }
+    if (change->pool != NULL) {
+        change->pool->holds--;
+        pool_sweep(publisher, change->pool);
+    }
+    retirement_free(&change->retired);
+    retirement_free(&change->unlinked[0]);
+    retirement_free(&change->unlinked[1]);
+}

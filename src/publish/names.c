@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#include "publish/names.h"
+#include "base/hash.h"
+#include <stdlib.h>
+
+enum { FIRST_BUCKETS = 64, MOVE_BUCKETS = 8 };
+
+// The link that a name hangs on, or would: in the old table while its bucket has not moved.
+static struct name_node **bucket_of(const struct name_map *map, uint64_t hash)
+{
+    size_t in_old = (size_t)hash & (map->old_count - 1);
+    if (map->old != NULL && in_old >= map->moved) {
+        return &map->old[in_old];
+    }
+    return &map->buckets[(size_t)hash & (map->bucket_count - 1)];
+}
+
+struct name_node *name_map_find(const struct name_map *map, struct str name)
+{
+    if (map->bucket_count == 0) {
+        return NULL;
+    }
+    uint64_t hash = hash_str(name);
+    for (struct name_node *node = *bucket_of(map, hash); node != NULL; node = node->next) {
+        if (node->hash == hash && str_eq(node->name, name)) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+static void move_some(struct name_map *map)
+{
+    for (unsigned i = 0; map->old != NULL && i < MOVE_BUCKETS; i++) {
+        struct name_node *node = map->old[map->moved++];
+        while (node != NULL) {
+            struct name_node *next = node->next;
+            struct name_node **bucket = &map->buckets[(size_t)node->hash & (map->bucket_count - 1)];
+            node->next = *bucket;
+            *bucket = node;
+            node = next;
+        }
+        if (map->moved == map->old_count) {
+            free(map->old);
+            map->old = NULL;
+        }
+    }
+}
+
+static int grow(struct name_map *map)
+{
+    size_t count = map->bucket_count == 0 ? FIRST_BUCKETS : map->bucket_count * 2;
+    struct name_node **buckets = calloc(count, sizeof(struct name_node *));
+    if (buckets == NULL) {
+        return map->bucket_count == 0 ? ERR_MEMORY : 0; // longer chains do as well
+    }
+    map->old = map->buckets;
+    map->old_count = map->bucket_count;
+    map->moved = 0;
+    map->buckets = buckets;
+    map->bucket_count = count;
+    return 0;
+}
+
+int name_map_add(struct name_map *map, struct name_node *node)
+{
+    if (map->old == NULL && map->count >= map->bucket_count) {
+        int err = grow(map);
+        if (err != 0) {
+            return err;
+        }
+    }
+    move_some(map);
+    node->hash = hash_str(node->name);
+    struct name_node **bucket = bucket_of(map, node->hash);
+    node->next = *bucket;
+    *bucket = node;
+    map->count++;
+    return 0;
+}
+
+void name_map_remove(struct name_map *map, struct name_node *node)
+{
+    struct name_node **link = bucket_of(map, node->hash);
+    while (*link != node) {
+        link = &(*link)->next;
+    }
+    *link = node->next;
+    map->count--;
+    move_some(map);
+}
+
+struct name_node *name_map_pop(struct name_map *map)
+{
+    while (map->old != NULL) {
+        move_some(map);
+    }
+    // From the back, and the table shrinks: emptying it is linear. Nothing is added or found after.
+    struct name_node *node = NULL;
+    while (map->bucket_count > 0 && (node = map->buckets[map->bucket_count - 1]) == NULL) {
+        map->bucket_count--;
+    }
+    if (node == NULL) {
+        return NULL;
+    }
+    map->buckets[map->bucket_count - 1] = node->next;
+    map->count--;
+    return node;
+}
+
+void name_map_fini(struct name_map *map)
+{
+    free(map->buckets);
+    free(map->old);
+    *map = (struct name_map){0};
+}

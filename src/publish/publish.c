@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+#include "publish/publish.h"
+#include "base/clock.h"
+#include "base/invariant.h"
+#include "base/log.h"
+#include "publish/publish_int.h"
+#include <stdlib.h>
+
+enum {
+    REAP_MS = 100,      // between looks at what waits to be freed
+    REAP_BUDGET = 2000, // things looked at in one tick: well under 5 ms
+    LOAD_TURN = 1000,   // records between quiescent states while loading
+    LOG_EVERY_MS = 1000,
+};
+
+int publisher_new(struct publisher **out)
+{
+    struct publisher *publisher = calloc(1, sizeof *publisher);
+    if (publisher == NULL) {
+        return ERR_MEMORY;
+    }
+    list_init(&publisher->fresh);
+    list_init(&publisher->held);
+    list_init(&publisher->leaving);
+    list_init(&publisher->listeners);
+    publisher->held_at = &publisher->held;
+    publisher->leaving_at = &publisher->leaving;
+    int err = route_table_new(&publisher->routes);
+    if (err == 0) {
+        err = resolver_new(&publisher->resolver);
+    }
+    if (err != 0) {
+        publisher_free(&publisher);
+        return err;
+    }
+    *out = publisher;
+    return 0;
+}
+
+static void clear_version(void *context, struct route_version *version)
+{
+    INVARIANT(drop_route(context, version, true) == 0);
+}
+
+static void clear_pools(struct publisher *publisher)
+{
+    struct name_node *node;
+    while ((node = name_map_pop(&publisher->pools)) != NULL) {
+        struct named_pool *pool = CONTAINER_OF(node, struct named_pool, node);
+        if (pool->slot.current != NULL) {
+            struct pool_own_version *version =
+                CONTAINER_OF(pool->slot.current, struct pool_own_version, pool);
+            INVARIANT(drop_pool(publisher, pool, version, true) == 0);
+        }
+        INVARIANT(pool->member_count == 0 && pool->slot.refs == 0);
+        stat_slot_fini(&pool->slot.stats);
+        free(pool->members);
+        free(pool);
+    }
+    name_map_fini(&publisher->pools);
+    while ((node = name_map_pop(&publisher->tenants)) != NULL) {
+        struct named_tenant *tenant = CONTAINER_OF(node, struct named_tenant, node);
+        stat_slot_fini(&tenant->slot.stats);
+        free(tenant);
+    }
+    name_map_fini(&publisher->tenants);
+    name_map_fini(&publisher->names);
+}
+
+void publisher_free(struct publisher **place)
+{
+    struct publisher *publisher = *place;
+    *place = NULL;
+    if (publisher == NULL) {
+        return;
+    }
+    if (publisher->routes != NULL) {
+        reap_all(publisher);
+        route_table_clear(publisher->routes, clear_version, publisher);
+        clear_pools(publisher);
+        rcu_drain();
+        route_table_free(&publisher->routes);
+    }
+    resolver_free(&publisher->resolver);
+    free(publisher);
+}
+
+const struct route_table *publisher_routes(const struct publisher *publisher)
+{
+    return publisher->routes;
+}
+
+static void skip(struct publisher *publisher, const struct store_record *record, int err,
+                 const struct problems *problems)
+{
+    publisher->skipped++;
+    uint64_t now_ms = clock_monotonic_ns() / NS_PER_MS;
+    if (publisher->logged_ms != 0 && now_ms - publisher->logged_ms < LOG_EVERY_MS) {
+        return;
+    }
+    publisher->logged_ms = now_ms == 0 ? 1 : now_ms;
+    const struct problem *first = problems->count > 0 ? &problems->items[0] : NULL;
+    struct str noun = noun_name(record->noun);
+    log_warning("record skipped: %.*s %.*s: %s %s (%llu skipped in all)", STR_ARG(noun),
+                STR_ARG(record->key), first != NULL ? first->pointer : "",
+                first != NULL ? first->detail : err_text(err),
+                (unsigned long long)publisher->skipped);
+}
+
+static void prepare(struct publisher *publisher, struct change *change,
+                    const struct store_record *record, bool is_batch, struct problems *problems)
+{
+    *change = (struct change){.record = record, .is_batch = is_batch};
+    int err = change_prepare(publisher, change, problems);
+    if (err != 0) {
+        skip(publisher, record, err, problems);
+        problems_fini(problems);
+        problems_init(problems);
+        change_finish(publisher, change);
+        *change = (struct change){.record = record};
+    }
+}
+
+static void apply_all(struct publisher *publisher, struct change *changes,
+                      const struct store_record *records, unsigned count)
+{
+    struct problems problems;
+    problems_init(&problems);
+    for (unsigned i = 0; i < count; i++) {
+        prepare(publisher, &changes[i], &records[i], count > 1, &problems);
+    }
+    problems_fini(&problems);
+    for (unsigned i = 0; i < count; i++) {
+        change_publish(publisher, &changes[i]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        change_finish(publisher, &changes[i]);
+    }
+}
+
+static void arm_timer(struct publisher *publisher)
+{
+    bool is_idle = list_is_empty(&publisher->fresh) && list_is_empty(&publisher->held) &&
+                   list_is_empty(&publisher->leaving);
+    if (publisher->control != NULL && !is_idle && !loop_timer_is_set(&publisher->timer)) {
+        loop_timer_set(publisher->control, &publisher->timer, REAP_MS);
+    }
+}
+
+void publisher_apply(struct publisher *publisher, uint64_t revision,
+                     const struct store_record *records, unsigned count)
+{
+    struct change one;
+    struct change *changes = count <= 1 ? &one : malloc(count * sizeof *changes);
+    if (changes != NULL) {
+        apply_all(publisher, changes, records, count);
+    }
+    for (unsigned i = 0; changes == NULL && i < count; i++) {
+        apply_all(publisher, &one, &records[i], 1); // not together, but live
+    }
+    if (changes != &one) {
+        free(changes);
+    }
+    publisher->revision = revision;
+    LIST_FOR_EACH_SAFE (node, &publisher->listeners) {
+        struct publish_listener *listener = CONTAINER_OF(node, struct publish_listener, node);
+        listener->on_applied(listener, revision, records, count);
+    }
+    // What earlier changes left: the more changes, the more is looked at.
+    reap(publisher, 16 + 2 * (count < REAP_BUDGET ? count : REAP_BUDGET));
+    arm_timer(publisher);
+}
+
+void publisher_listen(struct publisher *publisher, struct publish_listener *listener)
+{
+    list_append(&publisher->listeners, &listener->node);
+}
+
+struct load {
+    struct publisher *publisher;
+    uint64_t count;
+};
+
+static bool load_one(void *context, const struct store_record *record)
+{
+    struct load *load = context;
+    struct change change;
+    apply_all(load->publisher, &change, record, 1);
+    if (++load->count % LOAD_TURN == 0) {
+        rcu_turn_done();
+    }
+    return true;
+}
+
+int publisher_load(struct publisher *publisher, struct store *store)
+{
+    struct load load = {.publisher = publisher};
+    uint64_t revision = store_revision(store);
+    route_table_expect(publisher->routes, store_count(store, NOUN_ROUTE));
+    int err = store_list(store, NOUN_POOL, STR_NULL, STR_NULL, 0, load_one, &load);
+    if (err == 0) {
+        err = store_list(store, NOUN_ROUTE, STR_NULL, STR_NULL, 0, load_one, &load);
+    }
+    publisher->revision = revision;
+    return err;
+}
+
+static void on_reap(struct loop *loop, struct loop_timer *timer)
+{
+    (void)loop;
+    struct publisher *publisher = CONTAINER_OF(timer, struct publisher, timer);
+    reap(publisher, REAP_BUDGET);
+    arm_timer(publisher);
+}
+
+int publisher_start(struct publisher *publisher, struct loop *control)
+{
+    publisher->control = control;
+    loop_timer_init(&publisher->timer, on_reap);
+    arm_timer(publisher);
+    return resolver_start(publisher->resolver, control);
+}
+
+void publisher_stop(struct publisher *publisher)
+{
+    if (publisher->control != NULL) {
+        loop_timer_cancel(publisher->control, &publisher->timer);
+        publisher->control = NULL;
+    }
+    resolver_stop(publisher->resolver);
+}
+
+int publisher_check(struct publisher *publisher, const struct declaration *declaration,
+                    struct problems *problems)
+{
+    (void)publisher;
+    if (declaration->noun == NOUN_ROUTE) {
+        unsigned segments = 0;
+        struct str path = declaration->route.path;
+        for (size_t i = 0; i < path.len; i++) {
+            segments += path.p[i] == '/';
+        }
+        if (segments > ROUTE_SEGMENT_MAX) {
+            return problems_add(problems, ERR_INVALID, "/path",
+                                "a path has at most %d segments, this one has %u",
+                                ROUTE_SEGMENT_MAX, segments);
+        }
+    }
+    return 0;
+}

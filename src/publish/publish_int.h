@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// Inside the publisher. All of it belongs to the control thread; what crosses to the reclaim thread is
+// one flag of a retirement.
+#pragma once
+#include "loop/loop.h"
+#include "loop/rcu.h"
+#include "net/resolver.h"
+#include "publish/names.h"
+#include "publish/publish.h"
+#include "route/table.h"
+#include "upstream/pool_build.h"
+
+// A pool by its name, made when it is declared or first mentioned. Workers see `slot` only, through
+// the versions of routes (slot.refs of them).
+struct named_pool {
+    struct name_node node;
+    struct pool_slot slot;
+    struct pool_member **members; // all that live: of any version, or leaving
+    unsigned member_count;
+    unsigned member_size;
+    unsigned holds; // changes under way
+    char name[];
+};
+
+struct named_tenant {
+    struct name_node node;
+    struct tenant_slot slot;
+    char id[];
+};
+
+// A DNS name that members use.
+struct watched_name {
+    struct name_node node;
+    struct pool_name resolved; // what workers read
+    struct resolver_name *question;
+    unsigned refs; // members
+    char host[];
+};
+
+enum retired_kind { RETIRED_ROUTE, RETIRED_POOL, RETIRED_SLOT };
+
+// Something that no look-up finds any more, from its unlinking to its free:
+// a grace period, then (versions) the last pin.
+struct retirement {
+    struct list node; // fresh or held
+    enum retired_kind kind;
+    atomic_bool is_past; // the grace period is; set by the reclaim thread
+    uint64_t at_ms;
+    union {
+        struct route_version *route;
+        struct pool_own_version *pool;
+        struct route_slot *slot;
+    } object;
+    struct named_pool *named; // of a pool version
+    struct rcu_retired *rcu;
+};
+
+// A member that is in no version: its last request, then a grace period.
+struct leaving {
+    struct list node;
+    struct pool_member *member;
+    struct named_pool *named; // NULL: inline
+    bool is_waiting;          // for the grace period
+    atomic_bool is_past;
+};
+
+struct publisher {
+    struct route_table *routes;
+    struct name_map pools;
+    struct name_map tenants;
+    struct name_map names;
+    struct resolver *resolver;
+    struct list fresh;    // retirements, oldest first
+    struct list held;     // past their grace period, pinned; oldest first
+    struct list *held_at; // where the next look goes on
+    struct list leaving;
+    struct list *leaving_at;
+    uint64_t retired_count; // versions in fresh and held
+    struct list listeners;
+    struct loop *control;
+    struct loop_timer timer;
+    uint64_t revision;
+    uint64_t pool_count;
+    uint64_t skipped;
+    uint64_t logged_ms; // when the last skipped record was logged
+};
+
+// One record on its way: prepared, published, finished.
+struct change {
+    const struct store_record *record;
+    bool is_batch;                       // others are prepared before it is published
+    struct route_slot *slot;             // routes; NULL: nothing to do
+    struct named_pool *pool;             // pools; NULL: nothing to do
+    struct route_version *route_version; // NULL: delete
+    struct pool_own_version *pool_version;
+    struct retirement *retired; // for the version before
+    struct retirement *unlinked[2];
+};
+
+// change.c: the steps of a change.
+// 0, or a negative err: nothing of it stays, but perhaps an empty slot that change_finish() removes.
+int change_prepare(struct publisher *publisher, struct change *change,
+                   struct problems *problems) WARN_UNUSED;
+// Cannot fail.
+void change_publish(struct publisher *publisher, struct change *change);
+// Removes what is empty and frees what was not needed; also after a failed prepare.
+void change_finish(struct publisher *publisher, struct change *change);
+
+// build.c: versions from declarations.
+// Takes *decl (also when it fails). 0 and *version, or a negative err.
+int build_route(struct publisher *publisher, struct route_slot *slot, struct declaration **decl,
+                struct route_version **version) WARN_UNUSED;
+int build_pool(struct publisher *publisher, struct named_pool *pool, const struct pool_decl *decl,
+               struct pool_own_version **version) WARN_UNUSED;
+// Frees a version that no worker can see, and what it alone held. ERR_MEMORY: nothing was done, again
+// later (members leave with a record each). `is_unseen`: nobody ever saw it, or nobody is left:
+// members go at once, and it never fails.
+int drop_route(struct publisher *publisher, struct route_version *version,
+               bool is_unseen) WARN_UNUSED;
+int drop_pool(struct publisher *publisher, struct named_pool *named,
+              struct pool_own_version *version, bool is_unseen) WARN_UNUSED;
+// Frees a member and its share of its name; takes it out of its pool's list.
+void drop_member(struct publisher *publisher, struct named_pool *named, struct pool_member *member);
+
+// pools.c
+// Found or made. NULL: out of memory.
+struct named_pool *pool_by_name(struct publisher *publisher, struct str name, bool is_made);
+// Frees it if nothing needs it any more.
+void pool_sweep(struct publisher *publisher, struct named_pool *pool);
+struct named_tenant *tenant_by_id(struct publisher *publisher, struct str id);
+static inline struct named_pool *pool_of_slot(struct pool_slot *slot)
+{
+    return CONTAINER_OF(slot, struct named_pool, slot);
+}
+// Sets the members' names, and asks for new ones. 0 or ERR_MEMORY, ERR_LIMIT.
+int watch_members(struct publisher *publisher, struct pool_version *pool) WARN_UNUSED;
+void unwatch_name(struct publisher *publisher, struct pool_name *resolved);
+
+// reap.c
+// NULL: out of memory.
+struct retirement *retirement_new(void);
+void retirement_free(struct retirement **retirement);
+// Takes *retirement, with kind and object set.
+void retire(struct publisher *publisher, struct retirement **retirement);
+// Looks at up to `budget` retirements and members of each kind.
+void reap(struct publisher *publisher, unsigned budget);
+// At the end: workers are gone, all is freed.
+void reap_all(struct publisher *publisher);

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT
+// What was replaced or removed, until it can be freed.
+//
+//   fresh ── grace period ──► held ── last pin ──► freed; its members that are in no other version:
+//   leaving ── last request ──► grace period ──► freed
+//
+// The slot's own reference of a version stays until here, so a worker's last unpin never frees.
+#include "base/clock.h"
+#include "base/invariant.h"
+#include "publish/publish_int.h"
+#include <stdlib.h>
+
+struct retirement *retirement_new(void)
+{
+    struct retirement *retirement = calloc(1, sizeof *retirement);
+    if (retirement == NULL) {
+        return NULL;
+    }
+    retirement->rcu = rcu_retired_new();
+    if (retirement->rcu == NULL) {
+        free(retirement);
+        return NULL;
+    }
+    return retirement;
+}
+
+void retirement_free(struct retirement **place)
+{
+    struct retirement *retirement = *place;
+    *place = NULL;
+    if (retirement != NULL) {
+        rcu_retired_free(&retirement->rcu);
+        free(retirement);
+    }
+}
+
+// Reclaim thread.
+static void on_grace(void *object)
+{
+    struct retirement *retirement = object;
+    // Release: pairs with the acquire in is_past(); the control thread frees after it.
+    atomic_store_explicit(&retirement->is_past, true, memory_order_release);
+}
+
+static bool is_past(const atomic_bool *flag)
+{
+    return atomic_load_explicit(flag, memory_order_acquire);
+}
+
+static uint64_t now_ms(void)
+{
+    return clock_monotonic_ns() / NS_PER_MS;
+}
+
+void retire(struct publisher *publisher, struct retirement **place)
+{
+    struct retirement *retirement = *place;
+    *place = NULL;
+    retirement->at_ms = now_ms();
+    list_append(&publisher->fresh, &retirement->node);
+    publisher->retired_count += retirement->kind != RETIRED_SLOT;
+    rcu_retire(&retirement->rcu, on_grace, retirement);
+}
+
+static const struct version *version_of(const struct retirement *retirement)
+{
+    return retirement->kind == RETIRED_ROUTE ? &retirement->object.route->version
+                                             : &retirement->object.pool->version;
+}
+
+static bool is_pinned(const struct retirement *retirement)
+{
+    // Acquire: pairs with the release of a worker's unref. After the grace period nobody can pin anew.
+    return retirement->kind != RETIRED_SLOT &&
+           atomic_load_explicit(&version_of(retirement)->refs, memory_order_acquire) > 1;
+}
+
+// False: memory is out, again later.
+static bool end_retirement(struct publisher *publisher, struct retirement *retirement, bool is_end)
+{
+    int err = 0;
+    switch (retirement->kind) {
+    case RETIRED_ROUTE:
+        err = drop_route(publisher, retirement->object.route, is_end);
+        break;
+    case RETIRED_POOL:
+        err = drop_pool(publisher, retirement->named, retirement->object.pool, is_end);
+        if (err == 0) {
+            retirement->named->holds--;
+            pool_sweep(publisher, retirement->named);
+        }
+        break;
+    case RETIRED_SLOT:
+        route_slot_unref(retirement->object.slot);
+        break;
+    }
+    if (err != 0) {
+        return false;
+    }
+    publisher->retired_count -= retirement->kind != RETIRED_SLOT;
+    list_remove(&retirement->node);
+    free(retirement);
+    return true;
+}
+
+static void reap_fresh(struct publisher *publisher, unsigned budget)
+{
+    for (; budget > 0 && !list_is_empty(&publisher->fresh); budget--) {
+        struct retirement *retirement = LIST_FIRST(&publisher->fresh, struct retirement, node);
+        if (!is_past(&retirement->is_past)) {
+            return; // they pass in order
+        }
+        if (is_pinned(retirement)) {
+            list_remove(&retirement->node);
+            list_append(&publisher->held, &retirement->node);
+        } else if (!end_retirement(publisher, retirement, false)) {
+            return;
+        }
+    }
+}
+
+static void reap_held(struct publisher *publisher, unsigned budget)
+{
+    if (publisher->held_at == &publisher->held) {
+        publisher->held_at = publisher->held.next;
+    }
+    for (; budget > 0 && !list_is_empty(&publisher->held); budget--) {
+        struct list *node = publisher->held_at;
+        if (node == &publisher->held) {
+            return; // all were looked at; the next call begins with the first
+        }
+        publisher->held_at = node->next;
+        struct retirement *retirement = CONTAINER_OF(node, struct retirement, node);
+        if (!is_pinned(retirement) && !end_retirement(publisher, retirement, false)) {
+            return;
+        }
+    }
+}
+
+// Reclaim thread.
+static void on_leaving_grace(void *object)
+{
+    struct leaving *leaving = object;
+    atomic_store_explicit(&leaving->is_past, true, memory_order_release);
+}
+
+static void drop_leaving(struct leaving *leaving)
+{
+    list_remove(&leaving->node);
+    free(leaving);
+}
+
+static void look_at_leaving(struct publisher *publisher, struct leaving *leaving)
+{
+    struct pool_member *member = leaving->member;
+    if (leaving->is_waiting && !is_past(&leaving->is_past)) {
+        return;
+    }
+    if (member->refs > 0) { // declared again
+        member->leaving = 0;
+        drop_leaving(leaving);
+        return;
+    }
+    if (member->leaving > 1) { // declared again and gone again: from the beginning
+        member->leaving = 1;
+        leaving->is_waiting = false;
+    }
+    // Acquire: pairs with the release in pool_member_put().
+    if (atomic_load_explicit(&member->inflight, memory_order_acquire) > 0) {
+        leaving->is_waiting = false;
+        return;
+    }
+    if (leaving->is_waiting) {
+        struct named_pool *named = leaving->named;
+        drop_leaving(leaving);
+        drop_member(publisher, named, member);
+        if (named != NULL) {
+            pool_sweep(publisher, named);
+        }
+        return;
+    }
+    // A worker may look at a member until the end of the turn in which it gave it back.
+    struct rcu_retired *rcu = rcu_retired_new();
+    if (rcu != NULL) {
+        leaving->is_waiting = true;
+        atomic_store_explicit(&leaving->is_past, false, memory_order_relaxed);
+        rcu_retire(&rcu, on_leaving_grace, leaving);
+    }
+}
+
+static void reap_leaving(struct publisher *publisher, unsigned budget)
+{
+    if (publisher->leaving_at == &publisher->leaving) {
+        publisher->leaving_at = publisher->leaving.next;
+    }
+    for (; budget > 0 && !list_is_empty(&publisher->leaving); budget--) {
+        struct list *node = publisher->leaving_at;
+        if (node == &publisher->leaving) {
+            return;
+        }
+        publisher->leaving_at = node->next;
+        look_at_leaving(publisher, CONTAINER_OF(node, struct leaving, node));
+    }
+}
+
+void reap(struct publisher *publisher, unsigned budget)
+{
+    reap_fresh(publisher, budget);
+    reap_held(publisher, budget);
+    reap_leaving(publisher, budget);
+}
+
+static void end_list(struct publisher *publisher, struct list *list)
+{
+    LIST_FOR_EACH_SAFE (node, list) {
+        INVARIANT(end_retirement(publisher, CONTAINER_OF(node, struct retirement, node), true));
+    }
+}
+
+void reap_all(struct publisher *publisher)
+{
+    rcu_drain(); // all flags are set
+    end_list(publisher, &publisher->fresh);
+    end_list(publisher, &publisher->held);
+    LIST_FOR_EACH_SAFE (node, &publisher->leaving) {
+        struct leaving *leaving = CONTAINER_OF(node, struct leaving, node);
+        struct named_pool *named = leaving->named;
+        struct pool_member *member = leaving->member;
+        drop_leaving(leaving);
+        member->leaving = 0;
+        if (member->refs == 0) {
+            drop_member(publisher, named, member);
+        }
+        if (named != NULL) {
+            pool_sweep(publisher, named);
+        }
+    }
+    publisher->held_at = &publisher->held;
+    publisher->leaving_at = &publisher->leaving;
+}
+
+void publisher_retired(const struct publisher *publisher, uint64_t *count, uint64_t *oldest_ms)
+{
+    *count = publisher->retired_count;
+    *oldest_ms = 0;
+    const struct list *lists[] = {&publisher->held, &publisher->fresh};
+    for (unsigned i = 0; i < 2; i++) {
+        LIST_FOR_EACH (node, lists[i]) {
+            const struct retirement *retirement = CONTAINER_OF(node, struct retirement, node);
+            if (retirement->kind != RETIRED_SLOT) {
+                uint64_t now = now_ms();
+                *oldest_ms = now > retirement->at_ms ? now - retirement->at_ms : 0;
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT
+#include "upstream/pool_build.h"
+#include "base/hash.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINEAR_MAX = 16 }; // known members that are searched one by one
+
+// What makes a member the same as a target, as bytes.
+struct member_key {
+    uint8_t bytes[24];
+    struct str text; // names and unix paths
+};
+
+static void make_key(struct member_key *key, uint8_t family, uint16_t port, const void *address,
+                     size_t len, struct str text)
+{
+    memset(key->bytes, 0, sizeof key->bytes);
+    key->bytes[0] = family;
+    memcpy(key->bytes + 2, &port, 2);
+    if (len > 0) {
+        memcpy(key->bytes + 4, address, len);
+    }
+    key->text = text;
+}
+
+static void key_of_member(struct member_key *key, const struct pool_member *member)
+{
+    if (member->family == AF_INET) {
+        make_key(key, AF_INET, member->port, member->in4, 4, STR_NULL);
+    } else if (member->family == AF_INET6) {
+        const struct member_in6 *in6 = (const struct member_in6 *)(const void *)member;
+        make_key(key, AF_INET6, member->port, in6->address, 16, STR_NULL);
+    } else {
+        const struct member_named *named = (const struct member_named *)(const void *)member;
+        make_key(key, member->family, 0, NULL, 0, str_make(named->text, named->text_len));
+    }
+}
+
+static void key_of_address(struct member_key *key, const struct target_address *address)
+{
+    if (address->is_unix || address->is_name) {
+        make_key(key, address->is_unix ? AF_UNIX : AF_UNSPEC, 0, NULL, 0, address->text);
+    } else if (address->sockaddr.ss_family == AF_INET6) {
+        struct sockaddr_in6 in6;
+        memcpy(&in6, &address->sockaddr, sizeof in6);
+        make_key(key, AF_INET6, in6.sin6_port, &in6.sin6_addr, 16, STR_NULL);
+    } else {
+        struct sockaddr_in in4;
+        memcpy(&in4, &address->sockaddr, sizeof in4);
+        make_key(key, AF_INET, in4.sin_port, &in4.sin_addr, 4, STR_NULL);
+    }
+}
+
+static bool keys_match(const struct member_key *a, const struct member_key *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0 && str_eq(a->text, b->text);
+}
+
+static uint64_t hash_key(const struct member_key *key)
+{
+    return hash_bytes(key->bytes, sizeof key->bytes) ^ hash_str(key->text);
+}
+
+bool pool_member_is(const struct pool_member *member, const struct target_address *address)
+{
+    struct member_key a;
+    struct member_key b;
+    key_of_member(&a, member);
+    key_of_address(&b, address);
+    return keys_match(&a, &b);
+}
+
+// The known members of a change: searched one by one, or through a table of its own when many.
+struct known_set {
+    struct pool_member *const *items;
+    unsigned count;
+    struct pool_member **table; // open addressing
+    size_t mask;
+};
+
+static bool is_reusable(const struct pool_member *member)
+{
+    return atomic_load_explicit(&member->cut, memory_order_relaxed) == 0;
+}
+
+static int init_known(struct known_set *set, struct pool_member *const *items, unsigned count)
+{
+    *set = (struct known_set){.items = items, .count = count};
+    if (count <= LINEAR_MAX) {
+        return 0;
+    }
+    size_t size = 64;
+    while (size < (size_t)count * 2) {
+        size *= 2;
+    }
+    set->table = calloc(size, sizeof *set->table);
+    if (set->table == NULL) {
+        return ERR_MEMORY;
+    }
+    set->mask = size - 1;
+    for (unsigned i = 0; i < count; i++) {
+        struct member_key key;
+        key_of_member(&key, items[i]);
+        size_t at = (size_t)hash_key(&key) & set->mask;
+        while (set->table[at] != NULL) {
+            at = (at + 1) & set->mask;
+        }
+        set->table[at] = items[i];
+    }
+    return 0;
+}
+
+static struct pool_member *find_known(const struct known_set *set, const struct member_key *wanted)
+{
+    struct member_key key;
+    if (set->table == NULL) {
+        for (unsigned i = 0; i < set->count; i++) {
+            key_of_member(&key, set->items[i]);
+            if (keys_match(&key, wanted) && is_reusable(set->items[i])) {
+                return set->items[i];
+            }
+        }
+        return NULL;
+    }
+    for (size_t at = (size_t)hash_key(wanted) & set->mask; set->table[at] != NULL;
+         at = (at + 1) & set->mask) {
+        key_of_member(&key, set->table[at]);
+        if (keys_match(&key, wanted) && is_reusable(set->table[at])) {
+            return set->table[at];
+        }
+    }
+    return NULL;
+}
+
+static struct pool_member *make_named(const struct target_address *address)
+{
+    size_t size = sizeof(struct member_named) + address->text.len + 1;
+    struct member_named *named = calloc(1, size);
+    if (named == NULL) {
+        return NULL;
+    }
+    named->member.family = address->is_unix ? AF_UNIX : AF_UNSPEC;
+    named->member.port = htons(address->port);
+    named->text_len = (uint32_t)address->text.len;
+    named->host_len = (uint32_t)address->host.len;
+    str_copy(named->text, address->text.len + 1, address->text);
+    return &named->member;
+}
+
+static struct pool_member *make_member(const struct target_address *address,
+                                       const struct member_key *key)
+{
+    if (address->is_unix || address->is_name) {
+        return make_named(address);
+    }
+    bool is_in6 = key->bytes[0] == AF_INET6;
+    struct pool_member *member =
+        calloc(1, is_in6 ? sizeof(struct member_in6) : sizeof(struct pool_member));
+    if (member == NULL) {
+        return NULL;
+    }
+    member->family = key->bytes[0];
+    memcpy(&member->port, key->bytes + 2, 2);
+    if (is_in6) {
+        memcpy(((struct member_in6 *)(void *)member)->address, key->bytes + 4, 16);
+    } else {
+        memcpy(member->in4, key->bytes + 4, 4);
+    }
+    return member;
+}
+
+struct member_named *pool_member_name(struct pool_member *member)
+{
+    return member->family == AF_UNSPEC ? (struct member_named *)(void *)member : NULL;
+}
+
+void pool_member_free(struct pool_member *member)
+{
+    free(member);
+}
+
+static uint32_t find_gcd(uint32_t a, uint32_t b)
+{
+    while (b != 0) {
+        uint32_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+// Shares and stride of smooth round robin (pool.c). Equal weights: one share each, in turn.
+static void fill_shares(struct pool_version *pool)
+{
+    uint32_t common = 0;
+    bool are_equal = true;
+    for (unsigned i = 0; i < pool->entry_count; i++) {
+        const struct pool_entry *entry = &pool->entries[i];
+        if (entry->state == TARGET_UP && entry->weight > 0) {
+            are_equal = are_equal && (common == 0 || common == entry->weight);
+            common = find_gcd(entry->weight, common);
+        }
+    }
+    uint32_t total = 0; // 65,535 entries of 65,535 fit
+    for (unsigned i = 0; i < pool->entry_count; i++) {
+        struct pool_entry *entry = &pool->entries[i];
+        total += entry->state == TARGET_UP && common > 0 ? entry->weight / common : 0;
+        entry->until = total;
+    }
+    pool->stride = 1;
+    if (!are_equal) {
+        uint32_t stride = (uint32_t)((double)total * 0.6180339887498949);
+        while (stride > 1 && find_gcd(stride, total) != 1) {
+            stride--;
+        }
+        pool->stride = stride > 0 ? stride : 1;
+    }
+}
+
+int pool_fill(struct pool_version *to, enum balance balance, const struct target_decl *targets,
+              unsigned count, struct pool_member *const *known, unsigned known_count)
+{
+    struct known_set set;
+    to->balance = (uint8_t)balance;
+    to->entry_count = 0;
+    to->stride = 1;
+    if (count > UINT16_MAX) {
+        return ERR_LIMIT;
+    }
+    int err = init_known(&set, known, known_count);
+    for (unsigned i = 0; err == 0 && i < count; i++) {
+        struct member_key key;
+        key_of_address(&key, &targets[i].address);
+        struct pool_member *member = find_known(&set, &key);
+        if (member == NULL) {
+            member = make_member(&targets[i].address, &key);
+        }
+        if (member == NULL) {
+            pool_unfill(to);
+            err = ERR_MEMORY;
+            break;
+        }
+        member->refs++;
+        to->entries[i] = (struct pool_entry){
+            .member = member,
+            .weight = (uint16_t)targets[i].weight,
+            .state = (uint8_t)targets[i].state,
+        };
+        to->entry_count++;
+    }
+    free(set.table);
+    if (err == 0 && balance == BALANCE_ROUND_ROBIN) {
+        fill_shares(to);
+    }
+    return err;
+}
+
+void pool_unfill(struct pool_version *pool)
+{
+    for (unsigned i = 0; i < pool->entry_count; i++) {
+        struct pool_member *member = pool->entries[i].member;
+        // One that is leaving belongs to the reaper.
+        if (--member->refs == 0 && member->leaving == 0) {
+            pool_member_free(member);
+        }
+    }
+    pool->entry_count = 0;
+}
+
+void pool_show_states(const struct pool_version *pool)
+{
+    for (unsigned i = 0; i < pool->entry_count; i++) {
+        atomic_store_explicit(&pool->entries[i].member->state, pool->entries[i].state,
+                              memory_order_relaxed);
+    }
+}
+
+struct pool_own_version *pool_own_version_new(const struct pool_decl *decl,
+                                              struct pool_member *const *known,
+                                              unsigned known_count)
+{
+    struct pool_own_version *own =
+        calloc(1, sizeof *own + decl->target_count * sizeof(struct pool_entry));
+    if (own == NULL) {
+        return NULL;
+    }
+    version_init(&own->version, pool_own_version_free);
+    own->settings = (struct pool_settings){
+        .keepalive_idle = decl->keepalive.idle,
+        .keepalive_timeout_ms = decl->keepalive.timeout_ms,
+        .timeouts = decl->timeouts,
+    };
+    own->pool.version = &own->version;
+    own->pool.settings = &own->settings;
+    if (pool_fill(&own->pool, decl->balance, decl->targets, decl->target_count, known,
+                  known_count) != 0) {
+        free(own);
+        return NULL;
+    }
+    return own;
+}
+
+void pool_own_version_free(struct version *version)
+{
+    free(CONTAINER_OF(version, struct pool_own_version, version));
+}

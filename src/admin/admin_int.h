@@ -14,7 +14,7 @@ enum {
     ADMIN_LIST_MAX = 1000,        // the same, at most
     ADMIN_CONN_MAX = 1000,        // connections to the admin address
     ADMIN_LISTENER_MAX = 16,      // listening descriptors
-    ADMIN_RETRY_MAX = 8,          // PATCH: attempts when somebody else was faster
+    ADMIN_RETRY_MAX = 64,         // PATCH: attempts when somebody else was faster
     ADMIN_PARAM_MAX = 16,         // parameters of a query
     ADMIN_BATCH_MAX = 8,          // batches under way
     ADMIN_READER_MAX = 100,       // readers of /v1/events
@@ -138,6 +138,7 @@ struct admin {
     struct list calls;
     struct admin_events *events;
     unsigned batch_count;
+    size_t batch_spooled; // bytes of answers of batches that wait for their clients
     unsigned drain_count;
 };
 

@@ -3,16 +3,27 @@
 //
 //   bytes ─► lines ─► block of up to 10,000 changes ─► store (one revision) ─► answers ─► next block
 //
-// Reading stops while a block is with the store or its answers wait for the client, so a batch of any
-// length takes the memory of one block.
+// Many clients send all before they read anything: answers wait in chunks, up to BATCH_SPOOL_MAX.
+// Beyond that, and while a block is with the store, nothing is read.
 #include "admin/batch_int.h"
 #include "base/clock.h"
+
+static void free_chunk(struct batch *batch, struct batch_chunk *chunk)
+{
+    batch->call->admin->batch_spooled -= chunk->text.len;
+    list_remove(&chunk->node);
+    buf_fini(&chunk->text);
+    free(chunk);
+}
 
 static void free_batch(struct call *call)
 {
     struct batch *batch = call->state;
     loop_task_cancel(&batch->work);
     batch_clear_block(batch);
+    LIST_FOR_EACH_SAFE (node, &batch->chunks) {
+        free_chunk(batch, CONTAINER_OF(node, struct batch_chunk, node));
+    }
     free(batch->lines);
     free(batch->changes);
     buf_fini(&batch->in);
@@ -55,9 +66,8 @@ static void begin_emit(struct batch *batch)
     batch->state = BATCH_EMIT;
     if (!call->is_answered) {
         answer_begin(call, batch->is_many ? 200 : status, "application/x-ndjson");
-    } else {
-        call_kick(call);
     }
+    loop_task_add(call->admin->loop, &batch->work);
 }
 
 static void on_done(struct store_request *request)
@@ -162,48 +172,109 @@ static bool read_step(struct batch *batch)
     return batch->call->stream != NULL;
 }
 
+// The last chunk if it has room, else a new one; NULL: out of memory.
+static struct batch_chunk *open_chunk(struct batch *batch)
+{
+    struct batch_chunk *chunk = CONTAINER_OF(batch->chunks.prev, struct batch_chunk, node);
+    if (!list_is_empty(&batch->chunks) && chunk->text.len < BATCH_CHUNK_LEN) {
+        return chunk;
+    }
+    chunk = calloc(1, sizeof *chunk);
+    if (chunk != NULL) {
+        buf_init(&chunk->text, 0);
+        list_append(&batch->chunks, &chunk->node);
+    }
+    return chunk;
+}
+
+static void write_sum(const struct batch *batch, struct buf *out)
+{
+    if (batch->is_many) {
+        buf_printf(out, "{\"done\":%llu,\"failed\":%llu}\n", (unsigned long long)batch->done,
+                   (unsigned long long)batch->failed);
+    }
+}
+
+// Writes the answers of some more lines. Returns whether there is more to do now.
+static bool emit_step(struct batch *batch)
+{
+    struct admin *admin = batch->call->admin;
+    if (admin->batch_spooled >= BATCH_SPOOL_MAX && !list_is_empty(&batch->chunks)) {
+        return false; // the client's reading comes back
+    }
+    struct batch_chunk *chunk = open_chunk(batch);
+    if (chunk == NULL) {
+        call_cut(batch->call);
+        return false;
+    }
+    size_t before = chunk->text.len;
+    while (batch->emitted < batch->line_count && chunk->text.len < BATCH_CHUNK_LEN) {
+        batch_put_answer(batch, batch->emitted++, &chunk->text);
+    }
+    if (batch->emitted == batch->line_count) {
+        batch_clear_block(batch);
+        bool has_more = !batch->is_end || batch->in_at < batch->in.len;
+        batch->state = has_more ? BATCH_READ : BATCH_DONE;
+        if (!has_more) {
+            write_sum(batch, &chunk->text);
+        }
+    }
+    admin->batch_spooled += chunk->text.len - before;
+    if (chunk->text.failed) {
+        call_cut(batch->call);
+        return false;
+    }
+    call_kick(batch->call);
+    return batch->state != BATCH_DONE;
+}
+
+static bool work_step(struct batch *batch)
+{
+    switch (batch->state) {
+    case BATCH_READ:
+        return read_step(batch);
+    case BATCH_EMIT:
+        return emit_step(batch);
+    case BATCH_STORE:
+    case BATCH_DONE:
+        break;
+    }
+    return false;
+}
+
 static void on_work(struct loop *loop, struct loop_task *task)
 {
     struct batch *batch = CONTAINER_OF(task, struct batch, work);
+    struct call *call = batch->call;
     uint64_t deadline_ns = clock_monotonic_ns() + ADMIN_SLICE_NS;
-    if (batch->state != BATCH_READ) {
-        return;
-    }
-    while (read_step(batch)) {
+    // The call may end inside (out of memory): it stays until this has returned.
+    call_hold(call);
+    while (work_step(batch)) {
         if (clock_monotonic_ns() >= deadline_ns) {
             loop_task_add(loop, task);
             break;
         }
     }
-    if (batch->call->stream != NULL) {
-        buf_consume(&batch->in, batch->in_at);
-        batch->in_at = 0;
-    }
+    buf_consume(&batch->in, batch->in_at);
+    batch->in_at = 0;
+    call_drop(call);
 }
 
 static enum flow step_answers(struct call *call, struct buf *out)
 {
     struct batch *batch = call->state;
-    if (batch->state != BATCH_EMIT) {
-        return FLOW_WAIT;
+    if (!list_is_empty(&batch->chunks)) {
+        struct batch_chunk *chunk = LIST_FIRST(&batch->chunks, struct batch_chunk, node);
+        buf_put(out, buf_str(&chunk->text));
+        free_chunk(batch, chunk);
+        if (batch->state == BATCH_EMIT) {
+            loop_task_add(call->admin->loop, &batch->work);
+        }
     }
-    while (batch->emitted < batch->line_count && out->len < ADMIN_SLICE_LEN) {
-        batch_put_answer(batch, batch->emitted++, out);
-    }
-    if (batch->emitted < batch->line_count) {
+    if (!list_is_empty(&batch->chunks)) {
         return FLOW_MORE;
     }
-    batch_clear_block(batch);
-    batch->state = BATCH_READ;
-    if (!batch->is_end || batch->in_at < batch->in.len) {
-        loop_task_add(call->admin->loop, &batch->work);
-        return FLOW_WAIT;
-    }
-    if (batch->is_many) {
-        buf_printf(out, "{\"done\":%llu,\"failed\":%llu}\n", (unsigned long long)batch->done,
-                   (unsigned long long)batch->failed);
-    }
-    return FLOW_END;
+    return batch->state == BATCH_DONE ? FLOW_END : FLOW_WAIT;
 }
 
 static void on_data(struct call *call, struct str data)
@@ -238,15 +309,6 @@ static const struct call_ops batch_ops = {
     .free_state = free_batch,
 };
 
-static void on_batch_work(struct loop *loop, struct loop_task *task)
-{
-    // The call may end inside (out of memory): it stays until the work has returned.
-    struct call *call = CONTAINER_OF(task, struct batch, work)->call;
-    call_hold(call);
-    on_work(loop, task);
-    call_drop(call);
-}
-
 void call_batch(struct call *call)
 {
     struct admin *admin = call->admin;
@@ -261,7 +323,8 @@ void call_batch(struct call *call)
     }
     batch->call = call;
     batch->is_end = call->is_body_done;
-    loop_task_init(&batch->work, on_batch_work);
+    loop_task_init(&batch->work, on_work);
+    list_init(&batch->chunks);
     buf_init(&batch->in, 0);
     admin->batch_count++;
     call->state = batch;

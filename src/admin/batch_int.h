@@ -8,12 +8,21 @@ enum {
     BATCH_BLOCK_BYTES = 64 << 20, // keys and values of a block
     BATCH_LINE_MAX = 1 << 20,     // bytes of a line; as much is read ahead
     BATCH_DETAIL_MAX = 1000,      // failed lines of a block whose problems are kept
+    BATCH_CHUNK_LEN = 32768,      // bytes of a piece of the answer
+    BATCH_SPOOL_MAX = 64 << 20,   // bytes of answers that wait for their clients, over all batches
 };
 
 enum batch_state {
     BATCH_READ,  // takes lines into the block
     BATCH_STORE, // the block is with the store
-    BATCH_EMIT,  // its answers are being sent
+    BATCH_EMIT,  // its answers are being written
+    BATCH_DONE,  // all answers are written
+};
+
+// Answers that the client has not taken yet.
+struct batch_chunk {
+    struct list node;
+    struct buf text;
 };
 
 struct batch_line {
@@ -44,7 +53,8 @@ struct batch {
     size_t bytes;
     unsigned failed_lines;         // refused before the store
     struct store_request *request; // answered; NULL: the block did not get there
-    unsigned emitted;              // lines that are answered
+    unsigned emitted;              // lines whose answers are written
+    struct list chunks;
     // Over all blocks.
     uint64_t done;
     uint64_t failed;

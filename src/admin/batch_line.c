@@ -240,10 +240,9 @@ static void put_change(const struct batch *batch, const struct batch_line *line,
                          : change->was_same ? "unchanged"
                                             : "updated";
     unsigned status = is_delete ? 204 : change->was_new ? 201 : 200;
-    buf_printf(out, "{\"line\":%llu,\"status\":%u,\"result\":\"%s\",\"kind\":\"%.*s\",\"key\":",
-               (unsigned long long)line->number, status, result, STR_ARG(noun_name(change->noun)));
-    buf_put_json(out, str_from_c(change->key));
-    buf_printf(out, ",\"revision\":%llu}\n", (unsigned long long)change->revision);
+    buf_printf(out, "{\"line\":%llu,\"status\":%u,\"result\":\"%s\",\"revision\":%llu}\n",
+               (unsigned long long)line->number, status, result,
+               (unsigned long long)change->revision);
 }
 
 void batch_put_answer(const struct batch *batch, unsigned index, struct buf *out)

@@ -200,14 +200,14 @@ bool object_finish(struct call *call, const struct store_request *request)
         call->row->run(call);
         return false;
     }
-    if (change->problems.count > 0) {
+    if (is_conflict && !call->is_conditional) {
+        answer_status(call, 409, "others change it all the time: try again");
+    } else if (change->problems.count > 0) {
         answer_problems(call, &change->problems);
     } else if (request->err == ERR_UNAVAILABLE) {
         answer_unavailable(call);
     } else if (request->err == ERR_NOT_FOUND) {
         answer_status(call, 404, "there is no %.*s %s", STR_ARG(noun_name(call->noun)), call->key);
-    } else if (is_conflict && !call->is_conditional) {
-        answer_err(call, ERR_CONFLICT);
     } else {
         answer_err(call, request->err);
     }

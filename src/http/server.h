@@ -38,6 +38,7 @@ struct http_server {
     uint64_t conn_count;
     uint64_t accepted_count;
     uint64_t request_count;
+    uint64_t timed_out_count; // connections that were ended by a timeout
     bool draining;
 };
 

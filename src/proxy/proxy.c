@@ -40,6 +40,8 @@ static void on_closed(struct http_server *server)
     struct proxy *proxy = server->owner;
     atomic_fetch_sub_explicit(&proxy->shared->connections, 1, memory_order_relaxed);
     atomic_store_explicit(&proxy->stats->connections, server->conn_count, memory_order_relaxed);
+    atomic_store_explicit(&proxy->stats->counters[COUNTER_connections_timed_out_total],
+                          server->timed_out_count, memory_order_relaxed);
 }
 
 static const struct http_server_ops server_ops = {on_request, on_refused, on_closed};

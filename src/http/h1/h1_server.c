@@ -527,6 +527,7 @@ static void closed_fin(struct h1_server_conn *c)
 
 static void wait_timeout(struct h1_server_conn *c)
 {
+    c->conn.server->timed_out_count++;
     if (c->kept != NULL) {
         refuse(c, ERR_REQUEST_TIMEOUT);
     } else {
@@ -537,11 +538,15 @@ static void wait_timeout(struct h1_server_conn *c)
 // Nothing came from the client, or nothing went to it, for the time between two bytes.
 static void busy_timeout(struct h1_server_conn *c)
 {
+    struct http_server *server = c->conn.server;
     if (!c->in_exchange && c->state == &state_body) {
+        server->timed_out_count++;
         close_now(c);
     } else if (c->conn.out.blocked) {
+        server->timed_out_count++;
         lose(c, ERR_TIMEOUT);
     } else if (c->state == &state_body && !c->paused) {
+        server->timed_out_count++;
         body_failed(c, ERR_REQUEST_TIMEOUT);
     }
 }

@@ -213,7 +213,9 @@ void reap(struct publisher *publisher, unsigned budget)
 static void end_list(struct publisher *publisher, struct list *list)
 {
     LIST_FOR_EACH_SAFE (node, list) {
-        INVARIANT(end_retirement(publisher, CONTAINER_OF(node, struct retirement, node), true));
+        struct retirement *retirement = CONTAINER_OF(node, struct retirement, node);
+        INVARIANT(is_past(&retirement->is_past));
+        INVARIANT(end_retirement(publisher, retirement, true));
     }
 }
 
@@ -226,6 +228,7 @@ void reap_all(struct publisher *publisher)
         struct leaving *leaving = CONTAINER_OF(node, struct leaving, node);
         struct named_pool *named = leaving->named;
         struct pool_member *member = leaving->member;
+        INVARIANT(!leaving->is_waiting || is_past(&leaving->is_past));
         drop_leaving(leaving);
         member->leaving = 0;
         if (member->refs == 0) {

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINEAR_MAX = 16 }; // known members that are searched one by one
+enum {
+    LINEAR_MAX = 16,    // known members that are searched one by one
+    STRIDE_SEARCH = 64, // strides to each side that are looked at
+};
 
 // What makes a member the same as a target, as bytes.
 struct member_key {
@@ -190,6 +193,41 @@ static uint32_t find_gcd(uint32_t a, uint32_t b)
     return a;
 }
 
+// How unevenly the multiples of stride/total spread: the sum of its continued fraction's terms (the
+// smaller, the lower their discrepancy), or UINT32_MAX where they do not visit every share.
+static uint32_t rate_stride(uint32_t stride, uint32_t total)
+{
+    uint32_t sum = 0;
+    uint32_t a = total;
+    uint32_t b = stride;
+    while (b != 0) {
+        uint32_t rest = a % b;
+        sum += a / b;
+        a = b;
+        b = rest;
+    }
+    return a == 1 ? sum : UINT32_MAX;
+}
+
+// The best stride near the golden section of the total.
+static uint32_t find_stride(uint32_t total)
+{
+    uint32_t middle = (uint32_t)((double)total * 0.6180339887498949);
+    uint32_t best = 1;
+    uint32_t best_rate = UINT32_MAX;
+    for (uint32_t off = 0; off <= STRIDE_SEARCH && off <= middle; off++) {
+        for (unsigned side = 0; side < 2; side++) {
+            uint32_t stride = side == 0 ? middle - off : middle + off;
+            uint32_t rate = stride > 0 && stride < total ? rate_stride(stride, total) : UINT32_MAX;
+            if (rate < best_rate) {
+                best = stride;
+                best_rate = rate;
+            }
+        }
+    }
+    return best;
+}
+
 // Shares and stride of smooth round robin (pool.c). Equal weights: one share each, in turn.
 static void fill_shares(struct pool_version *pool)
 {
@@ -208,14 +246,7 @@ static void fill_shares(struct pool_version *pool)
         total += entry->state == TARGET_UP && common > 0 ? entry->weight / common : 0;
         entry->until = total;
     }
-    pool->stride = 1;
-    if (!are_equal) {
-        uint32_t stride = (uint32_t)((double)total * 0.6180339887498949);
-        while (stride > 1 && find_gcd(stride, total) != 1) {
-            stride--;
-        }
-        pool->stride = stride > 0 ? stride : 1;
-    }
+    pool->stride = are_equal ? 1 : find_stride(total);
 }
 
 int pool_fill(struct pool_version *to, enum balance balance, const struct target_decl *targets,

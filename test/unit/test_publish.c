@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: MIT
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "loop/loop.h"
+#include "loop/rcu.h"
+#include "publish/publish.h"
+#include <arpa/inet.h>
+#include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+static uint64_t revision;
+
+static struct publisher *setup(void)
+{
+    struct publisher *publisher;
+    assert_int_equal(publisher_new(&publisher), 0);
+    revision = 0;
+    return publisher;
+}
+
+static struct store_record record_of(enum noun noun, const char *key, const char *value)
+{
+    return (struct store_record){
+        .noun = noun, .key = str_from_c(key), .value = str_from_c(value), .revision = revision + 1};
+}
+
+static void apply(struct publisher *publisher, enum noun noun, const char *key, const char *value)
+{
+    struct store_record record = record_of(noun, key, value);
+    publisher_apply(publisher, ++revision, &record, 1);
+    rcu_turn_done();
+}
+
+static struct route_version *find(struct publisher *publisher, const char *host, const char *path)
+{
+    return route_find(publisher_routes(publisher), str_from_c(host), str_from_c(path));
+}
+
+static struct pool_member *pick(const struct route_version *route)
+{
+    struct pool_slot *named = NULL;
+    const struct pool_version *pool = route == NULL ? NULL : route_pool(route, 0, &named);
+    return pool == NULL ? NULL : pool_pick(pool, named == NULL ? NULL : &named->cursor, 0, NULL, 0);
+}
+
+// The address of a member that is picked and given back; "" if none.
+static const char *target(struct publisher *publisher, const char *host, const char *path)
+{
+    static char text[POOL_MEMBER_TEXT_MAX];
+    struct pool_member *member = pick(find(publisher, host, path));
+    text[0] = 0;
+    if (member != NULL) {
+        pool_member_text(member, text, sizeof text);
+        pool_member_put(member);
+    }
+    return text;
+}
+
+static uint64_t retired(struct publisher *publisher)
+{
+    uint64_t count;
+    uint64_t oldest_ms;
+    publisher_retired(publisher, &count, &oldest_ms);
+    return count;
+}
+
+// Lets grace periods pass and the reaper look (an empty revision).
+static void settle(struct publisher *publisher, unsigned rounds)
+{
+    for (unsigned i = 0; i < rounds; i++) {
+        rcu_turn_done();
+        rcu_drain();
+        publisher_apply(publisher, ++revision, NULL, 0);
+    }
+}
+
+static void test_put_replace_delete(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    apply(publisher, NOUN_ROUTE, "a.example", "{\"targets\":[\"10.0.0.1:80\"]}");
+    assert_string_equal(target(publisher, "a.example", "/x"), "10.0.0.1:80");
+    assert_int_equal(publisher_route_count(publisher), 1);
+    assert_int_equal(publisher_revision(publisher), 1);
+    const struct route_version *route = find(publisher, "a.example", "/");
+    assert_null(route->rules); // nothing but targets
+    assert_true(route->access_log);
+    apply(publisher, NOUN_ROUTE, "a.example",
+          "{\"targets\":[\"10.0.0.2:80\"],\"strip_path\":true,\"tenant\":\"acme\","
+          "\"allow\":[\"10.0.0.0/8\"],\"access_log\":false}");
+    assert_string_equal(target(publisher, "a.example", "/x"), "10.0.0.2:80");
+    route = find(publisher, "a.example", "/");
+    assert_true(route->rules != NULL && route->rules->strip_path);
+    assert_true(route->has_access_rules);
+    assert_false(route->access_log);
+    assert_true(str_eq(route->tenant->id, STR("acme")));
+    assert_int_equal(publisher_route_count(publisher), 1);
+    apply(publisher, NOUN_ROUTE, "a.example/p/q", "{\"redirect\":{\"to\":\"https://b.example\"}}");
+    route = find(publisher, "a.example", "/p/q/r");
+    assert_int_equal(route->action, ROUTE_REDIRECT);
+    assert_non_null(route->rules);
+    apply(publisher, NOUN_ROUTE, "a.example", "");
+    assert_null(find(publisher, "a.example", "/x"));
+    assert_non_null(find(publisher, "a.example", "/p/q"));
+    apply(publisher, NOUN_ROUTE, "a.example/p/q", "");
+    apply(publisher, NOUN_ROUTE, "a.example/p/q", ""); // again: nothing happens
+    apply(publisher, NOUN_ROUTE, "never.example", "");
+    assert_null(find(publisher, "a.example", "/p/q"));
+    assert_int_equal(publisher_route_count(publisher), 0);
+    assert_int_equal(publisher_skipped_count(publisher), 0);
+    publisher_free(&publisher);
+    assert_null(publisher);
+}
+
+static void test_pools_are_referred_to(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    struct pool_slot *named;
+    apply(publisher, NOUN_ROUTE, "a.example", "{\"pool\":\"web\"}");
+    const struct route_version *route = find(publisher, "a.example", "/");
+    assert_null(route_pool(route, 0, &named)); // 503: a slot without a version
+    assert_true(str_eq(named->name, STR("web")));
+    assert_int_equal(publisher_pool_count(publisher), 0);
+    apply(publisher, NOUN_POOL, "web",
+          "{\"targets\":[\"10.0.0.1:80\"],\"keepalive\":{\"idle\":7,\"timeout\":\"3s\"}}");
+    assert_int_equal(publisher_pool_count(publisher), 1);
+    assert_ptr_equal(find(publisher, "a.example", "/"), route); // one swap, not of the route
+    const struct pool_version *pool = route_pool(route, 0, &named);
+    assert_int_equal(pool->settings->keepalive_idle, 7);
+    assert_int_equal(pool->settings->keepalive_timeout_ms, 3000);
+    assert_string_equal(target(publisher, "a.example", "/"), "10.0.0.1:80");
+    apply(publisher, NOUN_POOL, "web", "{\"targets\":[\"10.0.0.2:80\"]}");
+    assert_string_equal(target(publisher, "a.example", "/"), "10.0.0.2:80");
+    apply(publisher, NOUN_ROUTE, "b.example",
+          "{\"split\":[{\"pool\":\"web\",\"weight\":1},{\"pool\":\"late\",\"weight\":0}]}");
+    assert_string_equal(target(publisher, "b.example", "/"), "10.0.0.2:80");
+    apply(publisher, NOUN_POOL, "web", "");
+    assert_int_equal(publisher_pool_count(publisher), 0);
+    assert_null(route_pool(find(publisher, "a.example", "/"), 0, &named));
+    apply(publisher, NOUN_ROUTE, "a.example", "");
+    apply(publisher, NOUN_ROUTE, "b.example", "");
+    settle(publisher, 4);
+    assert_int_equal(retired(publisher), 0);
+    publisher_free(&publisher);
+}
+
+struct applied {
+    struct publish_listener listener;
+    unsigned calls;
+    uint64_t revision;
+    unsigned count;
+};
+
+static void on_applied(struct publish_listener *listener, uint64_t at,
+                       const struct store_record *records, unsigned count)
+{
+    struct applied *applied = CONTAINER_OF(listener, struct applied, listener);
+    (void)records;
+    applied->calls++;
+    applied->revision = at;
+    applied->count = count;
+}
+
+static void test_bad_records_are_skipped_alone(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    struct applied applied = {.listener.on_applied = on_applied};
+    publisher_listen(publisher, &applied.listener);
+    apply(publisher, NOUN_ROUTE, "kept.example", "{\"targets\":[\"10.0.0.9:80\"]}");
+    char deep[400] = "deep.example";
+    for (unsigned i = 0; i < 65; i++) {
+        memcpy(deep + 12 + 2 * (size_t)i, "/s", 3);
+    }
+    struct store_record records[] = {
+        record_of(NOUN_ROUTE, "a.example", "{\"targets\":[\"10.0.0.1:80\"]}"),
+        record_of(NOUN_ROUTE, "b.example", "{\"targets\":\"x\"}"),
+        record_of(NOUN_ROUTE, "kept.example", "not json"),
+        record_of(NOUN_POOL, "p", "{\"balance\":\"nonsense\"}"),
+        record_of(NOUN_ROUTE, deep, "{\"targets\":[\"10.0.0.1:80\"]}"),
+        record_of(NOUN_KEY, "k", "{\"whatever\":1}"),
+        record_of(NOUN_ROUTE, "c.example", "{\"targets\":[\"10.0.0.3:80\"],\"new_field\":1}"),
+    };
+    publisher_apply(publisher, ++revision, records, sizeof records / sizeof records[0]);
+    assert_int_equal(publisher_skipped_count(publisher), 4);
+    assert_string_equal(target(publisher, "a.example", "/"), "10.0.0.1:80");
+    assert_string_equal(target(publisher, "c.example", "/"), "10.0.0.3:80");
+    assert_string_equal(target(publisher, "kept.example", "/"), "10.0.0.9:80");
+    assert_null(find(publisher, "b.example", "/"));
+    assert_int_equal(publisher_route_count(publisher), 3);
+    assert_int_equal(applied.calls, 2);
+    assert_int_equal(applied.revision, revision);
+    assert_int_equal(applied.count, 7);
+    publisher_free(&publisher);
+}
+
+static void test_one_revision_in_any_order(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    struct store_record first[] = {
+        record_of(NOUN_ROUTE, "a.example", "{\"pool\":\"p\"}"),
+        record_of(NOUN_POOL, "p", "{\"targets\":[\"10.0.0.1:80\"]}"),
+        record_of(NOUN_ROUTE, "h/x", "{\"targets\":[\"10.0.0.2:80\"]}"),
+    };
+    publisher_apply(publisher, ++revision, first, 3);
+    assert_string_equal(target(publisher, "a.example", "/"), "10.0.0.1:80");
+    // The last route of a host goes and another one of it comes; keys twice.
+    struct store_record second[] = {
+        record_of(NOUN_ROUTE, "h/x", ""),
+        record_of(NOUN_ROUTE, "h/y", "{\"targets\":[\"10.0.0.3:80\"]}"),
+        record_of(NOUN_ROUTE, "t", "{\"targets\":[\"10.0.0.4:80\"]}"),
+        record_of(NOUN_ROUTE, "t", "{\"targets\":[\"10.0.0.4:80\",\"10.0.0.5:80\"]}"),
+        record_of(NOUN_ROUTE, "u", "{\"targets\":[\"10.0.0.4:80\"]}"),
+        record_of(NOUN_ROUTE, "u", ""),
+        record_of(NOUN_POOL, "p", ""),
+        record_of(NOUN_POOL, "p", "{\"targets\":[\"10.0.0.1:80\",\"10.0.0.7:80\"]}"),
+        record_of(NOUN_POOL, "gone", "{\"targets\":[\"10.0.0.1:80\"]}"),
+        record_of(NOUN_POOL, "gone", ""),
+    };
+    publisher_apply(publisher, ++revision, second, sizeof second / sizeof second[0]);
+    assert_null(find(publisher, "h", "/x"));
+    assert_string_equal(target(publisher, "h", "/y"), "10.0.0.3:80");
+    assert_int_equal(find(publisher, "t", "/")->to.targets.entry_count, 2);
+    assert_null(find(publisher, "u", "/"));
+    assert_non_null(pick(find(publisher, "a.example", "/")));
+    assert_int_equal(publisher_route_count(publisher), 3);
+    assert_int_equal(publisher_pool_count(publisher), 1);
+    settle(publisher, 4);
+    assert_int_equal(retired(publisher), 0);
+    publisher_free(&publisher);
+}
+
+static void test_members_keep_their_counts(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    apply(publisher, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}");
+    apply(publisher, NOUN_ROUTE, "n", "{\"pool\":\"p\"}");
+    apply(publisher, NOUN_ROUTE, "i", "{\"targets\":[\"10.0.0.1:80\"]}");
+    struct pool_member *inlined = pick(find(publisher, "i", "/"));
+    struct pool_member *member = pick(find(publisher, "n", "/"));
+    apply(publisher, NOUN_ROUTE, "i", "{\"targets\":[\"10.0.0.3:80\",\"10.0.0.1:80\"]}");
+    assert_ptr_equal(find(publisher, "i", "/")->to.targets.entries[1].member, inlined);
+    apply(publisher, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.3:80\"]}"); // without it
+    settle(publisher, 3);
+    assert_int_equal(atomic_load(&member->inflight), 1);                 // still there
+    apply(publisher, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.1:80\"]}"); // and again
+    assert_ptr_equal(pick(find(publisher, "n", "/")), member);
+    assert_int_equal(atomic_load(&member->inflight), 2);
+    apply(publisher, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.4:80\"]}");
+    settle(publisher, 2);
+    pool_member_put(member);
+    pool_member_put(member);
+    pool_member_put(inlined);
+    settle(publisher, 4);
+    publisher_free(&publisher);
+}
+
+struct members {
+    unsigned count;
+    unsigned inflight;
+    unsigned state;
+};
+
+static void see_member(void *context, struct str address, const struct pool_member *member)
+{
+    struct members *members = context;
+    if (str_eq(address, STR("10.0.0.1:80"))) {
+        members->count++;
+        members->inflight += atomic_load(&member->inflight);
+        members->state = atomic_load(&member->state);
+    }
+}
+
+static void test_cut_a_member_that_left(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    struct members members = {0};
+    assert_false(publisher_pool_members(publisher, STR("p"), see_member, &members));
+    apply(publisher, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.1:80\"]}");
+    apply(publisher, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    struct pool_member *member = pick(find(publisher, "h", "/"));
+    assert_int_equal(publisher_cut_member(publisher, STR("p"), STR("10.0.0.1:80")), 0); // declared
+    assert_int_equal(atomic_load(&member->cut), 0);
+    apply(publisher, NOUN_POOL, "p",
+          "{\"targets\":[{\"address\":\"10.0.0.1:80\",\"state\":\"drain\"}]}");
+    assert_true(publisher_pool_members(publisher, STR("p"), see_member, &members));
+    assert_int_equal(members.count, 1);
+    assert_int_equal(members.inflight, 1);
+    assert_int_equal(members.state, TARGET_DRAIN);
+    assert_null(pick(find(publisher, "h", "/")));
+    apply(publisher, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.2:80\"]}");
+    settle(publisher, 3);
+    assert_int_equal(publisher_cut_member(publisher, STR("p"), STR("10.0.0.1:80")), 1);
+    assert_int_equal(atomic_load(&member->cut), 1);
+    // Declared again it is another member: this one's requests are being ended.
+    apply(publisher, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.1:80\"]}");
+    struct pool_member *fresh = pick(find(publisher, "h", "/"));
+    assert_ptr_not_equal(fresh, member);
+    assert_int_equal(publisher_cut_member(publisher, STR("x"), STR("10.0.0.1:80")), 0);
+    pool_member_put(member);
+    pool_member_put(fresh);
+    settle(publisher, 4);
+    members = (struct members){0};
+    assert_true(publisher_pool_members(publisher, STR("p"), see_member, &members));
+    assert_int_equal(members.count, 1);
+    publisher_free(&publisher);
+}
+
+static void test_pinned_versions_wait(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    struct pin_table pins;
+    assert_int_equal(pin_table_init(&pins, 16), 0);
+    apply(publisher, NOUN_ROUTE, "h/p", "{\"targets\":[\"10.0.0.1:80\"]}");
+    struct route_version *route = find(publisher, "h", "/p");
+    struct pin *pin = pin_get(&pins, &route->version);
+    assert_ptr_equal(route->to.targets.version, &route->version);
+    apply(publisher, NOUN_ROUTE, "h/p", "");
+    assert_int_equal(retired(publisher), 1);
+    settle(publisher, 4);
+    uint64_t count;
+    uint64_t oldest_ms;
+    publisher_retired(publisher, &count, &oldest_ms);
+    assert_int_equal(count, 1);
+    // All that a request needs is there, also the slot that was deleted.
+    char text[64];
+    route_slot_text(route->slot, text, sizeof text);
+    assert_string_equal(text, "h/p");
+    stat_slot_add(&route->slot->stats, 0, 1, 200, 0, 0);
+    pool_member_put(pick(route));
+    pin_put(&pins, &pin);
+    settle(publisher, 3);
+    assert_int_equal(retired(publisher), 0);
+    pin_table_fini(&pins);
+    publisher_free(&publisher);
+}
+
+struct listed {
+    unsigned count;
+    uint64_t requests;
+    char names[4][64];
+};
+
+static void list_one(void *context, struct str name, const struct stat_sum *sum)
+{
+    struct listed *listed = context;
+    str_copy(listed->names[listed->count++ % 4], 64, name);
+    listed->requests += sum->count;
+}
+
+static void test_stats(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    apply(publisher, NOUN_ROUTE, "h/p", "{\"pool\":\"web\",\"tenant\":\"acme\"}");
+    apply(publisher, NOUN_ROUTE, "idle", "{\"pool\":\"web\"}");
+    struct route_version *route = find(publisher, "h", "/p");
+    struct listed listed = {0};
+    assert_int_equal(publisher_stats(publisher, "routes", 0, 10, list_one, &listed), 0);
+    assert_int_equal(listed.count, 0);
+    stat_slot_add(&route->slot->stats, 0, 5, 200, 1, 1);
+    stat_slot_add(&route->tenant->stats, 0, 5, 200, 1, 1);
+    stat_slot_add(&route->to.pool->stats, 0, 5, 200, 1, 1);
+    static const char *const kinds[] = {"routes", "pools", "tenants", "nonsense"};
+    static const char *const names[] = {"h/p", "web", "acme"};
+    for (unsigned i = 0; i < 4; i++) {
+        listed = (struct listed){0};
+        assert_int_equal(publisher_stats(publisher, kinds[i], 0, 10, list_one, &listed), 0);
+        assert_int_equal(listed.count, i < 3 ? 1 : 0);
+        if (i < 3) {
+            assert_string_equal(listed.names[0], names[i]);
+            assert_int_equal(listed.requests, 1);
+        }
+    }
+    apply(publisher, NOUN_ROUTE, "h/p", "");
+    settle(publisher, 3);
+    listed = (struct listed){0};
+    publisher_stats(publisher, "routes", 0, 10, list_one, &listed);
+    assert_int_equal(listed.count, 0);
+    publisher_free(&publisher);
+}
+
+static void change_many(struct publisher *publisher, unsigned from, unsigned count)
+{
+    for (unsigned i = from; i < from + count; i++) {
+        char key[64];
+        char value[200];
+        snprintf(key, sizeof key, i % 3 == 0 ? "h%u.example/p%u" : "h%u.example", i % 50, i % 7);
+        snprintf(value, sizeof value, "{\"targets\":[\"10.0.%u.%u:80\"]}", i / 250 % 250, i % 250);
+        apply(publisher, NOUN_ROUTE, key, i % 5 == 0 ? "" : value);
+        if (i % 10 == 0) {
+            snprintf(value, sizeof value, "{\"targets\":[\"10.1.0.%u:80\"]}", i % 250);
+            apply(publisher, NOUN_POOL, i % 20 == 0 ? "p" : "q", value);
+            apply(publisher, NOUN_ROUTE, "named", i % 20 == 0 ? "{\"pool\":\"p\"}" : "");
+        }
+        if (i % 200 == 0) {
+            rcu_drain(); // the reclaim thread is not to fall far behind
+        }
+    }
+    settle(publisher, 20);
+}
+
+static void test_memory_stays_flat(void **state)
+{
+    (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    enum { CHANGES = 10000 };
+#else
+    enum { CHANGES = 100000 };
+#endif
+    struct publisher *publisher = setup();
+    change_many(publisher, 0, CHANGES / 10);
+    assert_int_equal(retired(publisher), 0);
+    uint64_t waiting = rcu_retired_count();
+    size_t before = mallinfo2().uordblks;
+    change_many(publisher, 0, CHANGES);
+    assert_int_equal(retired(publisher), 0);
+    assert_int_equal(rcu_retired_count(), waiting);
+    assert_true(mallinfo2().uordblks < before + 65536);
+    assert_int_equal(publisher_skipped_count(publisher), 0);
+    publisher_free(&publisher);
+}
+
+static void test_check(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    struct problems problems;
+    struct declaration declaration = {.noun = NOUN_ROUTE, .route.path = STR("/a/b")};
+    problems_init(&problems);
+    assert_int_equal(publisher_check(publisher, &declaration, &problems), 0);
+    char deep[400];
+    for (unsigned i = 0; i < 65; i++) {
+        memcpy(deep + 2 * (size_t)i, "/s", 3);
+    }
+    declaration.route.path = str_from_c(deep);
+    assert_int_equal(publisher_check(publisher, &declaration, &problems), ERR_INVALID);
+    assert_string_equal(problems.items[0].pointer, "/path");
+    problems_fini(&problems);
+    publisher_free(&publisher);
+}
+
+static void test_names_and_timer_on_the_loop(void **state)
+{
+    (void)state;
+    struct publisher *publisher = setup();
+    struct sockaddr_storage address;
+    struct loop loop;
+    socklen_t len;
+    assert_int_equal(loop_init(&loop), 0);
+    assert_int_equal(publisher_start(publisher, &loop), 0);
+    apply(publisher, NOUN_ROUTE, "h", "{\"targets\":[\"localhost:3000\"]}");
+    struct pool_member *member = pick(find(publisher, "h", "/"));
+    assert_true(pool_member_address(member, &address, &len)); // at once
+    struct sockaddr_in in4;
+    memcpy(&in4, &address, sizeof in4);
+    assert_int_equal(in4.sin_family, AF_INET);
+    assert_int_equal(ntohs(in4.sin_port), 3000);
+    assert_int_equal(ntohl(in4.sin_addr.s_addr), INADDR_LOOPBACK);
+    apply(publisher, NOUN_ROUTE, "g", "{\"targets\":[\"localhost:3001\",\"no-such.invalid:80\"]}");
+    apply(publisher, NOUN_ROUTE, "h", "{\"targets\":[\"10.0.0.1:80\"]}");
+    pool_member_put(member);
+    uint64_t end = clock_monotonic_ns() + 5 * NS_PER_SEC;
+    while (retired(publisher) > 0 && clock_monotonic_ns() < end) {
+        loop_turn(&loop, 20);
+        rcu_turn_done();
+    }
+    assert_int_equal(retired(publisher), 0); // the timer alone
+    publisher_stop(publisher);
+    for (unsigned i = 0; i < 3; i++) {
+        loop_turn(&loop, 0);
+    }
+    publisher_free(&publisher);
+    loop_fini(&loop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_put_replace_delete),
+        cmocka_unit_test(test_pools_are_referred_to),
+        cmocka_unit_test(test_bad_records_are_skipped_alone),
+        cmocka_unit_test(test_one_revision_in_any_order),
+        cmocka_unit_test(test_members_keep_their_counts),
+        cmocka_unit_test(test_cut_a_member_that_left),
+        cmocka_unit_test(test_pinned_versions_wait),
+        cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_memory_stays_flat),
+        cmocka_unit_test(test_check),
+        cmocka_unit_test(test_names_and_timer_on_the_loop),
+    };
+    hash_seed();
+    log_set_level(LOG_ERROR);
+    rcu_thread_begin();
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    rcu_drain();
+    rcu_thread_end();
+    return failed;
+}

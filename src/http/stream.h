@@ -82,6 +82,7 @@ struct http_stream {
     uint64_t bytes_in;  // of this exchange, as they were on the wire (heads included)
     uint64_t bytes_out;
     bool was_reused;    // client side: this connection carried an exchange before
+    bool never_arrived; // client side, in on_reset: the peer had closed before any byte came to it
     bool is_complete;   // the peer's message has ended (on_end was or need not be called)
 };
 

@@ -76,8 +76,14 @@ static void start_tunnel(struct txn *txn)
     stat_count(proxy->stats, tunnels_total);
     stat_add(&proxy->stats->tunnels, 1);
     body_keep_free(&txn->keep, &proxy->keep_slab);
+    // The target may have answered before it took the whole of a large head: it is still full.
+    bool was_paused = txn->client_paused;
+    txn_resume_client(txn);
     txn->origin->ops->tunnel(txn->origin);
     txn->client->ops->tunnel(txn->client);
+    if (was_paused) {
+        txn_pause_client(txn);
+    }
     txn_arm(txn, txn->timeouts.tunnel_idle_ms);
 }
 
@@ -171,7 +177,8 @@ static void on_room(struct http_stream *stream)
 // attempt of its own, since the target has not seen it, or may see it twice.
 static bool retry_stale(struct txn *txn, const struct http_stream *stream)
 {
-    bool is_safe = stream->bytes_out == 0 || http_method_is_idempotent(txn->request.method);
+    bool is_safe = stream->bytes_out == 0 || stream->never_arrived ||
+                   http_method_is_idempotent(txn->request.method);
     if (!stream->was_reused || stream->bytes_in > 0 || !is_safe || txn->keep_overflow ||
         txn->force_fresh || txn->response_started) {
         return false;

@@ -26,8 +26,7 @@ static bool keep_head(struct txn *txn, const struct http_head *head)
         end = value_end > end ? value_end : end;
     }
     char *to = arena_alloc(&txn->arena, (size_t)(end - from));
-    struct http_field *fields =
-        arena_alloc(&txn->arena, (head->field_count + 1) * sizeof *fields);
+    struct http_field *fields = arena_alloc(&txn->arena, (head->field_count + 1) * sizeof *fields);
     if (to == NULL || fields == NULL) {
         return false;
     }
@@ -129,6 +128,14 @@ void txn_resume_client(struct txn *txn)
     }
 }
 
+void txn_pause_origin(struct txn *txn)
+{
+    if (txn->origin != NULL && txn->origin_ready && !txn->origin_paused) {
+        txn->origin_paused = true;
+        txn->origin->ops->pause(txn->origin);
+    }
+}
+
 void txn_abort(struct txn *txn, enum end_reason reason)
 {
     txn_answer(txn, reason);
@@ -137,18 +144,24 @@ void txn_abort(struct txn *txn, enum end_reason reason)
 
 // ---- time ----
 
+// Is the next byte the target's to give or to take? A client that does not send or read has a time of
+// its own, on its connection. A tunnel has no other time than this.
+static bool is_origin_due(const struct txn *txn)
+{
+    bool waits_for_client = !txn->request_sent && !txn->client_paused;
+    return txn->is_tunnel || (txn->origin != NULL && !txn->origin_paused && !waits_for_client);
+}
+
 static void on_timer(struct loop *loop, struct loop_timer *timer)
 {
     struct txn *txn = CONTAINER_OF(timer, struct txn, timer);
     uint64_t limit_ms = txn->is_tunnel ? txn->timeouts.tunnel_idle_ms : txn->timeouts.response_ms;
-    bool waits_for_client = txn->step == STEP_RECEIVE && !txn->request_sent && !txn->client_paused;
-    bool counts = txn->origin != NULL && !txn->origin_paused && !waits_for_client;
+    bool counts = is_origin_due(txn);
     uint64_t since = txn->progress_ms;
     if (txn->step == STEP_RECEIVE && txn->request_sent) {
         since = txn->sent_ns / 1000000; // a 1xx is no progress
     }
     if (!counts || since + limit_ms > loop->now_ms) {
-        // A client that does not read or send has its own time, on its connection.
         txn_arm(txn, counts ? since + limit_ms - loop->now_ms : limit_ms);
         return;
     }
@@ -167,8 +180,10 @@ static void on_timer(struct loop *loop, struct loop_timer *timer)
 // May the request still be sent again, so that its body must be kept?
 static bool may_repeat(const struct txn *txn)
 {
+    // On a kept connection any request may turn out never to have arrived.
+    bool may_be_stale = txn->origin->was_reused && txn->origin->bytes_in == 0;
     return !txn->keep_overflow && txn->step <= STEP_RECEIVE &&
-           http_method_is_idempotent(txn->request.method);
+           (may_be_stale || http_method_is_idempotent(txn->request.method));
 }
 
 static void keep_body(struct txn *txn, struct str data)
@@ -249,6 +264,7 @@ static void on_client_end(struct http_stream *stream, const struct http_field *t
                           unsigned count)
 {
     struct txn *txn = stream->user;
+    txn->progress_ms = stream->loop->now_ms;
     if (txn->is_tunnel) {
         if (txn->origin != NULL) {
             txn->origin->ops->send_end(txn->origin, NULL, 0);
@@ -275,16 +291,15 @@ static void on_client_end(struct http_stream *stream, const struct http_field *t
 static void on_client_full(struct http_stream *stream)
 {
     struct txn *txn = stream->user;
-    if (txn->origin != NULL && !txn->origin_paused) {
-        txn->origin_paused = true;
-        txn->origin->ops->pause(txn->origin);
-    }
+    txn->client_full = true;
+    txn_pause_origin(txn);
 }
 
 static void on_client_room(struct http_stream *stream)
 {
     struct txn *txn = stream->user;
     txn->progress_ms = stream->loop->now_ms;
+    txn->client_full = false;
     if (txn->origin != NULL && txn->origin_paused) {
         txn->origin_paused = false;
         txn->origin->ops->resume(txn->origin);

@@ -9,6 +9,7 @@
 #include "http/h1/h1_body.h"
 #include "http/h1/h1_input.h"
 #include "http/h1/h1_write.h"
+#include "net/acked.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -95,6 +96,15 @@ static void close_now(struct h1_client_conn *c)
     c->base.owner->on_closed(c->base.owner, &c->base);
 }
 
+// The peer's FIN came, and it told that it had received nothing of this exchange: it had closed the
+// kept connection before, so nobody can have read the request, whatever its method.
+static bool never_arrived(const struct h1_client_conn *c)
+{
+    uint64_t acked;
+    return c->stream.was_reused && c->state == STATE_HEAD && c->fin && c->stream.bytes_in == 0 &&
+           net_acked(c->io.fd, &acked) == 0 && acked <= c->written_before;
+}
+
 // The exchange fails.
 static void fail(struct h1_client_conn *c, int err)
 {
@@ -103,6 +113,10 @@ static void fail(struct h1_client_conn *c, int err)
     if (before == STATE_CLOSED) {
         return;
     }
+    if (c->kept != NULL && before == STATE_HEAD) {
+        c->stream.bytes_in += h1_kept_bytes(c->kept).len; // a head had begun
+    }
+    c->stream.never_arrived = never_arrived(c);
     close_now(c);
     if (before != STATE_IDLE && before != STATE_DONE) {
         c->stream.events->on_reset(&c->stream, err);
@@ -227,8 +241,12 @@ static void feed_kept(struct h1_client_conn *c)
     c->kept = NULL;
     struct str bytes = h1_kept_bytes(kept);
     size_t used = feed(c, bytes.p, bytes.len);
-    if (used == bytes.len || c->state == STATE_CLOSED) {
+    if (used == bytes.len || c->state == STATE_CLOSED || c->state == STATE_IDLE) {
+        bool is_unasked = used < bytes.len && c->state == STATE_IDLE;
         h1_kept_free(c->pool->loop, &kept);
+        if (is_unasked) {
+            fail(c, ERR_CLOSED); // as in take()
+        }
         return;
     }
     INVARIANT(c->kept == NULL);
@@ -244,6 +262,11 @@ static void take(struct h1_client_conn *c, struct str bytes)
         if (used == bytes.len || c->state == STATE_CLOSED) {
             return;
         }
+    }
+    if (c->state == STATE_IDLE) {
+        // Released while its response ended; what is behind that would be taken for the next one's.
+        fail(c, ERR_CLOSED);
+        return;
     }
     if (c->state == STATE_DONE) {
         c->keep_alive = false; // bytes that no response may have

@@ -92,7 +92,8 @@ enum step_result txn_step_admit(struct txn *txn)
             return txn_answer(txn, END_DENIED);
         }
         if (rules->https_required && !txn->is_https) {
-            return txn_answer(txn, END_REDIRECT);
+            // Without a host there is no address to send the client to.
+            return txn_answer(txn, txn->host_len > 0 ? END_REDIRECT : END_BAD_TARGET);
         }
         if (txn->route->action == ROUTE_REDIRECT) {
             return txn_answer(txn, END_REDIRECT);

@@ -32,13 +32,16 @@ static struct str outside_path(struct txn *txn, struct str path)
         front.len--;
     }
     if (front.len > 0) {
-        bool is_below = str_starts(path, front) &&
-                        (path.len == front.len || path.p[front.len] == '/' ||
-                         path.p[front.len] == '?' || path.p[front.len] == '#');
+        bool is_below =
+            str_starts(path, front) && (path.len == front.len || path.p[front.len] == '/' ||
+                                        path.p[front.len] == '?' || path.p[front.len] == '#');
         if (!is_below) {
             return path;
         }
         path = str_from(path, front.len);
+        while (path.len > 1 && path.p[0] == '/' && (path.p[1] == '/' || path.p[1] == '\\')) {
+            path = str_from(path, 1); // "//host" would be a URL of another site
+        }
     }
     struct str prefix = rules->strip_path && rules->path.len > 1 ? rules->path : STR("");
     if (path.len == 0 || path.p[0] != '/') {

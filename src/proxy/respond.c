@@ -149,6 +149,10 @@ static struct str redirect_location(struct txn *txn, const struct route_decl *ru
     if (to.len > 0 && to.p[to.len - 1] == '/' && path.len > 0) {
         to.len--;
     }
+    // "//host" alone would be a URL of another site.
+    while (to.len == 0 && path.len > 1 && (path.p[1] == '/' || path.p[1] == '\\')) {
+        path = str_from(path, 1);
+    }
     return arena_printf(&txn->arena, "%.*s%.*s%.*s", STR_ARG(to), STR_ARG(path),
                         STR_ARG(txn->request.query));
 }

@@ -195,6 +195,7 @@ def test_traceparent(pair, given, kept):
     ({"target_path": "/base"}, "/base/x?y", "/x?y"),
     ({"target_path": "/base"}, "/base", "/"),
     ({"target_path": "/base"}, "/based/x", "/based/x"),
+    ({"target_path": "/base"}, "/base//evil.example", "/evil.example"),
     ({"host_header": "inner.example"}, "http://inner.example/x", "http://a.example/x"),
     ({"host_header": "target"}, "http://{target}/x", "http://a.example/x"),
 ])

@@ -9,9 +9,9 @@ static void settle_timeouts(struct txn *txn, const struct pool_version *pool)
     const struct route_decl *rules = txn_rules(txn);
     const struct timeouts_decl *of_pool = pool->settings == NULL ? NULL : &pool->settings->timeouts;
     const struct timeouts_decl *of_route = rules == NULL ? NULL : &rules->timeouts;
-#define SETTLE(field, fallback)                                                                    \
-    txn->timeouts.field = of_route != NULL && of_route->field != 0  ? of_route->field              \
-                          : of_pool != NULL && of_pool->field != 0 ? of_pool->field                \
+#define SETTLE(field, fallback)                                                      \
+    txn->timeouts.field = of_route != NULL && of_route->field != 0 ? of_route->field \
+                          : of_pool != NULL && of_pool->field != 0 ? of_pool->field  \
                                                                    : (fallback)
     SETTLE(connect_ms, config->timeouts.connect_ms);
     SETTLE(response_ms, config->timeouts.response_ms);
@@ -19,22 +19,42 @@ static void settle_timeouts(struct txn *txn, const struct pool_version *pool)
 #undef SETTLE
 }
 
+// txn->pool lives as long as a version of the route that names it: the one that the request came by,
+// or a newer one, which is held as well. False: out of memory.
+static bool hold_version(struct txn *txn, struct route_version *route)
+{
+    struct pin_table *pins = &txn->proxy->pins;
+    struct pin *pin = NULL;
+    if (route != txn->route) {
+        pin = pin_get(pins, &route->version);
+        if (pin == NULL) {
+            return false;
+        }
+    }
+    txn->pool = NULL; // of what is let go
+    pin_put(pins, &txn->newer_pin);
+    txn->newer_pin = pin;
+    return true;
+}
+
 // Chooses and counts; NULL with the reason in *end. The tables are read anew for each attempt: a target
 // that left meanwhile is not chosen.
 static struct pool_member *pick(struct txn *txn, struct upstream_request *request,
                                 enum end_reason *end)
 {
-    const struct route_version *route = rcu_load(txn->route->slot->current);
+    struct route_version *route = rcu_load(txn->route->slot->current);
     uint64_t random = proxy_random(txn->proxy);
-    const struct pool_version *pool =
-        route == NULL ? NULL : route_pool(route, random, &txn->pool);
+    if (route != NULL && !hold_version(txn, route)) {
+        *end = END_NO_MEMORY;
+        return NULL;
+    }
+    const struct pool_version *pool = route == NULL ? NULL : route_pool(route, random, &txn->pool);
     if (pool == NULL) {
         *end = END_NO_POOL;
         return NULL;
     }
     atomic_uint *cursor = txn->pool == NULL ? NULL : &txn->pool->cursor;
-    struct pool_member *member =
-        pool_pick(pool, cursor, random, txn->tried, txn->tried_count);
+    struct pool_member *member = pool_pick(pool, cursor, random, txn->tried, txn->tried_count);
     if (member == NULL && txn->tried_count > 0 && txn->end != END_CONNECT_REFUSED &&
         txn->end != END_CONNECT_TIMEOUT) {
         member = pool_pick(pool, cursor, random, NULL, 0); // better again than not at all
@@ -110,6 +130,9 @@ enum step_result txn_step_send(struct txn *txn)
         txn->request_sent = true;
     } else {
         txn_resume_client(txn);
+    }
+    if (txn->client_full) {
+        txn_pause_origin(txn); // of heads that an earlier attempt sent ahead
     }
     txn->sent_ns = txn->proxy->loop->now_ns;
     txn->progress_ms = txn->proxy->loop->now_ms;

@@ -86,6 +86,7 @@ enum step_result txn_step_finish(struct txn *txn)
         log_record(txn, duration_ns);
     }
     body_keep_free(&txn->keep, &proxy->keep_slab);
+    pin_put(&proxy->pins, &txn->newer_pin);
     pin_put(&proxy->pins, &txn->route_pin);
     list_remove(&txn->node);
     arena_reset(&txn->arena);

@@ -47,7 +47,9 @@ enum step_result txn_answer(struct txn *txn, enum end_reason reason)
     }
     if (txn->response_started) {
         // Too late for an answer: the client must see that this one is not complete.
-        stat_count(txn->proxy->stats, responses_truncated_total);
+        if (!txn->is_tunnel) {
+            stat_count(txn->proxy->stats, responses_truncated_total);
+        }
         txn->client_bytes_in = txn->client->bytes_in;
         txn->client_bytes_out = txn->client->bytes_out;
         txn->client->ops->reset(txn->client, ERR_CLOSED);

@@ -80,6 +80,7 @@ struct txn {
     bool response_ended;   // send_end was called on the client
     bool is_tunnel;
     bool keep_overflow; // the kept body is not complete
+    bool client_full; // nothing more is taken for it: a new origin is paused, too
     bool client_paused;
     bool origin_paused;
     bool force_fresh; // a kept connection was stale: no other one
@@ -98,6 +99,7 @@ struct txn {
 
     struct route_version *route;
     struct pin *route_pin;
+    struct pin *newer_pin; // of the version that named the pool, if it is not `route`
     struct pool_slot *pool; // named pool in use, or NULL
     struct pool_member *member;
     struct str target_text; // of the last member, when the access log wants it
@@ -168,6 +170,7 @@ void txn_put_member(struct txn *txn);
 void txn_release_origin(struct txn *txn);
 void txn_pause_client(struct txn *txn);
 void txn_resume_client(struct txn *txn);
+void txn_pause_origin(struct txn *txn);
 void txn_arm(struct txn *txn, uint64_t after_ms);
 
 // origin.c: the events of the target's stream.

@@ -308,13 +308,13 @@ static void test_split_by_weight(void **state)
     (void)state;
     struct pool_version versions[2] = {{.balance = 0}, {.balance = 0}};
     struct pool_slot slots[3] = {{.current = &versions[0]}, {.current = &versions[1]}, {.refs = 0}};
-    struct {
-        struct route_split_set set;
-        struct route_split items[3];
-    } split = {.set = {.count = 3, .total = 100}};
-    memcpy(split.set.items, (struct route_split[]){{&slots[0], 95}, {&slots[1], 5}, {&slots[2], 0}},
-           3 * sizeof(struct route_split));
-    struct route_version route = {.action = ROUTE_SPLIT, .to.split = &split.set};
+    const struct route_split items[] = {{&slots[0], 95}, {&slots[1], 5}, {&slots[2], 0}};
+    struct route_split_set *split = calloc(1, sizeof *split + sizeof items);
+    assert_non_null(split);
+    split->count = 3;
+    split->total = 100;
+    memcpy(split->items, items, sizeof items);
+    struct route_version route = {.action = ROUTE_SPLIT, .to.split = split};
     unsigned counts[2] = {0};
     for (unsigned i = 0; i < 10000; i++) {
         struct pool_slot *named = NULL;
@@ -325,6 +325,7 @@ static void test_split_by_weight(void **state)
         counts[named == &slots[1]]++;
     }
     assert_in_range(counts[1], 450, 550);
+    free(split);
     struct pool_slot *named = NULL;
     route = (struct route_version){.action = ROUTE_POOL, .to.pool = &slots[2]};
     assert_null(route_pool(&route, 0, &named)); // mentioned, not declared

@@ -146,8 +146,8 @@ static void change_pool(struct publisher *publisher, uint64_t revision, uint64_t
 {
     static const char *const values[] = {
         "{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}",
-        "{\"targets\":[{\"address\":\"10.0.0.2:80\",\"weight\":3},\"10.0.0.3:80\"],"
-        "\"balance\":\"round_robin\"}",
+        ("{\"targets\":[{\"address\":\"10.0.0.2:80\",\"weight\":3},\"10.0.0.3:80\"],"
+         "\"balance\":\"round_robin\"}"),
         "{\"targets\":[]}",
         "",
     };

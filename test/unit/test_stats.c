@@ -33,7 +33,7 @@ static void test_sum_over_workers(void **state)
 static void test_zeroed_slot_counts_unlisted(void **state)
 {
     (void)state;
-    struct stat_slot slot = {0};
+    struct stat_slot slot = {NULL};
     struct stat_sum sum;
     stat_slot_add(&slot, 0, 1, 200, 0, 0);
     stat_slot_sum(&slot, &sum);

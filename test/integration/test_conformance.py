@@ -147,6 +147,17 @@ def test_a_loop_ends(pointsman):
     assert server.get(host=HOST).status == 431
 
 
+def test_bytes_behind_a_response_are_no_response(pair):
+    server, target = pair
+    target.handler = o.sequence(
+        o.script(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n"
+                 b"Content-Length: 4\r\n\r\nevil", keep=True), o.echo())
+    with server.connect() as conn:
+        assert conn.exchange(host=HOST).body == b"x"
+        assert conn.exchange(host=HOST).json["origin"] == target.name
+    assert [request.connection for request in target.requests] == [0, 1]
+
+
 # --- Via and Date (RFC 9110 7.6.3, 6.6.1) ---
 
 

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""The documentation and the program agree: links, names, defaults, examples."""
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from support.net import wait_until
+from support.process import find_binary
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+SOURCE = ROOT / "src"
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
+
+
+def read(path):
+    return (ROOT / path).read_text()
+
+
+def pages():
+    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *SOURCE.rglob("*.md"), *ROOT.glob("bench/*.md")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+
+
+def anchors(text):
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ +(.+?)\s*$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+# --- links ---
+
+
+@pytest.mark.parametrize("page", pages())
+def test_links_lead_somewhere(page):
+    text = FENCE.sub("", read(page))
+    for link in LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path.read_text()), link
+
+
+@pytest.mark.parametrize("page", pages())
+def test_files_that_are_named_exist(page):
+    folders = "src|test|docs|tools|script|bench|deploy|fuzz"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*\w)`", FENCE.sub("", read(page))):
+        assert (ROOT / name).exists(), name
+
+
+# --- names in the code are in the documentation ---
+
+
+def table_of(path, name):
+    """The text of the X-macro table `name` in a header."""
+    text = read(path)
+    begin = text.index(f"#define {name}")
+    return re.match(r"(?:.*\\\n)*.*\n", text[begin:])[0].replace("\\\n", "\n")
+
+
+def test_every_setting_is_in_the_reference():
+    rows = re.findall(r'\b([XLN])\("([\w.]+)",\s*(\w+),([^"]*)"([^"]*)"',
+                      table_of("src/model/config_table.h", "CONFIG_TABLE"))
+    assert len(rows) > 30
+    page = read("docs/configuration.md")
+    for form, path, _, _, default in rows:
+        row = re.search(rf"^\| `{re.escape(path)}` \|(.*)$", page, re.MULTILINE)
+        assert row, path
+        variable = "POINTSMAN_" + path.upper().replace(".", "_")
+        assert f"`{variable}`" in row[1], path
+        assert (f"`{default}`" if default else "(empty)") in row[1], (path, default)
+        assert (form == "N") == ("later" in row[1]), path
+
+
+def test_no_setting_is_invented():
+    known = set(re.findall(r'\b[XLN]\("([\w.]+)"', read("src/model/config_table.h")))
+    for path in re.findall(r"^\| `([a-z_.]+)` \|", read("docs/configuration.md"), re.MULTILINE):
+        assert path in known, path
+
+
+def test_every_counter_is_explained():
+    names = re.findall(r"X\((\w+),", table_of("src/observe/stats.h", "COUNTER_TABLE"))
+    names += re.findall(r'put_(?:gauge|family)\(out, "(\w+)"', read("src/admin/stats.c"))
+    assert len(names) > 25
+    page = read("docs/operating.md")
+    for name in names:
+        assert re.search(rf"^\| `pointsman_{name}[`{{]", page, re.MULTILINE), name
+
+
+def test_every_end_is_explained():
+    ends = re.findall(r'X\(END_\w+,\s*"(\w+)"', table_of("src/proxy/end.h", "END_TABLE"))
+    assert len(ends) > 20
+    page = read("docs/operating.md")
+    for token in ends:
+        assert re.search(rf"^\| `{token}` \|", page, re.MULTILINE), token
+    # What a request may be refused with before it is one.
+    errors = re.findall(r"X\(ERR_(\w+), (\d+), \w+, FAULT_CLIENT",
+                        table_of("src/base/err.h", "ERR_TABLE"))
+    for name, status in errors:
+        if status in ("409", "412", "422") or name == "NOT_FOUND":
+            continue  # the admin API's
+        assert f"`{name.lower()}`" in page, name
+
+
+@pytest.mark.parametrize("noun", ["route", "pool"])
+def test_every_field_is_explained(noun):
+    text, code = read(f"docs/{noun}s.md"), read(f"src/model/codec_{noun}.c")
+    begin = code.index(f"{noun}_members[] = {{")
+    table = code[begin:code.index("};", begin)]
+    names = re.findall(r"\b(?:PLAIN|AS|LATER|NEEDS_TLS)\(\"?(\w+)", table)
+    names += re.findall(r'\{\{"(\w+)", \d+\},', table)
+    assert len(names) > 10
+    for name in names:
+        assert f"`{name}`" in text, name
+
+
+def test_every_call_is_in_the_guide():
+    text = read("docs/api.md")
+    for pattern in re.findall(r'ROW\(METHOD_[A-Z]+, "([^"]+)"', read("src/admin/calls.c")):
+        assert pattern.split("/{")[0] in text, pattern
+
+
+def test_every_folder_is_on_the_map():
+    text = read("src/README.md")
+    for folder in SOURCE.iterdir():
+        if folder.is_dir():
+            assert f"{folder.name}/" in text, folder.name
+    for name in set(re.findall(r"\b([\w/]+\.[ch])\b", text)) - {"x_int.h"}:
+        assert list(SOURCE.rglob(name.split("/")[-1])), name
+
+
+# --- examples ---
+
+
+def test_example_configuration_is_good():
+    env = {k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_")}
+    done = subprocess.run([find_binary(), "check", "--config", ROOT / "pointsman.example.yaml"],
+                          env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_example_configuration_shows_defaults():
+    """All it sets but names and addresses is the default: reading it tells what a node does."""
+    import yaml
+    given = yaml.safe_load(read("pointsman.example.yaml"))
+    defaults = dict(re.findall(r'\bX\("([\w.]+)",\s*\w+,[^"]*"([^"]*)"',
+                               read("src/model/config_table.h")))
+    own = {"node.name", "node.zone", "listen.http", "trusted_proxies"}
+    for section, value in given.items():
+        for name, item in value.items() if isinstance(value, dict) else [("", value)]:
+            path = f"{section}.{name}".rstrip(".")
+            if path not in own:
+                text = str(item).lower() if isinstance(item, bool) else str(item)
+                assert text == defaults[path], path
+
+
+def test_unit_file_names_what_exists():
+    text = read("deploy/systemd/pointsman.service")
+    assert "pointsman.example.yaml" in text and (ROOT / "pointsman.example.yaml").is_file()
+    used = re.findall(r"^Exec\w+=\S*/pointsman (\w+) (--\w+)", text, re.MULTILINE)
+    assert ("serve", "--config") in used
+    for command, flag in used:
+        done = subprocess.run([find_binary(), "help", command], capture_output=True, text=True,
+                              timeout=30, check=True)
+        assert flag in done.stdout
+
+
+def blocks(page):
+    """(script, expected output or None) of the blocks of a page that are to be run, in order."""
+    found = FENCE.findall(read(page))
+    result = []
+    for i, (info, body) in enumerate(found):
+        if info == "sh run":
+            follows = i + 1 < len(found) and found[i + 1][0] == "text output"
+            result.append((body, found[i + 1][1] if follows else None))
+    return result
+
+
+def check_output(output, expected, script):
+    """Each expected line is found, in order; … stands for anything within a line."""
+    at = 0
+    for line in expected.splitlines():
+        if line.strip():
+            pattern = r"\s*".join(".*?".join(re.escape(part) for part in word.split("…"))
+                                  for word in line.split())
+            match = re.search(pattern, output[at:])
+            assert match, f"{line!r} is not in the output of\n{script}\n{output}"
+            at += match.end()
+
+
+@pytest.mark.parametrize("page", ["docs/getting-started.md", "docs/routes.md", "docs/pools.md",
+                                  "docs/api.md"])
+def test_examples_run(pointsman, tmp_path, page):
+    server = pointsman(args=["--demo"])
+    wait_until(lambda: server.status()["routes"] == 3, "the demo's routes")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pointsman").symlink_to(server.binary)
+    env = dict(os.environ, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+               POINTSMAN_ADMIN=f"127.0.0.1:{server.admin_port}")
+    found = blocks(page)
+    assert len(found) >= 3
+    for script, expected in found:
+        script = script.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
+        script = script.replace("127.0.0.1:8081", f"127.0.0.1:{server.admin_port}")
+        done = subprocess.run(["bash", "-eu", "-c", script], cwd=server.folder, env=env,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=60, check=False)
+        assert done.returncode == 0, f"{script}\n{done.stdout}"
+        if expected is not None:
+            check_output(done.stdout, expected, script)

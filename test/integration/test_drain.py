@@ -198,7 +198,8 @@ def test_accepted_writes_are_answered_while_draining(pointsman, origin):
         server.signal(signal.SIGTERM)
         wait_until(lambda: not is_listening(server.port), "the listeners close")
         for i in range(20):
-            reply = session.api("PUT", f"/v1/routes/d{i}.example", json={"respond": {"status": 200}})
+            reply = session.api("PUT", f"/v1/routes/d{i}.example",
+                                json={"respond": {"status": 200}})
             assert reply.status == 201
         release.set()
         assert conn.read_response().text == "x"

@@ -85,7 +85,8 @@ def run_requests(server, host, count, connections):
 @pytest.mark.parametrize("kind", ["targets", "pool"])
 def test_warm_requests_take_no_memory_and_no_lock(pointsman, shim, fast_origin, tmp_path, kind,
                                                   access_log):
-    counted = Counted(pointsman, shim, tmp_path, None if access_log else {"access_log": {"file": ""}})
+    config = None if access_log else {"access_log": {"file": ""}}
+    counted = Counted(pointsman, shim, tmp_path, config)
     server = counted.server
     server.put_pool("p", [fast_origin])
     where = {"targets": [fast_origin]} if kind == "targets" else {"pool": "p"}
@@ -138,8 +139,8 @@ def test_idle_connections_are_small(pointsman, shim, fast_origin, tmp_path, seen
 
 
 def test_retired_memory_comes_back(pointsman, shim, fast_origin, tmp_path):
-    """10,000 changes while the workers sleep: nothing retired is left a second later, and the heap is
-    what it was."""
+    """10,000 changes while the workers sleep: nothing retired is left a second later, and the heap
+    is what it was."""
     counted = Counted(pointsman, shim, tmp_path)
     server, in_use = counted.server, []
     for turn in range(4):

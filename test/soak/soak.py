@@ -4,9 +4,9 @@
 
     test/soak/soak.py [--changes N] [--requests N] [--rounds N] [--connections N]
 
-Runs the release build with changes (single and in batches: put, change, delete) and requests beside
-each other in rounds. Resident memory after each round is printed; from half of the rounds on it must
-not grow by more than the bound. Exit status 0 or 1. The tests run a hundredth.
+Runs the release build with changes (single and in batches: put, change, delete) and requests
+beside each other in rounds. Resident memory after each round is printed; from half of the rounds on
+it must not grow by more than the bound. Exit status 0 or 1. The tests run a hundredth.
 """
 import argparse
 import contextlib
@@ -55,7 +55,7 @@ def fast_origin(folder, body_len=1024):
 
 class Requests(threading.Thread):
     """Sends `count` requests over kept connections, pipelined in small groups; every 1,000 the
-    connection is a new one. Half of them have a body. Reads whole answers and checks their number."""
+    connection is a new one. Half of them have a body. Reads whole answers, checks their number."""
 
     GROUP = 20
     PER_CONNECTION = 1000
@@ -94,8 +94,8 @@ class Requests(threading.Thread):
 
 
 class Changes(threading.Thread):
-    """`count` changes: a tenth single, the rest in batches; puts, changes, deletes of HOSTS routes, of
-    the pool that the requests use and of others."""
+    """`count` changes, a sixth of them single, the rest in batches: HOSTS routes are put, changed and
+    deleted, the pool that the requests use and others are changed."""
 
     BATCH = 500
 
@@ -111,7 +111,8 @@ class Changes(threading.Thread):
                     "value": {"targets": [{"address": self.target, "weight": 1 + i % 7},
                                           {"address": f"10.0.{i % 200}.1:80", "state": "down"}]}}
         if i % 5 == 3 and self.turn > 0:
-            return {"op": "put", "kind": "route", "key": host, "value": {"pool": f"p{i % 10 * 5 + 4}"}}
+            return {"op": "put", "kind": "route", "key": host,
+                    "value": {"pool": f"p{i % 10 * 5 + 4}"}}
         return {"op": "put", "kind": "route", "key": host,
                 "value": {"targets": [self.target], "request_headers": {"set": {"X-I": str(i)}}}}
 
@@ -147,7 +148,7 @@ class Changes(threading.Thread):
 
 def wait_freed(server):
     """Retired versions are gone: what is left is in use."""
-    wait_until(lambda: server.status()["retired"]["versions"] == 0, "retired versions are freed", 10)
+    wait_until(lambda: server.status()["retired"]["versions"] == 0, "retired versions freed", 10)
 
 
 def run_round(server, origin_port, changes, requests, connections):

@@ -94,7 +94,7 @@ class Requests(threading.Thread):
 
 
 class Changes(threading.Thread):
-    """`count` changes, a sixth of them single, the rest in batches: HOSTS routes are put, changed and
+    """`count` changes, a sixth single, the rest in batches: HOSTS routes are put, changed and
     deleted, the pool that the requests use and others are changed."""
 
     BATCH = 500

@@ -240,7 +240,7 @@ static void begin_leaving(struct publisher *publisher, struct named_pool *named,
     leaving->member = member;
     leaving->named = named;
     member->leaving = 1;
-    list_append(&publisher->leaving, &leaving->node);
+    leave(publisher, leaving);
 }
 
 // Gives back a version's references of its members.

@@ -8,6 +8,7 @@
 
 enum {
     REAP_MS = 100,      // between looks at what waits to be freed
+    REAP_SOON_MS = 10,  // when one look was not enough
     REAP_BUDGET = 2000, // things looked at in one tick: well under 5 ms
     LOAD_TURN = 1000,   // records between quiescent states while loading
     LOG_EVERY_MS = 1000,
@@ -138,12 +139,12 @@ static void apply_all(struct publisher *publisher, struct change *changes,
     }
 }
 
-static void arm_timer(struct publisher *publisher)
+static void arm_timer(struct publisher *publisher, bool is_more)
 {
     bool is_idle = list_is_empty(&publisher->fresh) && list_is_empty(&publisher->held) &&
                    list_is_empty(&publisher->leaving);
     if (publisher->control != NULL && !is_idle && !loop_timer_is_set(&publisher->timer)) {
-        loop_timer_set(publisher->control, &publisher->timer, REAP_MS);
+        loop_timer_set(publisher->control, &publisher->timer, is_more ? REAP_SOON_MS : REAP_MS);
     }
 }
 
@@ -168,7 +169,7 @@ void publisher_apply(struct publisher *publisher, uint64_t revision,
     }
     // What earlier changes left: the more changes, the more is looked at.
     reap(publisher, 16 + 2 * (count < REAP_BUDGET ? count : REAP_BUDGET));
-    arm_timer(publisher);
+    arm_timer(publisher, false);
 }
 
 void publisher_listen(struct publisher *publisher, struct publish_listener *listener)
@@ -209,15 +210,14 @@ static void on_reap(struct loop *loop, struct loop_timer *timer)
 {
     (void)loop;
     struct publisher *publisher = CONTAINER_OF(timer, struct publisher, timer);
-    reap(publisher, REAP_BUDGET);
-    arm_timer(publisher);
+    arm_timer(publisher, reap(publisher, REAP_BUDGET));
 }
 
 int publisher_start(struct publisher *publisher, struct loop *control)
 {
     publisher->control = control;
     loop_timer_init(&publisher->timer, on_reap);
-    arm_timer(publisher);
+    arm_timer(publisher, false);
     return resolver_start(publisher->resolver, control);
 }
 

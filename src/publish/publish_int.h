@@ -142,7 +142,9 @@ struct retirement *retirement_new(void);
 void retirement_free(struct retirement **retirement);
 // Takes *retirement, with kind and object set.
 void retire(struct publisher *publisher, struct retirement **retirement);
-// Looks at up to `budget` retirements and members of each kind.
-void reap(struct publisher *publisher, unsigned budget);
+// A member's record, with its member set, as its last version goes.
+void leave(struct publisher *publisher, struct leaving *leaving);
+// Looks at up to `budget` retirements and members of each kind. True: there may be more to do now.
+bool reap(struct publisher *publisher, unsigned budget);
 // At the end: workers are gone, all is freed.
 void reap_all(struct publisher *publisher);

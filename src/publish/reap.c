@@ -103,23 +103,25 @@ static bool end_retirement(struct publisher *publisher, struct retirement *retir
     return true;
 }
 
-static void reap_fresh(struct publisher *publisher, unsigned budget)
+// These return whether the budget ran out: there may be more to do now.
+static bool reap_fresh(struct publisher *publisher, unsigned budget)
 {
     for (; budget > 0 && !list_is_empty(&publisher->fresh); budget--) {
         struct retirement *retirement = LIST_FIRST(&publisher->fresh, struct retirement, node);
         if (!is_past(&retirement->is_past)) {
-            return; // they pass in order
+            return false; // they pass in order
         }
         if (is_pinned(retirement)) {
             list_remove(&retirement->node);
             list_append(&publisher->held, &retirement->node);
         } else if (!end_retirement(publisher, retirement, false)) {
-            return;
+            return false;
         }
     }
+    return budget == 0;
 }
 
-static void reap_held(struct publisher *publisher, unsigned budget)
+static bool reap_held(struct publisher *publisher, unsigned budget)
 {
     if (publisher->held_at == &publisher->held) {
         publisher->held_at = publisher->held.next;
@@ -127,14 +129,15 @@ static void reap_held(struct publisher *publisher, unsigned budget)
     for (; budget > 0 && !list_is_empty(&publisher->held); budget--) {
         struct list *node = publisher->held_at;
         if (node == &publisher->held) {
-            return; // all were looked at; the next call begins with the first
+            return false; // all were looked at; the next call begins with the first
         }
         publisher->held_at = node->next;
         struct retirement *retirement = CONTAINER_OF(node, struct retirement, node);
         if (!is_pinned(retirement) && !end_retirement(publisher, retirement, false)) {
-            return;
+            return false;
         }
     }
+    return budget == 0;
 }
 
 // Reclaim thread.
@@ -188,7 +191,13 @@ static void look_at_leaving(struct publisher *publisher, struct leaving *leaving
     }
 }
 
-static void reap_leaving(struct publisher *publisher, unsigned budget)
+void leave(struct publisher *publisher, struct leaving *leaving)
+{
+    list_append(&publisher->leaving, &leaving->node);
+    look_at_leaving(publisher, leaving); // most have no request: their grace period begins now
+}
+
+static bool reap_leaving(struct publisher *publisher, unsigned budget)
 {
     if (publisher->leaving_at == &publisher->leaving) {
         publisher->leaving_at = publisher->leaving.next;
@@ -196,18 +205,20 @@ static void reap_leaving(struct publisher *publisher, unsigned budget)
     for (; budget > 0 && !list_is_empty(&publisher->leaving); budget--) {
         struct list *node = publisher->leaving_at;
         if (node == &publisher->leaving) {
-            return;
+            return false;
         }
         publisher->leaving_at = node->next;
         look_at_leaving(publisher, CONTAINER_OF(node, struct leaving, node));
     }
+    return budget == 0;
 }
 
-void reap(struct publisher *publisher, unsigned budget)
+bool reap(struct publisher *publisher, unsigned budget)
 {
-    reap_fresh(publisher, budget);
-    reap_held(publisher, budget);
-    reap_leaving(publisher, budget);
+    bool is_more = reap_fresh(publisher, budget);
+    is_more |= reap_held(publisher, budget);
+    is_more |= reap_leaving(publisher, budget);
+    return is_more;
 }
 
 static void end_list(struct publisher *publisher, struct list *list)

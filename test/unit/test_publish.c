@@ -483,6 +483,42 @@ static void test_names_and_timer_on_the_loop(void **state)
     loop_fini(&loop);
 }
 
+// A batch replaces 10,000 routes; the timer alone gives the memory back within a second.
+static void test_a_batch_is_given_back_soon(void **state)
+{
+    (void)state;
+    enum { COUNT = 10000 };
+    struct publisher *publisher = setup();
+    struct store_record *records = calloc(COUNT, sizeof *records);
+    char(*keys)[32] = calloc(COUNT, sizeof *keys);
+    struct loop loop;
+    assert_true(records != NULL && keys != NULL);
+    assert_int_equal(loop_init(&loop), 0);
+    assert_int_equal(publisher_start(publisher, &loop), 0);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < COUNT; i++) {
+            snprintf(keys[i], sizeof keys[i], "h%u.example", i);
+            records[i] = record_of(NOUN_ROUTE, keys[i],
+                                   round == 0 ? "{\"targets\":[\"10.0.0.1:80\"]}"
+                                              : "{\"targets\":[\"10.0.0.2:80\"]}");
+        }
+        publisher_apply(publisher, ++revision, records, COUNT);
+    }
+    assert_int_equal(publisher_route_count(publisher), COUNT);
+    uint64_t start = clock_monotonic_ns();
+    while ((retired(publisher) > 0 || rcu_retired_count() > 0) &&
+           clock_monotonic_ns() < start + 10 * NS_PER_SEC) {
+        loop_turn(&loop, 5);
+        rcu_turn_done();
+    }
+    assert_int_equal(retired(publisher), 0);
+    publisher_stop(publisher);
+    publisher_free(&publisher);
+    loop_fini(&loop);
+    free(records);
+    free(keys);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -497,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_memory_stays_flat),
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_names_and_timer_on_the_loop),
+        cmocka_unit_test(test_a_batch_is_given_back_soon),
     };
     hash_seed();
     log_set_level(LOG_ERROR);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Memory stays flat over changes and requests.
 
-    test/soak/soak.py [--changes N] [--requests N] [--rounds N] [--connections N]
+    test/soak/soak.py [--changes N] [--requests N] [--rounds N] [--connections N] [--silent N]
 
 Runs the release build with changes (single and in batches: put, change, delete) and requests
 beside each other in rounds. Resident memory after each round is printed; from half of the rounds on
@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import pathlib
+import resource
 import socket
 import subprocess
 import sys
@@ -23,7 +24,6 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "integration"))
 
-from support.http1 import Connection  # noqa: E402
 from support.net import free_port, is_listening, wait_until  # noqa: E402
 from support.process import Pointsman  # noqa: E402
 
@@ -184,22 +184,45 @@ def check(memory):
     return grown
 
 
+def check_silent(server, count):
+    """`count` connections that send nothing: each costs little, and others are served."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count, before, socks = min(count, (hard - 500) // 2), server.memory(), []
+    try:
+        for _ in range(count):
+            socks.append(socket.create_connection(("127.0.0.1", server.port), 10))
+        wait_until(lambda: server.status()["connections"] >= count, "all accepted", 30)
+        each = (server.memory() - before) / count
+        assert each < 1024, f"{each:.0f} bytes for each of {count} silent connections"
+        sender = Requests(server.port, 10_000)
+        sender.run()
+        assert sender.fault is None, f"beside {count} silent connections: {sender.fault!r}"
+    finally:
+        for sock in socks:
+            sock.close()
+    wait_until(lambda: server.status()["connections"] == 0, "all closed", 30)
+    return f"{count} silent connections: {each:.0f} bytes each, the others served"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--changes", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--silent", type=int, default=10_000,
+                        help="connections that send nothing, at the end")
     args = parser.parse_args()
     # What script/soak has built, even where another optimized build lies about.
     os.environ.setdefault("POINTSMAN_RELEASE_BINARY", str(ROOT / "build/release/src/pointsman"))
     with tempfile.TemporaryDirectory() as folder, fast_origin(folder) as port:
-        server = Pointsman(folder, {"access_log": {"file": ""}}, release=True).start()
+        server = Pointsman(folder, {"access_log": {"file": ""}, "timeouts": {"header": "60s"}},
+                           release=True).start()
         try:
             memory = soak(server, port, args.changes, args.requests, args.rounds, args.connections)
-            with Connection(("127.0.0.1", server.port)) as conn:
-                assert conn.exchange(host="soak.example").status == 200
             grown = check(memory)
+            print(check_silent(server, args.silent))
         except AssertionError as fault:
             print(f"FAILED: {fault}")
             return 1

@@ -22,7 +22,10 @@ def pair(pointsman, origin):
 
 
 def end_of(server, count=1):
-    return server.log_records(count)[-1]["pointsman.end"]
+    """The end of all `count` requests so far."""
+    ends = {record["pointsman.end"] for record in server.log_records(count)}
+    assert len(ends) == 1, ends
+    return ends.pop()
 
 
 # --- pages ---

@@ -173,7 +173,7 @@ def test_body_limit_by_length(pair):
         reply = conn.read_response()
         assert reply.status == 413 and reply.headers["connection"] == "close"
     assert len(target.requests) == 1
-    assert server.log_records(2)[1]["pointsman.end"] == "body_too_large"
+    assert sorted(r["pointsman.end"] for r in server.log_records(2)) == ["body_too_large", "done"]
 
 
 def test_body_limit_of_a_chunked_body(pair):
@@ -186,7 +186,7 @@ def test_body_limit_of_a_chunked_body(pair):
     reply = server.exchange("POST", host=HOST, headers=framing, body=chunk * 3 + b"0\r\n\r\n")
     assert reply.status == 413
     assert sum(r.complete for r in target.requests) == 1  # the other one was cut
-    assert server.log_records(2)[1]["pointsman.end"] == "body_too_large"
+    assert sorted(r["pointsman.end"] for r in server.log_records(2)) == ["body_too_large", "done"]
 
 
 def test_body_limit_of_the_node(pointsman, origin):
@@ -422,7 +422,8 @@ def paths(pointsman, origin):
     ("/x/../admin", "admin", "/admin"), ("/api/../admin/x", "admin", "/admin/x"),
     ("/api/%2e%2e/admin", "admin", "/admin"), ("/api/%2E./admin", "admin", "/admin"),
     ("/api/./x", "api", "/api/x"), ("/./admin", "admin", "/admin"),
-    ("/../../admin", "admin", "/admin"), ("/admin/..", "root", "/"), ("/admin/.", "admin", "/admin/"),
+    ("/../../admin", "admin", "/admin"), ("/admin/..", "root", "/"),
+    ("/admin/.", "admin", "/admin/"),
     ("//admin", "root", "//admin"), ("/api//x", "api", "/api//x"), ("/api/..", "root", "/"),
     ("//api/../admin", "root", "//admin"),
     ("/admin;x", "root", "/admin;x"), ("/%2561dmin", "root", "/%2561dmin"),
@@ -444,7 +445,8 @@ def test_ambiguous_paths_are_refused(paths, asked):
 
 
 @pytest.mark.parametrize("asked, sent", [("/api/%2e%2e%2fadmin", "/api/..%2Fadmin"),
-                                         ("/api/x%5Cy", "/api/x%5Cy"), ("/api/a%2Fb", "/api/a%2Fb")])
+                                         ("/api/x%5Cy", "/api/x%5Cy"),
+                                         ("/api/a%2Fb", "/api/a%2Fb")])
 def test_loose_paths_still_go_to_their_own_route(pointsman, origin, asked, sent):
     server, api, admin = pointsman({"paths": "loose"}), origin(), origin()
     server.put_route(HOST, "/api", targets=[api])

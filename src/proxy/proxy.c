@@ -111,6 +111,7 @@ static void on_drain_end(struct loop *loop, struct loop_timer *timer)
 {
     (void)loop;
     struct proxy *proxy = CONTAINER_OF(timer, struct proxy, drain_timer);
+    proxy->stopping = true;
     http_server_abort_all(&proxy->server); // ends their transactions
 }
 
@@ -228,6 +229,7 @@ void proxy_free(struct proxy **place)
         close_listeners(proxy, false);
     }
     loop_timer_cancel(loop, &proxy->drain_timer);
+    proxy->stopping = true;
     http_server_fini(&proxy->server); // ends the transactions
     if (proxy->upstream.buckets != NULL) {
         upstream_fini(&proxy->upstream);

@@ -324,7 +324,9 @@ static void on_client_sent(struct http_stream *stream)
 static void on_client_reset(struct http_stream *stream, int err)
 {
     struct txn *txn = stream->user;
-    if (txn->is_tunnel) {
+    if (txn->proxy->stopping) {
+        txn->end = END_STOP;
+    } else if (txn->is_tunnel) {
         txn->end = txn->end == END_DONE ? END_TUNNEL : txn->end;
     } else if (err == ERR_TIMEOUT || err == ERR_REQUEST_TIMEOUT) {
         txn->end = END_CLIENT_SLOW;

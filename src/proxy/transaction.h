@@ -140,6 +140,7 @@ struct proxy {
     unsigned listener_count;
     struct loop_timer drain_timer;
     bool draining;
+    bool stopping; // clients that are still here do not leave, they are sent away
     uint64_t random[4]; // xoshiro256** state
 };
 

@@ -174,9 +174,17 @@ def test_via_is_appended_with_the_received_version(pair):
 
 def test_dates_that_are_added_are_imf_fixdates(pair):
     server, _ = pair
-    date = server.get(host=HOST).headers["date"]
-    assert re.fullmatch(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT",
-                        date)
+    date = r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"
+    for host in (HOST, "nobody.example"):
+        assert re.fullmatch(date, server.get(host=host).headers["date"])
+    malformed = server.raw(b"GET / HTTP/1.1\r\n\r\n")
+    assert re.search(rb"\r\nDate: [^\r\n]+ GMT\r\n", malformed)
+
+
+def test_unauthorized_answers_carry_a_challenge(pointsman):
+    server = pointsman({"admin": {"require_token": True}})
+    reply = server.api("GET", "/v1/status")
+    assert reply.status == 401 and reply.headers["www-authenticate"].startswith("Bearer ")
 
 
 # --- request targets (RFC 9112 3.2) ---

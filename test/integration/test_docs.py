@@ -215,3 +215,64 @@ def test_examples_run(pointsman, tmp_path, page):
         assert done.returncode == 0, f"{script}\n{done.stdout}"
         if expected is not None:
             check_output(done.stdout, expected, script)
+
+
+# --- the limits table ---
+
+
+def constant(path, name):
+    """The value of `NAME = EXPRESSION` in an enum."""
+    text = re.search(rf"\b{name} = ([\d <()*+]+)[,/\s]", read(path))[1]
+    assert re.fullmatch(r"[\d <()*+]+", text)
+    return eval(text)  # digits and operators only
+
+
+def with_unit(value):
+    """A default of the settings table as the documentation writes it."""
+    number, unit = re.fullmatch(r"(\d+)([a-z]*)", value).groups()
+    words = {"k": "KiB", "m": "MiB", "s": "s", "h": "h"}
+    if not unit:
+        return f"{int(number):,}"
+    return f"{number} {words[unit]}"
+
+
+@pytest.mark.parametrize("path, name, row, text", [
+    ("src/http/h1/h1_parse.h", "H1_METHOD_MAX", "method", "{} bytes"),
+    ("src/http/h1/h1_parse.h", "H1_CHUNK_EXTENSION_MAX", "chunk extensions", "{} bytes"),
+    ("src/http/h1/h1_parse.h", "H1_TRAILER_MAX", "trailer section", "{k} KiB"),
+    ("src/http/h1/h1_parse.h", "H1_FIELD_MAX", "`limits.headers`", "1 to {}"),
+    ("src/http/stream.h", "HTTP_AHEAD_LEN", "taken ahead", "{k} KiB"),
+    ("src/proxy/transaction.h", "TXN_KEEP_MAX", "body kept", "{k} KiB"),
+    ("src/proxy/transaction.h", "TXN_ARENA_MAX", "memory of one request", "{m} MiB"),
+    ("src/model/codec_route.c", "RETRIES_MAX", "attempts of one request", "0 to {}"),
+    ("src/model/codec_target.c", "TARGETS_MAX", "targets of a pool", "{}"),
+    ("src/model/config.h", "CONFIG_LISTEN_MAX", "listeners", "{}"),
+    ("src/observe/access_log.h", "ACCESS_LOG_RING_BYTES", "access log ring", "{m} MiB"),
+    ("src/observe/access_log.h", "ACCESS_LOG_TEXT_MAX", "text in an access log", "{k} KiB"),
+    ("src/admin/admin_int.h", "ADMIN_BODY_MAX", "object in the admin API", "{m} MiB"),
+    ("src/admin/batch_int.h", "BATCH_BLOCK_LINES", "batch:", "{}, 1 MiB"),
+    ("src/admin/batch_int.h", "BATCH_BLOCK_BYTES", "batch:", "{m} MiB"),
+    ("src/admin/admin_int.h", "ADMIN_CONN_MAX", "admin connections", "{}, 8"),
+    ("src/admin/admin_int.h", "ADMIN_BATCH_MAX", "admin connections", ", {}, "),
+    ("src/admin/admin_int.h", "ADMIN_READER_MAX", "admin connections", ", {}, "),
+    ("src/admin/admin_int.h", "ADMIN_DRAIN_MAX", "admin connections", ", {} |"),
+    ("src/admin/events.c", "EVENTS_KEPT", "events kept", "{}"),
+    ("src/store/store.h", "STORE_PENDING_MAX", "writes that wait", "{}, or"),
+    ("src/store/store.h", "STORE_PENDING_CHANGES_MAX", "writes that wait", "or {}"),
+])
+def test_fixed_limits_are_those_of_the_code(path, name, row, text):
+    value = constant(path, name)
+    want = text.replace("{k}", f"{value >> 10:,}").replace("{m}", f"{value >> 20:,}")
+    want = want.replace("{}", f"{value:,}")
+    line = re.search(rf"^\| {re.escape(row)}.*$", read("docs/operating.md"), re.MULTILINE)
+    assert line and want in line[0], (name, value)
+
+
+def test_limits_that_can_be_set_show_their_defaults():
+    rows = re.findall(r'X\("((?:limits|timeouts)\.\w+)", \w+, [\w.]+, "(\w+)"',
+                      read("src/model/config_table.h"))
+    assert len(rows) == 10
+    for path, default in rows:
+        row = re.search(rf"^\| `{path}`.*?\|(.*?)\|", read("docs/operating.md"), re.MULTILINE)
+        want = "none" if path == "limits.body" else with_unit(default)
+        assert row and row[1].strip() == want, path

@@ -153,6 +153,68 @@ def test_batch_is_live_at_its_answer(pointsman, origin):
         conn.close()
 
 
+class Steady(threading.Thread):
+    """Requests without a pause, on kept and on new connections: each must be answered with 200."""
+
+    def __init__(self, server, stopping):
+        super().__init__(daemon=True)
+        self.server, self.stopping, self.count, self.faults = server, stopping, 0, []
+
+    def run(self):
+        hosts = ("steady.example", "own.example", "x.wild.example")
+        try:
+            while not self.stopping.is_set():
+                with self.server.connect() as conn:
+                    for i in range(30):
+                        method = "POST" if i % 3 == 2 else "GET"
+                        reply = conn.exchange(method, host=hosts[i % 3],
+                                              body=b"x" * 3000 if i % 3 == 2 else None)
+                        self.count += 1
+                        if (reply.status, reply.text) not in ((200, "a"), (200, "b")):
+                            self.faults.append(reply)
+        except Exception as fault:  # told by the test
+            self.faults.append(fault)
+
+
+def test_constant_change_fails_no_request(pointsman, origin):
+    """Pools, targets and routes come, change and go beside the traffic that uses them."""
+    server = pointsman()
+    first, second = origin(o.respond(body="a")), origin(o.respond(body="b"))
+    both = [{"address": first.address}, {"address": second.address}]
+
+    def change(session, i):
+        pool = [both[:1], both, both[1:], [dict(both[0], weight=1 + i % 5), both[1]],
+                [dict(both[0], state="drain"), both[1]]][i % 5]
+        todo = [("PUT", f"/v1/pools/p{i % 2}", {"targets": pool}),
+                ("PUT", "/v1/routes/steady.example", {"pool": f"p{i // 7 % 2}"}),
+                ("PUT", "/v1/routes/own.example", {"targets": [both[i % 2]["address"]]}),
+                ("PUT", "/v1/routes/*.wild.example", {"pool": f"p{i % 2}"}),
+                ("PUT", "/v1/routes/x.wild.example", {"targets": [both[i % 2]["address"]]}),
+                ("DELETE", "/v1/routes/x.wild.example", None)]
+        for method, url, body in todo:
+            reply = session.api(method, url, json=body)
+            assert reply.status in (200, 201, 204), reply
+        return len(todo)
+
+    with server.admin() as session:
+        change(session, 0), change(session, 1)
+        stopping, changes = threading.Event(), 0
+        threads = [Steady(server, stopping) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for i in range(500):
+                changes += change(session, i)
+        finally:
+            stopping.set()
+            for thread in threads:
+                thread.join(30)
+    faults = [fault for thread in threads for fault in thread.faults]
+    assert not faults, f"{len(faults)} of {sum(t.count for t in threads)}: {faults[:3]}"
+    assert changes == 3000 and sum(thread.count for thread in threads) > 1000
+    wait_until(lambda: server.status()["retired"]["versions"] == 0, "retired versions freed")
+
+
 class Talkers:
     """WebSockets through the proxy, each sending and awaiting its echo again and again, in a thread
     of their own, with python3-websockets on both sides."""

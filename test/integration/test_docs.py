@@ -55,6 +55,20 @@ def test_files_that_are_named_exist(page):
         assert (ROOT / name).exists(), name
 
 
+def test_threats_name_tests_that_exist():
+    text = read("docs/threat-model.md")
+    for name in re.findall(r"`(test_\w+\.py)`", text):
+        assert (ROOT / "test" / "integration" / name).is_file(), name
+    tests = "".join(path.read_text() for path in (ROOT / "test" / "integration").glob("*.py"))
+    names = [name.strip() for group in re.findall(r"\((test_[\w, ]+)\)", text)
+             for name in group.split(",")]
+    assert len(names) > 20
+    for name in names:
+        assert f"def {name}(" in tests, name
+    for name in re.findall(r"`(test/corpus/\w+\.yaml)` \(([\w-]+)\)", text):
+        assert re.search(rf"name: {name[1]}$", read(name[0]), re.MULTILINE), name
+
+
 # --- names in the code are in the documentation ---
 
 

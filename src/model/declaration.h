@@ -101,7 +101,8 @@ struct route_decl {
     struct {
         struct str to;   // absolute http(s) URL or absolute path; no query or fragment if keep_path
         unsigned status; // 301, 302, 303, 307, 308 (default)
-        bool keep_path;  // default true: the path behind the route's path, and the query, follow
+        bool keep_path;  // default true: the path (with strip_path what follows the route's) and
+                         // the query are appended
     } redirect;
     struct {
         unsigned status; // 200 to 599, default 200
@@ -111,8 +112,8 @@ struct route_decl {
     struct str tenant; // empty: none
     bool https_required;
     unsigned redirect_status; // of the https redirect, default 308
-    // Empty: none. Else "/" or a canonical path without a final '/': what follows the route's path in a
-    // request's path is appended to it (with one '/' between). "/" is the same as strip_path.
+    // Empty: none. Else "/" or a canonical path without a final '/': goes in front of the path that is
+    // sent on (with strip_path: of what follows the route's path), with one '/' between.
     struct str target_path;
     bool strip_path;
     enum host_header host_header;

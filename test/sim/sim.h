@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// A worker's proxy without a network: its clients, its targets and its time belong to the test.
+//
+//   test ─► sim_request() ─► proxy (the real one) ─► upstream_get() of sim_links.c ─► sim_stream
+//
+// The connections of clients (http/server.h), those to targets (upstream/upstream.h), the route table's
+// look-up and the access log are replaced when the test program is linked (sim_links.c); the loop, the
+// timers, pools, pins and all of src/proxy are the program's own.
+#pragma once
+#include "proxy/transaction.h"
+#include "sim/sim_stream.h"
+
+enum { SIM_MEMBERS = 4 };
+
+// Rules, the version and, for a route of its own, the pool: one block, freed with the version.
+struct sim_route {
+    struct sim *sim;
+    struct route_decl rules;
+    struct pool_slot pool;
+    struct version pool_own;
+    struct pool_settings settings;
+    struct pool_version *pool_version;
+    struct route_version version; // last: it may be followed by targets
+};
+
+struct sim_record {
+    unsigned status;
+    unsigned retries;
+    const char *end;
+    uint64_t bytes_in;
+    char target[64];
+};
+
+struct sim {
+    struct loop loop; // owner: this
+    struct config config;
+    struct proxy_shared shared;
+    struct proxy *proxy;
+    struct worker_stats *stats;
+    struct http_server *server;
+    struct route_slot *slot;
+    struct pool_member members[SIM_MEMBERS];
+    struct list live; // streams
+    struct list dead;
+    unsigned routes_freed;
+
+    // How targets behave.
+    bool refuses_at_once;      // the connection fails before upstream_get returns
+    bool reuses;               // kept connections, if the transaction takes one
+    bool is_unsent;            // what is lost with a connection was not handed to the kernel
+    size_t window;             // of new streams
+    struct sim_stream *origin; // the newest
+    unsigned client_count;
+    unsigned origin_count;
+    unsigned member_count; // of the pool
+    struct upstream_request last_asked;
+    unsigned drop_idle_count;
+
+    // What was told.
+    struct sim_record last;
+    unsigned record_count;
+    unsigned ends[END_COUNT];
+    unsigned request_count;
+    bool close_after; // the last answer ends its connection
+    uint64_t seed;    // printed with a failure
+    uint64_t event;
+    // After each event, with the transactions at rest. May be NULL.
+    void (*check)(struct sim *sim);
+    // The transaction sent a head, or the end of a message (not counted yet as ended). May be NULL.
+    void (*on_user_head)(struct sim_stream *s);
+    void (*on_user_end)(struct sim_stream *s);
+};
+
+_Noreturn void sim_fail(const struct sim *sim, const char *condition, const char *file, int line);
+// Holds in every simulation; a failure prints the seed and the number of the event.
+#define SIM_REQUIRE(sim, condition)                          \
+    do {                                                     \
+        if (!(condition)) {                                  \
+            sim_fail((sim), #condition, __FILE__, __LINE__); \
+        }                                                    \
+    } while (0)
+
+// A proxy with one route for everything, to a pool with `member_count` targets in turn. Timeouts:
+// connect 1 s, response 5 s, idle tunnel 20 s.
+struct sim *sim_new(unsigned member_count);
+// Ends everything; what should have been given back is checked.
+void sim_free(struct sim **sim);
+
+// The rules of the route now, to be changed before requests that it is for.
+struct route_decl *sim_rules(struct sim *sim);
+// Publishes another version of the route, with a pool of its own; the old one is retired.
+void sim_swap_route(struct sim *sim, unsigned member_count);
+// The route is deleted.
+void sim_drop_route(struct sim *sim);
+
+// A request head as text. The client's stream; it may be over already.
+struct sim_stream *sim_request(struct sim *sim, const char *text);
+// A request and its target connected; the origin is sim->origin.
+struct sim_stream *sim_request_connected(struct sim *sim, const char *text);
+// Time passes, millisecond by millisecond.
+void sim_advance(struct sim *sim, unsigned ms);
+// The same in one turn of the loop: it was busy, timers are late.
+void sim_leap(struct sim *sim, unsigned ms);
+uint64_t sim_counter(const struct sim *sim, enum counter counter);
+unsigned sim_inflight(const struct sim *sim);
+// Nothing is under way and everything was given back.
+void sim_check_idle(struct sim *sim);
+// Each transaction and its streams agree.
+void sim_check_transactions(struct sim *sim);
+
+// Of sim_stream.c.
+void sim_after_event(struct sim *sim);
+void sim_on_user_head(struct sim_stream *s);
+void sim_on_user_end(struct sim_stream *s);

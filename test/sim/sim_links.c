@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+// What the proxy calls around itself, played by the simulation. These take the place of http/server.c,
+// http/h1, upstream/upstream.c, route/route.c's look-up and observe/access_log.c at link time.
+#include "sim/sim.h"
+#include <arpa/inet.h>
+
+static struct sim *sim_of(const struct loop *loop)
+{
+    return loop->owner;
+}
+
+// ---- http/server.h ----
+
+int http_server_init(struct http_server *server, struct loop *loop,
+                     const struct http_server_config *config, const struct http_server_ops *ops,
+                     void *owner)
+{
+    *server = (struct http_server){.loop = loop, .config = config, .ops = ops, .owner = owner};
+    sim_of(loop)->server = server;
+    return 0;
+}
+
+int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer)
+{
+    (void)server;
+    (void)fd;
+    (void)peer;
+    return ERR_SYSTEM;
+}
+
+void http_server_drain(struct http_server *server)
+{
+    server->draining = true;
+}
+
+void http_server_abort_all(struct http_server *server)
+{
+    struct sim *sim = sim_of(server->loop);
+    struct list *live = &sim->live;
+    for (struct list *node = live->next; node != live;) {
+        struct sim_stream *s = CONTAINER_OF(node, struct sim_stream, node);
+        node = node->next;
+        if (s->side == SIM_CLIENT) {
+            sim_leave(s, ERR_CLOSED);
+            node = live->next; // its origin may have gone, too
+        }
+    }
+}
+
+void http_server_fini(struct http_server *server)
+{
+    http_server_abort_all(server);
+}
+
+const struct in6_addr *http_stream_peer(const struct http_stream *stream)
+{
+    (void)stream;
+    static const struct in6_addr peer = {
+        .s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 192, [13] = 0, [14] = 2, [15] = 1}};
+    return &peer;
+}
+
+struct str http_stream_peer_text(const struct http_stream *stream)
+{
+    (void)stream;
+    return STR("192.0.2.1");
+}
+
+unsigned http_stream_local_port(const struct http_stream *stream)
+{
+    (void)stream;
+    return 8080;
+}
+
+void http_stream_close_after(struct http_stream *stream)
+{
+    sim_of(stream->loop)->close_after = true;
+}
+
+// ---- upstream/upstream.h ----
+
+void http_client_pool_fini(struct http_client_pool *pool)
+{
+    (void)pool;
+}
+
+int upstream_init(struct upstream *upstream, struct loop *loop, const struct h1_limits *limits)
+{
+    (void)limits;
+    *upstream = (struct upstream){.loop = loop};
+    return 0;
+}
+
+void upstream_fini(struct upstream *upstream)
+{
+    (void)upstream;
+}
+
+void upstream_drop_idle(struct upstream *upstream)
+{
+    sim_of(upstream->loop)->drop_idle_count++;
+}
+
+static unsigned find_member(struct sim *sim, const struct upstream_request *request)
+{
+    struct sockaddr_in in4;
+    memcpy(&in4, &request->address, sizeof in4);
+    unsigned index = ntohs(in4.sin_port) - 8000u;
+    SIM_REQUIRE(sim, index < SIM_MEMBERS);
+    return index;
+}
+
+struct http_stream *upstream_get(struct upstream *upstream, const struct upstream_request *request,
+                                 const struct http_stream_events *events, void *user, int *err)
+{
+    struct sim *sim = sim_of(upstream->loop);
+    sim->last_asked = *request;
+    if (sim->refuses_at_once) {
+        *err = ERR_CLOSED;
+        return NULL;
+    }
+    bool is_reused = sim->reuses && !request->fresh;
+    struct sim_stream *s = sim_stream_new(sim, SIM_ORIGIN, is_reused ? SIM_LIVE : SIM_CONNECTING);
+    s->number = ++sim->origin_count;
+    s->member = find_member(sim, request);
+    s->in_key = s->number;
+    s->stream.events = events;
+    s->stream.user = user;
+    s->stream.was_reused = is_reused;
+    if (!is_reused) {
+        loop_timer_set(upstream->loop, &s->connect_timer, request->connect_timeout_ms);
+    }
+    sim->origin = s;
+    return &s->stream;
+}
+
+// ---- route/route.h ----
+
+struct route_version *route_find(const struct route_table *table, struct str host, struct str path)
+{
+    (void)host;
+    (void)path;
+    const struct sim *sim = (const struct sim *)(const void *)table;
+    return rcu_load(sim->slot->current);
+}
+
+static const struct pool_version *current_of(struct pool_slot *pool)
+{
+    return rcu_load(pool->current);
+}
+
+const struct pool_version *route_pool(const struct route_version *route, uint64_t random,
+                                      struct pool_slot **named)
+{
+    (void)random;
+    *named = route->to.pool;
+    return current_of(route->to.pool);
+}
+
+size_t route_slot_text(const struct route_slot *slot, char *to, size_t size)
+{
+    return str_copy(to, size, str_make(slot->text, slot->text_len));
+}
+
+// ---- observe/access_log.h ----
+
+void access_log_add(struct access_log *log, unsigned worker, const struct access_record *record)
+{
+    (void)worker;
+    struct sim *sim = (struct sim *)(void *)log;
+    sim->record_count++;
+    for (int i = 0; i < END_COUNT; i++) {
+        sim->ends[i] += record->end == end_info((enum end_reason)i)->token;
+    }
+    sim->last = (struct sim_record){.status = record->status,
+                                    .retries = record->retries,
+                                    .end = record->end,
+                                    .bytes_in = record->bytes_in};
+    str_copy(sim->last.target, sizeof sim->last.target, record->target);
+}

@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 enum {
-    ACCEPT_MAX = 64, // connections taken by one event
+    ACCEPT_MAX = 64,      // connections taken by one event
+    ACCEPT_REST_MS = 100, // without accepting when descriptors have run out
 };
 
 static void on_request(struct http_server *server, struct http_stream *stream,
@@ -29,6 +30,39 @@ static const struct http_server_ops server_ops = {
     .on_refused = on_refused,
 };
 
+// A level-triggered listener that cannot be served would turn the loop without end.
+static void rest_listener(struct admin_listener *listener)
+{
+    struct loop *loop = listener->admin->loop;
+    listener->resting_fd = loop_release(loop, &listener->io);
+    listener->is_resting = true;
+    if (!loop_timer_is_set(&listener->admin->rest_timer)) {
+        loop_timer_set(loop, &listener->admin->rest_timer, ACCEPT_REST_MS);
+    }
+}
+
+static void on_rested(struct loop *loop, struct loop_timer *timer)
+{
+    struct admin *admin = CONTAINER_OF(timer, struct admin, rest_timer);
+    for (unsigned i = 0; i < admin->listener_count; i++) {
+        struct admin_listener *listener = &admin->listeners[i];
+        if (!listener->is_resting) {
+            continue;
+        }
+        listener->io.fd = listener->resting_fd;
+        listener->is_resting = loop_add_events(loop, &listener->io, EPOLLIN) != 0;
+        if (listener->is_resting) {
+            listener->io.fd = -1;
+            loop_timer_set(loop, timer, ACCEPT_REST_MS);
+        }
+    }
+}
+
+static bool is_short_of_resources(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
 int admin_new(struct admin **out, const struct admin_deps *deps)
 {
     struct admin *admin = calloc(1, sizeof *admin);
@@ -47,6 +81,7 @@ int admin_new(struct admin **out, const struct admin_deps *deps)
         .half_close = false,
     };
     list_init(&admin->calls);
+    loop_timer_init(&admin->rest_timer, on_rested);
     int err = events_new(&admin->events, admin);
     if (err == 0) {
         err = http_server_init(&admin->server, admin->loop, &admin->server_config, &server_ops,
@@ -65,13 +100,19 @@ static void on_accept(struct loop *loop, struct loop_io *io, uint32_t bits)
 {
     (void)loop;
     (void)bits;
-    struct admin *admin = CONTAINER_OF(io, struct admin_listener, io)->admin;
+    struct admin_listener *listener = CONTAINER_OF(io, struct admin_listener, io);
+    struct admin *admin = listener->admin;
     for (int i = 0; i < ACCEPT_MAX; i++) {
         struct sockaddr_storage peer = {0};
         socklen_t len = sizeof peer;
         int fd = accept4(io->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0 && (errno == EINTR || errno == ECONNABORTED)) {
             continue;
+        }
+        if (fd < 0 && is_short_of_resources(errno)) {
+            log_warning("admin: cannot take a connection: %s", strerror(errno));
+            rest_listener(listener);
+            return;
         }
         if (fd < 0) {
             return; // level-triggered: what is left is told again
@@ -141,8 +182,13 @@ void admin_free(struct admin **admin_ref)
     }
     *admin_ref = NULL;
     for (unsigned i = 0; i < admin->listener_count; i++) {
-        loop_close(admin->loop, &admin->listeners[i].io);
+        if (admin->listeners[i].is_resting) {
+            close(admin->listeners[i].resting_fd);
+        } else {
+            loop_close(admin->loop, &admin->listeners[i].io);
+        }
     }
+    loop_timer_cancel(admin->loop, &admin->rest_timer);
     LIST_FOR_EACH_SAFE (node, &admin->calls) {
         call_cut(CONTAINER_OF(node, struct call, node));
     }

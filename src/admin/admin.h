@@ -11,6 +11,7 @@
 // otherwise.
 #pragma once
 #include "model/config.h"
+#include "observe/access_log.h"
 #include "observe/stats.h"
 #include "publish/publish.h"
 #include "store/store.h"
@@ -47,6 +48,7 @@ struct admin_deps {
     const struct config *config;
     struct store *store;
     struct publisher *publisher;
+    const struct access_log *access_log; // NULL: none is written
     const char *token; // NULL or "": none; then only loopback and unix sockets are served
     const struct admin_hooks *hooks;
     void *context; // of the hooks

@@ -123,6 +123,8 @@ struct call {
 struct admin_listener {
     struct loop_io io;
     struct admin *admin;
+    bool is_resting; // out of the loop for a moment: no descriptor is left for a connection
+    int resting_fd;
 };
 
 struct admin {
@@ -134,6 +136,7 @@ struct admin {
     struct http_server server;
     struct admin_listener listeners[ADMIN_LISTENER_MAX];
     unsigned listener_count;
+    struct loop_timer rest_timer;
     bool is_wildcard; // listens on all addresses: any IP literal may stand in Host
     struct list calls;
     struct admin_events *events;

@@ -152,6 +152,24 @@ static void put_counters(struct buf *out)
     }
 }
 
+static void put_total(struct buf *out, const char *name, const char *help, uint64_t value)
+{
+    put_family(out, name, help, "counter");
+    buf_printf(out, "pointsman_%s %llu\n", name, (unsigned long long)value);
+}
+
+static void put_store_metrics(struct admin *admin, struct buf *out)
+{
+    struct store_status store = {0};
+    store_get_status(admin->store, &store);
+    put_gauge(out, "store_writable", "1 while the store takes writes", store.is_writable);
+    put_gauge(out, "store_pending", "Writes that wait for the store", store.pending);
+    put_total(out, "store_commits_total", "Commits of the store", store.commits);
+    put_family(out, "store_last_commit_seconds", "Time that the last commit took", "gauge");
+    buf_printf(out, "pointsman_store_last_commit_seconds %.9f\n",
+               (double)store.last_commit_ns / 1e9);
+}
+
 static void put_node_metrics(struct call *call, struct buf *out)
 {
     struct admin *admin = call->admin;
@@ -165,8 +183,6 @@ static void put_node_metrics(struct call *call, struct buf *out)
     uint64_t retired = 0;
     uint64_t oldest_ms = 0;
     publisher_retired(admin->publisher, &retired, &oldest_ms);
-    struct store_status store = {0};
-    store_get_status(admin->store, &store);
     put_gauge(out, "connections", "Client connections open now", connections);
     put_gauge(out, "tunnels", "Tunnels open now", tunnels);
     put_gauge(out, "routes", "Routes that are live", publisher_route_count(admin->publisher));
@@ -177,13 +193,12 @@ static void put_node_metrics(struct call *call, struct buf *out)
     put_gauge(out, "retired_versions", "Replaced versions that are still used", retired);
     put_family(out, "retired_oldest_seconds", "Age of the oldest of them", "gauge");
     buf_printf(out, "pointsman_retired_oldest_seconds %.3f\n", (double)oldest_ms / 1e3);
-    put_gauge(out, "store_writable", "1 while the store takes writes", store.is_writable);
-    put_gauge(out, "store_pending", "Writes that wait for the store", store.pending);
-    put_family(out, "store_commits_total", "Commits of the store", "counter");
-    buf_printf(out, "pointsman_store_commits_total %llu\n", (unsigned long long)store.commits);
-    put_family(out, "store_last_commit_seconds", "Time that the last commit took", "gauge");
-    buf_printf(out, "pointsman_store_last_commit_seconds %.9f\n",
-               (double)store.last_commit_ns / 1e9);
+    put_store_metrics(admin, out);
+    put_total(out, "access_log_write_errors_total", "Writes of the access log that failed",
+              access_log_write_errors(admin->deps.access_log));
+    put_total(out, "access_log_lost_total",
+              "Access log records lost because the file was changed or closed before it took them",
+              access_log_lost(admin->deps.access_log));
     put_family(out, "build_info", "The version that runs", "gauge");
     buf_put(out, STR("pointsman_build_info{version=\"" POINTSMAN_VERSION "\"} 1\n"));
 }

@@ -36,7 +36,8 @@ static void ignore_data(struct http_stream *stream, struct str data)
     (void)data;
 }
 
-static void ignore_end(struct http_stream *stream, const struct http_field *trailers, unsigned count)
+static void ignore_end(struct http_stream *stream, const struct http_field *trailers,
+                       unsigned count)
 {
     (void)stream;
     (void)trailers;
@@ -68,10 +69,10 @@ static void on_request(struct http_server *server, struct http_stream *stream,
 {
     struct origin *origin = server->owner;
     char text[512];
-    int len = snprintf(text, sizeof text, "Hello from demo origin %s: %.*s %.*s (request %llu)\n",
-                       origin->name, STR_ARG(request->method_text),
-                       STR_ARG(str_sub(request->path, 0, 256)),
-                       (unsigned long long)++origin->answered);
+    int len =
+        snprintf(text, sizeof text, "Hello from demo origin %s: %.*s %.*s (request %llu)\n",
+                 origin->name, STR_ARG(request->method_text),
+                 STR_ARG(str_sub(request->path, 0, 256)), (unsigned long long)++origin->answered);
     struct str body = str_make(text, (size_t)len < sizeof text ? (size_t)len : sizeof text - 1);
     struct http_field fields[] = {
         {STR("Content-Type"), STR("text/plain; charset=utf-8"), FIELD_CONTENT_TYPE},
@@ -150,14 +151,15 @@ static void on_declared(struct store_request *request)
     struct demo *demo = request->context;
     unsigned port = port_of(demo->config->listen.http[0]);
     if (request->err == 0) {
-        printf("\npointsman is ready. Try:\n"
-               "  curl http://127.0.0.1:%u/                                # route *\n"
-               "  curl -H 'Host: demo.localhost' http://127.0.0.1:%u/      # two targets in turn\n"
-               "  curl -i -H 'Host: demo.localhost' http://127.0.0.1:%u/hello\n"
-               "Add a route of your own:\n"
-               "  curl -X PUT http://127.0.0.1:%u/v1/routes/my.localhost -d '{\"pool\": \"demo\"}'\n"
-               "  curl -H 'Host: my.localhost' http://127.0.0.1:%u/\n\n",
-               port, port, port, port_of(demo->config->admin.address), port);
+        printf(
+            "\npointsman is ready. Try:\n"
+            "  curl http://127.0.0.1:%u/                                # route *\n"
+            "  curl -H 'Host: demo.localhost' http://127.0.0.1:%u/      # two targets in turn\n"
+            "  curl -i -H 'Host: demo.localhost' http://127.0.0.1:%u/hello\n"
+            "Add a route of your own:\n"
+            "  curl -X PUT http://127.0.0.1:%u/v1/routes/my.localhost -d '{\"pool\": \"demo\"}'\n"
+            "  curl -H 'Host: my.localhost' http://127.0.0.1:%u/\n\n",
+            port, port, port, port_of(demo->config->admin.address), port);
     } else {
         printf("the demo routes could not be declared: %s\n", err_text(request->err));
     }
@@ -194,8 +196,8 @@ static int declare(struct demo *demo, struct store *store)
 {
     static const struct demo_row rows[] = {
         {NOUN_POOL, "demo", NULL, NULL},
-        {NOUN_ROUTE, "demo.localhost", "{\"host\":\"demo.localhost\",\"path\":\"/\",\"pool\":\"demo\"}",
-         "demo"},
+        {NOUN_ROUTE, "demo.localhost",
+         "{\"host\":\"demo.localhost\",\"path\":\"/\",\"pool\":\"demo\"}", "demo"},
         {NOUN_ROUTE, "demo.localhost/hello",
          "{\"host\":\"demo.localhost\",\"path\":\"/hello\",\"respond\":{\"status\":200,"
          "\"body\":\"Hello from the proxy itself\\n\",\"content_type\":\"text/plain\"}}",

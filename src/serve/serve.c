@@ -253,6 +253,7 @@ static int start_admin(struct node *node, struct problems *problems)
         .config = config,
         .store = node->store,
         .publisher = node->publisher,
+        .access_log = node->access_log,
         .token = node->token != NULL ? node->token : config->admin.token,
         .hooks = &hooks,
         .context = node,
@@ -336,6 +337,7 @@ static void stop(struct node *node)
     if (node->workers != NULL) {
         workers_stop(node->workers);
     }
+    rcu_thread_begin(); // the loop, which was registered while it ran, has ended
     store_close(&node->store);
     if (node->has_outq) {
         loop_turn(&node->control, 0); // the store's last answers
@@ -347,6 +349,7 @@ static void stop(struct node *node)
     }
     workers_free(&node->workers);
     publisher_free(&node->publisher);
+    rcu_thread_end();
     access_log_close(&node->access_log);
     if (node->has_outq) {
         loop_close(&node->control, &node->signals);

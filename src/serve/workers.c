@@ -32,8 +32,9 @@ static struct proxy *order_done(struct loop_message *message, uint64_t *value)
     struct order *order = CONTAINER_OF(message, struct order, message);
     *value = order->value;
     struct proxy *proxy = order->worker->proxy;
-    // Release pairs with the acquire in send_order: what was read of the order was read before.
-    atomic_store_explicit(&order->is_under_way, false, memory_order_release);
+    // An exchange, not a store: whoever found it under way has marked something before, which acquire
+    // makes visible here; release: what was read of the order was read before. Pairs with send_order.
+    (void)atomic_exchange_explicit(&order->is_under_way, false, memory_order_acq_rel);
     return proxy;
 }
 

@@ -2,6 +2,7 @@
 #include "cli/client.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <curl/curl.h>
 #include <fcntl.h>
@@ -55,7 +56,7 @@ void client_address(const char *configured, char *to, size_t size)
 static void read_token(const char *path, char *token)
 {
     token[0] = '\0';
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) {
         return;
     }
@@ -112,6 +113,57 @@ static int set_up_curl(struct client *client, const char *token)
     return CLI_DONE;
 }
 
+// Nothing, or ":PORT": with anything else ("localhost:1@elsewhere") the URL would name another host.
+static bool is_port(struct str text)
+{
+    for (size_t i = 1; i < text.len; i++) {
+        if (!ascii_is_digit(text.p[i])) {
+            return false;
+        }
+    }
+    return text.len == 0 || text.p[0] == ':';
+}
+
+bool client_is_local(const char *address)
+{
+    struct str text = str_from_c(address);
+    if (str_starts(text, STR("unix:"))) {
+        return true;
+    }
+    if (str_starts(text, STR("[::1]"))) {
+        return is_port(str_from(text, 5));
+    }
+    size_t colon = str_find_char(text, ':');
+    struct str host = colon == SIZE_MAX ? text : str_sub(text, 0, colon);
+    if (!is_port(str_from(text, host.len))) {
+        return false;
+    }
+    char literal[INET_ADDRSTRLEN];
+    struct in_addr in4;
+    // A literal of 127.0.0.0/8: "127.elsewhere.example" is a name.
+    return str_eq_case(host, STR("localhost")) ||
+           (host.len < sizeof literal && str_copy(literal, sizeof literal, host) == host.len &&
+            inet_pton(AF_INET, literal, &in4) == 1 && ntohl(in4.s_addr) >> 24 == 127);
+}
+
+// The token for this address. That of the file is this machine's secret: it goes nowhere but to this
+// machine or to the address that the configuration names with it. Anywhere else it would be a gift to
+// whoever answers there, in clear text.
+static void choose_token(const struct client *client, const struct config *config, char *token)
+{
+    token[0] = '\0';
+    if (config->admin.token != NULL && config->admin.token[0] != '\0') {
+        str_copy(token, TOKEN_MAX, str_from_c(config->admin.token));
+        return;
+    }
+    char own[ADDRESS_MAX];
+    client_address(config->admin.address, own, sizeof own);
+    if (config->admin.token_file != NULL &&
+        (client_is_local(client->address) || strcmp(client->address, own) == 0)) {
+        read_token(config->admin.token_file, token);
+    }
+}
+
 int client_open(const struct args *args, struct client **client_out)
 {
     *client_out = NULL;
@@ -127,12 +179,8 @@ int client_open(const struct args *args, struct client **client_out)
         const char *given = args_flag(args, "admin");
         client_address(given != NULL ? given : config.admin.address, client->address,
                        sizeof client->address);
-        char token[TOKEN_MAX] = "";
-        if (config.admin.token != NULL && config.admin.token[0] != '\0') {
-            str_copy(token, sizeof token, str_from_c(config.admin.token));
-        } else if (config.admin.token_file != NULL) {
-            read_token(config.admin.token_file, token);
-        }
+        char token[TOKEN_MAX];
+        choose_token(client, &config, token);
         status = set_up_curl(client, token);
         explicit_bzero(token, sizeof token);
         if (status != CLI_DONE) {
@@ -308,7 +356,8 @@ int answer_report(const struct answer *answer, const char *subject)
     }
     if (answer->status == 401) {
         fputs("pointsman: the token is missing or wrong: POINTSMAN_TOKEN or the token file "
-              "(admin.token) gives it\n",
+              "(admin.token) gives it; the file's token is sent to this machine and to the "
+              "address of the configuration only\n",
               stderr);
     }
     json_decref(json);

@@ -40,3 +40,5 @@ void path_put_segment(struct buf *path, struct str segment);
 // "127.0.0.1:8081" for an admin address as the server takes it (":8081", "0.0.0.0:8081"); unix:/PATH
 // as it is. Writes to[size].
 void client_address(const char *configured, char *to, size_t size);
+// Does an address as client_address() gives it name this machine? localhost, 127.0.0.0/8, [::1], unix:.
+bool client_is_local(const char *address);

@@ -266,6 +266,25 @@ static void test_client_address(void **state)
         client_address(rows[i][0], address, sizeof address);
         assert_string_equal(address, rows[i][1]);
     }
+    static const char *const local[] = {"127.0.0.1:8081", "127.1.2.3", "localhost:8081",
+                                        "LOCALHOST",      "[::1]:9",   "unix:/run/pm.sock"};
+    for (size_t i = 0; i < sizeof local / sizeof local[0]; i++) {
+        assert_true(client_is_local(local[i]));
+    }
+    static const char *const foreign[] = {"10.0.0.1:8081",
+                                          "edge-1:8081",
+                                          "127.0.0.1.elsewhere.example:80",
+                                          "localhost.example",
+                                          "localhost:80@elsewhere",
+                                          "127.0.0.1:80@elsewhere",
+                                          "[::1]:80@elsewhere",
+                                          "[::1].elsewhere",
+                                          "[2001:db8::1]:9",
+                                          "127.1:80",
+                                          ""};
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
+        assert_false(client_is_local(foreign[i]));
+    }
     struct buf path;
     buf_init(&path, 0);
     path_put_key(&path, STR("*.example.com/a b/%20"));

@@ -29,7 +29,7 @@ GOOD = {
     "http/x_int.h": "",
     "http/h1/h1.h": '#include "http/stream.h"\n#include "http/x_int.h"\n',
     "model/route.h": "#include <jansson.h>\n#include <yaml.h>\n",
-    "route/route.h": "", "upstream/pool.h": "",
+    "route/route.h": "", "upstream/pool.h": "", "cache/cache.h": "",
     "proxy/steps.c": '#include "http/stream.h"\n#include "route/route.h"\n',
     "store/store.h": "#include <sqlite3.h>\n", "admin/api.c": '#include "store/store.h"\n',
     "main.c": '#include "admin/api.h"\n', "admin/api.h": "",
@@ -44,7 +44,8 @@ def test_layers_accepts_a_good_tree(tmp_path):
 @pytest.mark.parametrize("name, text, message", [
     ("base/a.c", '#include "loop/loop.h"', "is above loop/"),
     ("loop/loop.c", '  #  include "http/stream.h"', "is above http/"),
-    ("route/a.c", '#include "upstream/pool.h"', "neighbours"),
+    ("upstream/a.c", '#include "route/route.h"', "is above route/"),
+    ("route/a.c", '#include "cache/cache.h"', "neighbours"),
     ("proxy/a.c", '#include "http/h1/h1.h"', "sees streams"),
     ("filter/a.c", '#include "http/h1/h1.h"', "sees streams"),
     ("proxy/a.c", '#include "store/store.h"', "is above store/"),

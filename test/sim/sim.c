@@ -289,6 +289,7 @@ static unsigned check_one(struct sim *sim, struct txn *txn)
     SIM_REQUIRE(sim, client->out_head == txn->response_started);
     if (txn->origin == NULL) {
         SIM_REQUIRE(sim, txn->member == NULL);
+        SIM_REQUIRE(sim, !client->is_paused || client->in_ended);
         return 0;
     }
     struct sim_stream *origin = sim_stream_of(txn->origin);
@@ -298,6 +299,10 @@ static unsigned check_one(struct sim *sim, struct txn *txn)
     // Backpressure: a full peer's producer stands still.
     SIM_REQUIRE(sim, !client->was_full || origin->is_paused || origin->life == SIM_CONNECTING);
     SIM_REQUIRE(sim, !origin->was_full || client->is_paused || client->in_ended);
+    // And nobody stands still for nothing.
+    SIM_REQUIRE(sim, !origin->is_paused || client->was_full);
+    SIM_REQUIRE(sim, !client->is_paused || origin->was_full || client->in_ended ||
+                         origin->life == SIM_CONNECTING);
     return 1;
 }
 

@@ -149,14 +149,17 @@ static void test_switch_while_full(void **state)
     sim_free(&sim);
 }
 
+#define PUT_UPGRADE                                                             \
+    "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: upgrade\r\n" \
+    "Upgrade: websocket\r\n\r\n"
+
 static void test_switch_that_was_not_asked_for(void **state)
 {
     (void)state;
     static const char *const requests[] = {
         GET,
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
-        "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: upgrade\r\n"
-        "Upgrade: websocket\r\n\r\n",
+        PUT_UPGRADE,
     };
     for (size_t i = 0; i < 3; i++) {
         struct sim *sim = sim_new(1);

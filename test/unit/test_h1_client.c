@@ -21,6 +21,7 @@ struct fixture {
     bool pause_at_data;
     bool switches; // to a tunnel at 101
     bool resets_at_data;
+    bool reuses_at_end; // releases in on_end and begins the next exchange there
     size_t queued_max;
 };
 
@@ -65,12 +66,17 @@ static void on_data(struct http_stream *stream, struct str data)
     }
 }
 
+static void reuse_at_end(struct fixture *f);
+
 static void on_end(struct http_stream *stream, const struct http_field *trailers, unsigned count)
 {
     struct fixture *f = fixture_of(stream);
     buf_put(&f->told, STR("end;"));
     for (unsigned i = 0; i < count; i++) {
         buf_printf(&f->told, "%.*s=%.*s;", STR_ARG(trailers[i].name), STR_ARG(trailers[i].value));
+    }
+    if (f->reuses_at_end) {
+        reuse_at_end(f);
     }
 }
 
@@ -233,6 +239,15 @@ static void reuse(struct fixture *f, bool check)
     f->stream = http_client_reuse(conn, check, &events, f);
 }
 
+static void reuse_at_end(struct fixture *f)
+{
+    release(f);
+    if (f->idle != NULL) {
+        reuse(f, false);
+        send_request(f, "GET", BODY_NONE, 0);
+    }
+}
+
 #define OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 static void test_reuse(void **state)
@@ -262,6 +277,50 @@ static void test_reuse(void **state)
     assert_int_equal(f.closed_count, 1);
     PUMP(&f.loop, &f.peer, f.peer.closed);
     end(&f);
+}
+
+// An owner may hand a connection on while on_end still runs: bytes behind the response must never be the
+// answer to that exchange, however they came.
+static void test_reuse_in_callback(void **state)
+{
+    (void)state;
+    static const char *const responses[] = {
+        OK, "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"};
+    for (unsigned how = 0; how < 9; how++) {
+        struct str response = str_from_c(responses[how / 3]);
+        struct fixture f;
+        begin(&f);
+        open_stream(&f);
+        get(&f);
+        f.reuses_at_end = true;
+        size_t first = how % 3 == 2 ? 20 : 0; // a part of the head is kept
+        if (first > 0) {
+            peer_send(&f.peer, str_sub(response, 0, first));
+            settle(&f.loop, &f.peer);
+        }
+        struct buf bytes;
+        buf_init(&bytes, 0);
+        buf_put(&bytes, str_from(response, first));
+        if (how % 3 != 0) {
+            buf_put(&bytes, STR(OK));
+        }
+        peer_send(&f.peer, buf_str(&bytes));
+        buf_fini(&bytes);
+        PUMP(&f.loop, &f.peer, f.told.len > 0 && str_ends(buf_str(&f.told), STR("end;")));
+        f.reuses_at_end = false;
+        settle(&f.loop, &f.peer);
+        assert_true(was_told(&f, how / 3 == 1 ? "head 204;end;" : "head 200;end;"));
+        assert_int_equal(f.closed_count, how % 3 == 0 ? 0 : 1);
+        if (how % 3 == 0) {
+            assert_non_null(f.stream);
+            peer_send(&f.peer, STR(OK));
+            PUMP(&f.loop, &f.peer, str_ends(buf_str(&f.told), STR("end;head 200;end;")));
+        } else {
+            assert_null(f.stream);
+        }
+        end(&f);
+    }
 }
 
 // What the origin does to an idle connection is seen by the loop, or by the check before reuse.
@@ -716,6 +775,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_reuse_in_callback),
         cmocka_unit_test(test_stale_connection),
         cmocka_unit_test(test_stale_without_check),
         cmocka_unit_test(test_refused_and_timeout),

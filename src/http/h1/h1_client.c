@@ -125,11 +125,16 @@ static void fail(struct h1_client_conn *c, int err)
 
 // ---- receiving ----
 
-static void response_complete(struct h1_client_conn *c, const struct h1_body_result *result)
+// `rest`: bytes received behind the response. They are no response's, since the next request was not
+// sent: the connection is not kept. That must be known before on_end, in which the user may release it
+// and its owner may hand it to the next exchange, which would take them for its answer.
+static void response_complete(struct h1_client_conn *c, const struct http_field *trailers,
+                              unsigned trailer_count, size_t rest)
 {
     set_state(c, STATE_DONE);
+    c->keep_alive = c->keep_alive && rest == 0;
     c->stream.is_complete = true;
-    c->stream.events->on_end(&c->stream, result->trailers, result->trailer_count);
+    c->stream.events->on_end(&c->stream, trailers, trailer_count);
 }
 
 static size_t head_input(struct h1_client_conn *c, const char *p, size_t len)
@@ -166,8 +171,7 @@ static size_t head_input(struct h1_client_conn *c, const char *p, size_t len)
     c->stream.is_complete = is_empty;
     c->stream.events->on_head(&c->stream, &head);
     if (is_empty && c->state == STATE_HEAD) {
-        struct h1_body_result none = {0};
-        response_complete(c, &none);
+        response_complete(c, NULL, 0, len - (size_t)n);
     }
     return (size_t)n;
 }
@@ -184,10 +188,10 @@ static size_t body_input(struct h1_client_conn *c, const char *p, size_t len)
     if (event == H1_BODY_DATA) {
         c->stream.events->on_data(&c->stream, result.data);
         if (c->state == STATE_BODY && c->body.kind == BODY_LENGTH && c->body.left == 0) {
-            response_complete(c, &result);
+            response_complete(c, NULL, 0, len - result.used);
         }
     } else if (event == H1_BODY_END) {
-        response_complete(c, &result);
+        response_complete(c, result.trailers, result.trailer_count, len - result.used);
     }
     return result.used;
 }
@@ -241,12 +245,8 @@ static void feed_kept(struct h1_client_conn *c)
     c->kept = NULL;
     struct str bytes = h1_kept_bytes(kept);
     size_t used = feed(c, bytes.p, bytes.len);
-    if (used == bytes.len || c->state == STATE_CLOSED || c->state == STATE_IDLE) {
-        bool is_unasked = used < bytes.len && c->state == STATE_IDLE;
+    if (used == bytes.len || c->state == STATE_CLOSED || c->state == STATE_DONE) {
         h1_kept_free(c->pool->loop, &kept);
-        if (is_unasked) {
-            fail(c, ERR_CLOSED); // as in take()
-        }
         return;
     }
     INVARIANT(c->kept == NULL);
@@ -259,18 +259,10 @@ static void take(struct h1_client_conn *c, struct str bytes)
     size_t used = 0;
     if (c->kept == NULL) {
         used = feed(c, bytes.p, bytes.len);
-        if (used == bytes.len || c->state == STATE_CLOSED) {
+        // Behind a complete response (DONE) nothing is kept: response_complete() has seen to it.
+        if (used == bytes.len || c->state == STATE_CLOSED || c->state == STATE_DONE) {
             return;
         }
-    }
-    if (c->state == STATE_IDLE) {
-        // Released while its response ended; what is behind that would be taken for the next one's.
-        fail(c, ERR_CLOSED);
-        return;
-    }
-    if (c->state == STATE_DONE) {
-        c->keep_alive = false; // bytes that no response may have
-        return;
     }
     bool was_kept = c->kept != NULL;
     if (!h1_kept_append(c->pool->loop, &c->kept, str_from(bytes, used))) {
@@ -285,8 +277,7 @@ static void on_fin(struct h1_client_conn *c)
 {
     c->keep_alive = false;
     if (c->state == STATE_BODY && c->body.kind == BODY_UNTIL_CLOSE) {
-        struct h1_body_result none = {0};
-        response_complete(c, &none);
+        response_complete(c, NULL, 0, 0);
     } else if (c->state == STATE_TUNNEL) {
         if (!c->stream.is_complete) {
             c->stream.is_complete = true;

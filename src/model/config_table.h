@@ -58,7 +58,7 @@
     X("timeouts.header", DURATION, timeouts.header_ms, "10s", 1, 24 * CONFIG_DAY_MS, NULL,        \
       "Until a request's head is complete")                                                       \
     X("timeouts.idle", DURATION, timeouts.idle_ms, "60s", 1, 24 * CONFIG_DAY_MS, NULL,            \
-      "A connection without a request, or a body that does not move")                             \
+      "Between two requests of a client connection")                                              \
     X("timeouts.connect", DURATION, timeouts.connect_ms, "1s", 1, 24 * CONFIG_DAY_MS, NULL,       \
       "To connect to a target")                                                                   \
     X("timeouts.response", DURATION, timeouts.response_ms, "60s", 1, 24 * CONFIG_DAY_MS, NULL,    \

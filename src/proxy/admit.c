@@ -83,6 +83,21 @@ static void ask_for_body(struct txn *txn)
     }
 }
 
+const struct http_field *txn_max_forwards(const struct txn *txn)
+{
+    return txn->request.method == METHOD_OPTIONS
+               ? http_head_find_name(&txn->request, STR("Max-Forwards"))
+               : NULL;
+}
+
+// Is this proxy the last that the request was meant to reach?
+static bool is_last_recipient(const struct txn *txn)
+{
+    const struct http_field *field = txn_max_forwards(txn);
+    uint64_t left;
+    return field != NULL && str_to_u64(field->value, &left) == 0 && left == 0;
+}
+
 enum step_result txn_step_admit(struct txn *txn)
 {
     const struct route_decl *rules = txn_rules(txn);
@@ -104,6 +119,9 @@ enum step_result txn_step_admit(struct txn *txn)
         if (rules->has_body_limit) {
             txn->body_limit = rules->body_limit;
         }
+    }
+    if (is_last_recipient(txn)) {
+        return txn_answer(txn, END_MAX_FORWARDS);
     }
     if (txn->body_limit != 0 && txn->request.body == BODY_LENGTH &&
         txn->request.body_len > txn->body_limit) {

@@ -15,6 +15,7 @@ static void settle_timeouts(struct txn *txn, const struct pool_version *pool)
                                                                    : (fallback)
     SETTLE(connect_ms, config->timeouts.connect_ms);
     SETTLE(response_ms, config->timeouts.response_ms);
+    SETTLE(idle_ms, txn->timeouts.response_ms);
     SETTLE(tunnel_idle_ms, config->timeouts.tunnel_idle_ms);
 #undef SETTLE
 }

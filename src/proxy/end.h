@@ -8,6 +8,7 @@
 #define END_TABLE(X)                                                                               \
     X(END_DONE, "done", 0, "", "")                                                                 \
     X(END_REDIRECT, "redirect", 0, "", "")                                                         \
+    X(END_MAX_FORWARDS, "max_forwards", 0, "", "")                                                 \
     X(END_RESPOND, "respond", 0, "", "")                                                           \
     X(END_TUNNEL, "tunnel_closed", 0, "", "")                                                      \
     X(END_TUNNEL_IDLE, "tunnel_idle", 0, "", "")                                                   \

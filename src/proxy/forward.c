@@ -262,6 +262,16 @@ __attribute__((constructor)) static void make_masks(void)
     response_dropped = dropped_fields(false);
 }
 
+// Counted down by one at each hop (RFC 9110 7.6.2); what is no number is passed as it is.
+static struct str next_max_forwards(struct txn *txn, struct str value)
+{
+    uint64_t left;
+    if (str_to_u64(value, &left) != 0 || left == 0) {
+        return value;
+    }
+    return arena_printf(&txn->arena, "%llu", (unsigned long long)(left - 1));
+}
+
 int txn_build_request(struct txn *txn, struct http_head *out)
 {
     const struct http_head *request = &txn->request;
@@ -274,12 +284,15 @@ int txn_build_request(struct txn *txn, struct http_head *out)
     bool upgrades = txn_asks_upgrade(txn);
     uint64_t dropped = upgrades ? request_dropped & ~FIELD_BIT(FIELD_UPGRADE) : request_dropped;
     dropped |= txn->said_continue ? FIELD_BIT(FIELD_EXPECT) : 0;
+    const struct http_field *max_forwards = txn_max_forwards(txn);
     for (unsigned i = 0; i < request->field_count; i++) {
         const struct http_field *field = &request->fields[i];
         bool is_upgrade = upgrades && field->id == FIELD_UPGRADE;
         if ((is_upgrade || passes(request, field, dropped)) &&
             !is_ruled(header_rules, field->name)) {
-            add(&b, field->id, field->name, field->value);
+            struct str value =
+                field == max_forwards ? next_max_forwards(txn, field->value) : field->value;
+            add(&b, field->id, field->name, value);
         }
     }
     if (request->te_trailers) {

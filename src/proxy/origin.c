@@ -129,6 +129,9 @@ static void on_head(struct http_stream *stream, const struct http_head *head)
     txn->step = STEP_DELIVER;
     txn->end = END_DONE; // of an earlier attempt
     txn->client->ops->send_head(txn->client, &out);
+    if (txn->timeouts.idle_ms != txn->timeouts.response_ms) {
+        txn_arm(txn, txn->timeouts.idle_ms);
+    }
     if (is_switch) {
         start_tunnel(txn);
     }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum {
-    ACCEPT_MAX = 64,        // connections taken in one event, so that others are served meanwhile
+    ACCEPT_MAX = 64, // connections taken in one event, so that others are served meanwhile
     KEPT_TXNS = 1024,
     KEPT_ARENA_BLOCKS = 1024,
     KEPT_BODY_BLOCKS = 128,
@@ -178,7 +178,12 @@ static void close_listeners(struct proxy *proxy, bool take_queue)
         while (take_queue && listener->io.fd >= 0 && taken++ < 65536 && accept_one(listener)) {
         }
         loop_timer_cancel(proxy->loop, &listener->retry);
-        loop_close(proxy->loop, &listener->io);
+        // Taken out first: the listeners of a unix socket are duplicates, which close() alone would
+        // leave in the epoll set as long as another worker has one.
+        int fd = loop_release(proxy->loop, &listener->io);
+        if (fd >= 0) {
+            close(fd);
+        }
     }
 }
 
@@ -213,6 +218,7 @@ void proxy_cut(struct proxy *proxy)
             atomic_load_explicit(&txn->member->cut, memory_order_relaxed) != 0) {
             stat_count(proxy->stats, tunnels_cut_total);
             txn_abort(txn, END_CUT);
+            outq_flush_all(proxy->loop); // or each would hold a batch until all are ended
         }
     }
 }

@@ -179,6 +179,14 @@ static void answer_fixed(struct txn *txn)
     send_answer(txn, &answer);
 }
 
+// OPTIONS with Max-Forwards: 0 asks this proxy itself (RFC 9110 9.3.7).
+static void answer_options(struct txn *txn)
+{
+    struct answer answer = {.head = {.status = 200}};
+    add(&answer, FIELD_OTHER, STR("Allow"), STR("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
+    send_answer(txn, &answer);
+}
+
 enum step_result txn_step_respond(struct txn *txn)
 {
     if (txn->response_ended) {
@@ -196,6 +204,8 @@ enum step_result txn_step_respond(struct txn *txn)
         answer_redirect(txn);
     } else if (txn->end == END_RESPOND) {
         answer_fixed(txn);
+    } else if (txn->end == END_MAX_FORWARDS) {
+        answer_options(txn);
     } else {
         answer_error(txn);
     }

@@ -155,7 +155,9 @@ static bool is_origin_due(const struct txn *txn)
 static void on_timer(struct loop *loop, struct loop_timer *timer)
 {
     struct txn *txn = CONTAINER_OF(timer, struct txn, timer);
-    uint64_t limit_ms = txn->is_tunnel ? txn->timeouts.tunnel_idle_ms : txn->timeouts.response_ms;
+    uint64_t limit_ms = txn->is_tunnel              ? txn->timeouts.tunnel_idle_ms
+                        : txn->step == STEP_DELIVER ? txn->timeouts.idle_ms
+                                                    : txn->timeouts.response_ms;
     bool counts = is_origin_due(txn);
     uint64_t since = txn->progress_ms;
     if (txn->step == STEP_RECEIVE && txn->request_sent) {

@@ -197,6 +197,8 @@ uint64_t proxy_random(struct proxy *proxy);
 // finish.c: a request that never became a transaction.
 void proxy_log_refused(struct proxy *proxy, struct http_stream *stream, int err);
 bool txn_is_logged(const struct txn *txn);
+// The Max-Forwards field of an OPTIONS request, or NULL (RFC 9110 7.6.2).
+const struct http_field *txn_max_forwards(const struct txn *txn);
 
 static inline const struct route_decl *txn_rules(const struct txn *txn)
 {

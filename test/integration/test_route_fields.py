@@ -211,6 +211,18 @@ def test_response_timeout_of_a_route(pair):
     assert 0.19 < time.monotonic() - started < 3
 
 
+def test_idle_timeout_between_pieces(pair):
+    """A response whose next piece does not come is cut, long before timeouts.response."""
+    server, target = pair
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"
+    target.handler = o.script(head, o.hang())
+    server.put_route(HOST, targets=[target], timeouts={"idle": "300ms", "response": "50s"})
+    started = time.monotonic()
+    reply = server.raw(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % HOST.encode())
+    assert reply.endswith(b"12345") and time.monotonic() - started < 5
+    assert server.log_records(1)[0]["pointsman.end"] == "origin_timeout"
+
+
 def test_timeouts_route_over_pool(pair):
     server, target = pair
     target.handler = o.script(0.5, o.encode_response(200, body="late"), keep=True)

@@ -47,7 +47,7 @@ void loop_close(struct loop *loop, struct loop_io *io)
 {
     (void)loop;
     if (io->fd >= 0) {
-        close(io->fd); // leaves the epoll set by itself: no duplicates are ever made
+        close(io->fd); // the last descriptor of its socket, so it leaves the epoll set by itself
         io->fd = -1;
     }
 }

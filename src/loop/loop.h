@@ -96,7 +96,8 @@ void loop_read_clock(struct loop *loop);
 int loop_add(struct loop *loop, struct loop_io *io) WARN_UNUSED;
 // The same with chosen EPOLL… bits (listeners: level-triggered, exclusive).
 int loop_add_events(struct loop *loop, struct loop_io *io, uint32_t events) WARN_UNUSED;
-// Closes the descriptor and forgets pending events of it.
+// Closes the descriptor and forgets pending events of it. Not for one of several duplicates, which
+// would stay in the loop: loop_release() and close().
 void loop_close(struct loop *loop, struct loop_io *io);
 // Takes it out without closing; returns the descriptor.
 int loop_release(struct loop *loop, struct loop_io *io);

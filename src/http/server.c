@@ -70,6 +70,7 @@ static void expire_phase(struct http_server_lists *lists, enum http_phase phase)
         list_remove(&conn->node);
         list_append(head, &conn->node);
         conn->ops->on_timeout(conn);
+        outq_flush_all(server->loop); // or thousands that expire together would hold a batch each
     }
 }
 
@@ -179,8 +180,7 @@ int http_server_init(struct http_server *server, struct loop *loop,
                      const struct http_server_config *config, const struct http_server_ops *ops,
                      void *owner)
 {
-    *server =
-        (struct http_server){.loop = loop, .config = config, .ops = ops, .owner = owner};
+    *server = (struct http_server){.loop = loop, .config = config, .ops = ops, .owner = owner};
     struct http_server_lists *lists = calloc(1, sizeof *lists);
     if (lists == NULL) {
         return ERR_MEMORY;

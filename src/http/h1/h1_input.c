@@ -10,6 +10,9 @@ bool h1_kept_append(struct loop *loop, struct h1_kept **place, struct str bytes)
     }
     if (kept == NULL || kept->size - kept->end < bytes.len) {
         size_t size = (have + bytes.len + 1023) & ~(size_t)1023;
+        if (size < 2 * have) {
+            size = 2 * have; // a large head in small pieces is not copied for each
+        }
         struct h1_kept *larger = malloc(sizeof *larger + size);
         if (larger == NULL) {
             return false;

@@ -114,7 +114,11 @@ static struct outq_batch *open_batch(struct loop *loop, struct outq *out)
 
 void outq_put_view(struct loop *loop, struct outq *out, struct str view)
 {
-    struct outq_batch *batch = view.len == 0 ? NULL : open_batch(loop, out);
+    if (view.len <= OUTQ_COPY_MAX) {
+        outq_put_copy(loop, out, view);
+        return;
+    }
+    struct outq_batch *batch = open_batch(loop, out);
     if (batch != NULL) {
         batch->iov[batch->iov_count++] =
             (struct iovec){.iov_base = (void *)(uintptr_t)view.p, .iov_len = view.len};
@@ -133,6 +137,9 @@ char *outq_reserve(struct loop *loop, struct outq *out, size_t len)
 void outq_commit(struct outq *out, size_t len)
 {
     struct outq_batch *batch = out->batch;
+    if (len == 0) {
+        return; // an empty piece would never count as sent
+    }
     char *at = batch->scratch + batch->scratch_len;
     batch->scratch_len += len;
     if (batch->iov_count > 0) {

@@ -13,6 +13,7 @@
 enum {
     OUTQ_BLOCK_LEN = 16384,
     OUTQ_SCRATCH_LEN = 8192, // small copies of one batch
+    OUTQ_COPY_MAX = 256,     // views up to this are copied: cheaper than a piece of their own
     OUTQ_IOV_MAX = 32,
 };
 

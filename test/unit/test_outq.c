@@ -121,7 +121,7 @@ static void test_views_and_copies_in_order(void **state)
 static void test_many_pieces(void **state)
 {
     (void)state;
-    enum { PIECES = 500, PIECE = 7 };
+    enum { PIECES = 500, PIECE = OUTQ_COPY_MAX + 1 };
     struct fixture f;
     static char data[PIECES * PIECE];
     begin(&f);
@@ -137,6 +137,27 @@ static void test_many_pieces(void **state)
     outq_flush_all(&f.loop);
     drain(&f);
     assert_true(str_eq(buf_str(&f.received), str_make(data, sizeof data)));
+    end(&f);
+}
+
+// Small views are copied, so that thousands of them are a few writes; nothing at all is no piece.
+static void test_small_pieces_are_copied(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    char small[] = "abc";
+    for (unsigned i = 0; i < 3 * OUTQ_IOV_MAX; i++) {
+        outq_put_view(&f.loop, &f.out, str_make(small, 3));
+        assert_non_null(outq_reserve(&f.loop, &f.out, 1));
+        outq_commit(&f.out, 0);
+    }
+    memset(small, 'x', 3);
+    assert_int_equal(f.out.written, 0); // all in one batch
+    outq_flush_all(&f.loop);
+    drain(&f);
+    assert_int_equal(f.received.len, 3 * 3 * OUTQ_IOV_MAX);
+    assert_int_equal(str_find_char(buf_str(&f.received), 'x'), SIZE_MAX);
     end(&f);
 }
 
@@ -225,8 +246,9 @@ static void test_failure_inside_an_event(void **state)
     begin(&f);
     close(f.peer);
     f.peer = -1;
+    static char piece[OUTQ_COPY_MAX + 1];
     for (unsigned i = 0; i < 3 * OUTQ_IOV_MAX; i++) {
-        outq_put_view(&f.loop, &f.out, STR("piece"));
+        outq_put_view(&f.loop, &f.out, str_make(piece, sizeof piece));
     }
     outq_flush_all(&f.loop);
     assert_true(f.out.failed);
@@ -253,6 +275,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_views_and_copies_in_order),
         cmocka_unit_test(test_many_pieces),
+        cmocka_unit_test(test_small_pieces_are_copied),
         cmocka_unit_test(test_blocked_peer),
         cmocka_unit_test(test_copy_larger_than_scratch),
         cmocka_unit_test(test_peer_gone),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "loop/rcu.h"
 #include "base/list.h"
+#include <pthread.h>
 #include <stdatomic.h>
 
 #if defined(__SANITIZE_THREAD__)
@@ -25,6 +26,23 @@ static char grace_period;
 #endif
 
 static atomic_uint_fast64_t waiting_count;
+
+static void *do_nothing(void *argument)
+{
+    return argument;
+}
+
+int rcu_start(void)
+{
+    // liburcu ends the process when it cannot make its thread: whether there is room for one is asked
+    // here first, where it is still an error.
+    pthread_t probe;
+    if (pthread_create(&probe, NULL, do_nothing, NULL) != 0) {
+        return ERR_SYSTEM;
+    }
+    pthread_join(probe, NULL);
+    return urcu_qsbr_get_default_call_rcu_data() == NULL ? ERR_MEMORY : 0;
+}
 
 void rcu_thread_begin(void)
 {

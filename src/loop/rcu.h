@@ -6,6 +6,7 @@
 // loop turn, or going offline before it blocks. Writers (the control thread) swap pointers and hand
 // what was replaced to rcu_retire().
 #pragma once
+#include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,6 +17,10 @@
 #define rcu_load(place) __atomic_load_n(&(place), __ATOMIC_ACQUIRE)
 // Publishes with release order: the next look-up on any thread sees it. Pairs with rcu_load().
 #define rcu_publish(place, pointer) __atomic_store_n(&(place), (pointer), __ATOMIC_RELEASE)
+
+// Makes the reclaim thread, so that no change has to: nothing may fail after its publishing. At the start,
+// with signals blocked as that thread shall have them; again does nothing. 0, ERR_MEMORY, ERR_SYSTEM.
+int rcu_start(void) WARN_UNUSED;
 
 // What a thread that holds table pointers does around its life, its turns and its waits.
 void rcu_thread_begin(void);

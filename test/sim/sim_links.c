@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What the proxy calls around itself, played by the simulation. These take the place of http/server.c,
-// http/h1, upstream/upstream.c, route/route.c's look-up and observe/access_log.c at link time.
+// http/h1's connections, net/outq.c, upstream/upstream.c, route/route.c and observe/access_log.c when the
+// program is linked.
+#include "net/outq.h"
 #include "sim/sim.h"
 #include <arpa/inet.h>
 
@@ -75,6 +77,13 @@ unsigned http_stream_local_port(const struct http_stream *stream)
 void http_stream_close_after(struct http_stream *stream)
 {
     sim_of(stream->loop)->close_after = true;
+}
+
+// ---- net/outq.h ----
+
+void outq_flush_all(struct loop *loop)
+{
+    sim_flush(loop);
 }
 
 // ---- upstream/upstream.h ----

@@ -124,6 +124,27 @@ static void test_between_bytes(void **state)
     sim_free(&sim);
 }
 
+// timeouts.idle is the time between two pieces of a response, not that to its head.
+static void test_between_bytes_of_its_own(void **state)
+{
+    (void)state;
+    for (unsigned idle_ms = 100; idle_ms <= 2 * RESPONSE_MS; idle_ms += 2 * RESPONSE_MS - 100) {
+        struct sim *sim = sim_new(1);
+        sim_rules(sim)->timeouts.idle_ms = idle_ms;
+        struct sim_stream *client = sim_request_connected(sim, GET);
+        sim_advance(sim, RESPONSE_MS - 1);
+        sim_respond(sim->origin, OK_CHUNKED);
+        sim_advance(sim, idle_ms - 1);
+        sim_text(sim->origin, "x");
+        sim_advance(sim, idle_ms - 1);
+        assert_int_equal(client->life, SIM_LIVE);
+        sim_advance(sim, 3);
+        assert_int_equal(client->life, SIM_RESET);
+        check_record(sim, 1, 200, "origin_timeout");
+        sim_free(&sim);
+    }
+}
+
 static void test_slow_upload_is_the_clients(void **state)
 {
     (void)state;
@@ -256,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_route_over_configuration),
         cmocka_unit_test(test_informational_is_no_progress),
         cmocka_unit_test(test_between_bytes),
+        cmocka_unit_test(test_between_bytes_of_its_own),
         cmocka_unit_test(test_slow_upload_is_the_clients),
         cmocka_unit_test(test_slow_upload_with_early_head),
         cmocka_unit_test(test_slow_reader_is_the_clients),

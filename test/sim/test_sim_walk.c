@@ -211,7 +211,7 @@ static void change_tables(void)
 static void change_targets(void)
 {
     struct sim *sim = walk.sim;
-    static const size_t windows[] = {0, 1000, 1000, 50000};
+    static const size_t windows[] = {0, 100, 1000, 50000};
     sim->reuses = chance(50);
     sim->refuses_at_once = chance(2);
     sim->is_unsent = chance(30);

@@ -77,7 +77,7 @@ void events_add(struct admin_events *events, const char *type, uint64_t revision
 }
 
 static void on_applied(struct publish_listener *listener, uint64_t revision,
-                       const struct store_record *records, unsigned count)
+                       const struct store_record *records, unsigned count, bool is_last)
 {
     struct admin_events *events = CONTAINER_OF(listener, struct admin_events, listener);
     struct buf data;
@@ -89,7 +89,7 @@ static void on_applied(struct publish_listener *listener, uint64_t revision,
                    record->value.len == 0 ? "delete" : "put", STR_ARG(noun_name(record->noun)));
         buf_put_json(&data, record->key);
         buf_printf(&data, ",\"revision\":%llu}", (unsigned long long)revision);
-        events_add(events, "change", revision, i + 1 == count, buf_str(&data));
+        events_add(events, "change", revision, is_last && i + 1 == count, buf_str(&data));
     }
     buf_fini(&data);
 }

@@ -2,7 +2,6 @@
 #include "publish/publish.h"
 #include "base/clock.h"
 #include "base/invariant.h"
-#include "base/log.h"
 #include "publish/publish_int.h"
 #include <stdlib.h>
 
@@ -11,7 +10,6 @@ enum {
     REAP_SOON_MS = 10,  // when one look was not enough
     REAP_BUDGET = 2000, // things looked at in one tick: well under 5 ms
     LOAD_TURN = 1000,   // records between quiescent states while loading
-    LOG_EVERY_MS = 1000,
 };
 
 int publisher_new(struct publisher **out)
@@ -26,7 +24,10 @@ int publisher_new(struct publisher **out)
     list_init(&publisher->listeners);
     publisher->held_at = &publisher->held;
     publisher->leaving_at = &publisher->leaving;
-    int err = route_table_new(&publisher->routes);
+    int err = rcu_start();
+    if (err == 0) {
+        err = route_table_new(&publisher->routes);
+    }
     if (err == 0) {
         err = resolver_new(&publisher->resolver);
     }
@@ -75,6 +76,7 @@ void publisher_free(struct publisher **place)
     if (publisher == NULL) {
         return;
     }
+    publisher_hurry(publisher);
     if (publisher->routes != NULL) {
         reap_all(publisher);
         route_table_clear(publisher->routes, clear_version, publisher);
@@ -91,90 +93,13 @@ const struct route_table *publisher_routes(const struct publisher *publisher)
     return publisher->routes;
 }
 
-static void skip(struct publisher *publisher, const struct store_record *record, int err,
-                 const struct problems *problems)
-{
-    publisher->skipped++;
-    uint64_t now_ms = clock_monotonic_ns() / NS_PER_MS;
-    if (publisher->logged_ms != 0 && now_ms - publisher->logged_ms < LOG_EVERY_MS) {
-        return;
-    }
-    publisher->logged_ms = now_ms == 0 ? 1 : now_ms;
-    const struct problem *first = problems->count > 0 ? &problems->items[0] : NULL;
-    struct str noun = noun_name(record->noun);
-    log_warning("record skipped: %.*s %.*s: %s %s (%llu skipped in all)", STR_ARG(noun),
-                STR_ARG(record->key), first != NULL ? first->pointer : "",
-                first != NULL ? first->detail : err_text(err),
-                (unsigned long long)publisher->skipped);
-}
-
-static void prepare(struct publisher *publisher, struct change *change,
-                    const struct store_record *record, bool is_batch, struct problems *problems)
-{
-    *change = (struct change){.record = record, .is_batch = is_batch};
-    int err = change_prepare(publisher, change, problems);
-    if (err != 0) {
-        skip(publisher, record, err, problems);
-        problems_fini(problems);
-        problems_init(problems);
-        change_finish(publisher, change);
-        *change = (struct change){.record = record};
-    }
-}
-
-static void apply_all(struct publisher *publisher, struct change *changes,
-                      const struct store_record *records, unsigned count)
-{
-    struct problems problems;
-    problems_init(&problems);
-    for (unsigned i = 0; i < count; i++) {
-        prepare(publisher, &changes[i], &records[i], count > 1, &problems);
-    }
-    problems_fini(&problems);
-    for (unsigned i = 0; i < count; i++) {
-        change_publish(publisher, &changes[i]);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        change_finish(publisher, &changes[i]);
-    }
-}
-
-static void arm_timer(struct publisher *publisher, bool is_more)
+void arm_reaper(struct publisher *publisher, bool is_more)
 {
     bool is_idle = list_is_empty(&publisher->fresh) && list_is_empty(&publisher->held) &&
                    list_is_empty(&publisher->leaving);
     if (publisher->control != NULL && !is_idle && !loop_timer_is_set(&publisher->timer)) {
         loop_timer_set(publisher->control, &publisher->timer, is_more ? REAP_SOON_MS : REAP_MS);
     }
-}
-
-void publisher_apply(struct publisher *publisher, uint64_t revision,
-                     const struct store_record *records, unsigned count)
-{
-    struct change one;
-    struct change *changes = count <= 1 ? &one : malloc(count * sizeof *changes);
-    if (changes != NULL) {
-        apply_all(publisher, changes, records, count);
-    }
-    for (unsigned i = 0; changes == NULL && i < count; i++) {
-        apply_all(publisher, &one, &records[i], 1); // not together, but live
-    }
-    if (changes != &one) {
-        free(changes);
-    }
-    publisher->revision = revision;
-    LIST_FOR_EACH_SAFE (node, &publisher->listeners) {
-        struct publish_listener *listener = CONTAINER_OF(node, struct publish_listener, node);
-        listener->on_applied(listener, revision, records, count);
-    }
-    // What earlier changes left: the more changes, the more is looked at.
-    reap(publisher, 16 + 2 * (count < REAP_BUDGET ? count : REAP_BUDGET));
-    arm_timer(publisher, false);
-}
-
-void publisher_listen(struct publisher *publisher, struct publish_listener *listener)
-{
-    list_append(&publisher->listeners, &listener->node);
 }
 
 struct load {
@@ -186,7 +111,7 @@ static bool load_one(void *context, const struct store_record *record)
 {
     struct load *load = context;
     struct change change;
-    apply_all(load->publisher, &change, record, 1);
+    apply_records(load->publisher, &change, record, 1);
     if (++load->count % LOAD_TURN == 0) {
         rcu_turn_done();
     }
@@ -210,14 +135,14 @@ static void on_reap(struct loop *loop, struct loop_timer *timer)
 {
     (void)loop;
     struct publisher *publisher = CONTAINER_OF(timer, struct publisher, timer);
-    arm_timer(publisher, reap(publisher, REAP_BUDGET));
+    arm_reaper(publisher, reap(publisher, REAP_BUDGET));
 }
 
 int publisher_start(struct publisher *publisher, struct loop *control)
 {
     publisher->control = control;
     loop_timer_init(&publisher->timer, on_reap);
-    arm_timer(publisher, false);
+    arm_reaper(publisher, false);
     return resolver_start(publisher->resolver, control);
 }
 

@@ -26,16 +26,27 @@ void publisher_stop(struct publisher *publisher);
 // The store's feed: makes the records live, all of one revision together, and then calls the listeners.
 void publisher_apply(struct publisher *publisher, uint64_t revision,
                      const struct store_record *records, unsigned count);
+// The same without holding the control thread: a large revision takes several turns of its loop. True:
+// it is live, and the listeners know. False: later, then on_live() is called; until then the records
+// must live, and neither of these two may be called.
+bool publisher_begin(struct publisher *publisher, uint64_t revision,
+                     const struct store_record *records, unsigned count);
+// Whom to tell. Without, nothing takes several turns.
+void publisher_on_live(struct publisher *publisher, void (*on_live)(void *context), void *context);
+// At the end of the loop: what takes several turns is done now (and on_live() called), and from now on
+// everything is done at once.
+void publisher_hurry(struct publisher *publisher);
 
 // Dry run of a decoded declaration: can this node build it? 0, or a negative err with problems.
 int publisher_check(struct publisher *publisher, const struct declaration *declaration,
                     struct problems *problems) WARN_UNUSED;
 
-// Called after each applied revision (events, waiting writers).
+// Called after each applied revision; for a large one several times, with some of its records each
+// (`is_last`: the last time).
 struct publish_listener {
     struct list node;
     void (*on_applied)(struct publish_listener *listener, uint64_t revision,
-                       const struct store_record *records, unsigned count);
+                       const struct store_record *records, unsigned count, bool is_last);
 };
 void publisher_listen(struct publisher *publisher, struct publish_listener *listener);
 

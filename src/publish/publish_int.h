@@ -64,6 +64,8 @@ struct leaving {
     atomic_bool is_past;
 };
 
+struct applying;
+
 struct publisher {
     struct route_table *routes;
     struct name_map pools;
@@ -82,13 +84,18 @@ struct publisher {
     uint64_t revision;
     uint64_t pool_count;
     uint64_t skipped;
-    uint64_t logged_ms; // when the last skipped record was logged
+    uint64_t logged_ms;        // when the last skipped record was logged
+    struct applying *applying; // a large revision on its way, or NULL
+    bool is_hurried;           // nothing is done in slices any more
+    void (*on_live)(void *context);
+    void *on_live_context;
 };
 
 // One record on its way: prepared, published, finished.
 struct change {
     const struct store_record *record;
     bool is_batch;                       // others are prepared before it is published
+    bool is_skipped;                     // it failed: only to be finished
     struct route_slot *slot;             // routes; NULL: nothing to do
     struct named_pool *pool;             // pools; NULL: nothing to do
     struct route_version *route_version; // NULL: delete
@@ -96,6 +103,15 @@ struct change {
     struct retirement *retired; // for the version before
     struct retirement *unlinked[2];
 };
+
+// apply.c
+// All of them together; changes[count] is room for it.
+void apply_records(struct publisher *publisher, struct change *changes,
+                   const struct store_record *records, unsigned count);
+
+// publish.c
+// Sets the reaper's timer if there is something to free. `is_more`: there may be now.
+void arm_reaper(struct publisher *publisher, bool is_more);
 
 // change.c: the steps of a change.
 // 0, or a negative err: nothing of it stays, but perhaps an empty slot that change_finish() removes.

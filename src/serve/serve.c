@@ -27,6 +27,7 @@ struct node {
     struct config *config;
     struct loop control;
     struct store *store;
+    struct store_line line;
     struct publisher *publisher;
     struct access_log *access_log;
     struct workers *workers;
@@ -65,10 +66,15 @@ static void cut(void *context)
 
 static const struct admin_hooks hooks = {fill_status, cut};
 
-static void on_change(void *context, uint64_t revision, const struct store_record *records,
+static bool on_change(void *context, uint64_t revision, const struct store_record *records,
                       unsigned count)
 {
-    publisher_apply(((struct node *)context)->publisher, revision, records, count);
+    return publisher_begin(((struct node *)context)->publisher, revision, records, count);
+}
+
+static void on_live(void *context)
+{
+    store_line_resume(&((struct node *)context)->line);
 }
 
 static void on_store_state(void *context, bool is_writable, struct str detail)
@@ -177,6 +183,7 @@ static int start_control(struct node *node, struct problems *problems)
         node->has_outq = true;
         err = loop_add_events(&node->control, &node->signals, EPOLLIN);
     }
+    store_line_init(&node->line, &node->control);
     loop_timer_init(&node->drain_timer, on_drain_look);
     node->started_ms = node->control.now_ms;
     return err == 0 ? 0 : problems_add(problems, err, "", "%s", err_text(err));
@@ -288,7 +295,8 @@ static int start_admin(struct node *node, struct problems *problems)
 
 static int start_threads(struct node *node, bool demo, struct problems *problems)
 {
-    struct store_feed feed = {on_change, on_store_state, node};
+    struct store_feed feed = {on_change, on_store_state, node, &node->line};
+    publisher_on_live(node->publisher, on_live, node);
     int err = publisher_start(node->publisher, &node->control);
     if (err == 0) {
         err = store_start(node->store, &node->control, &feed);
@@ -338,9 +346,13 @@ static void stop(struct node *node)
         workers_stop(node->workers);
     }
     rcu_thread_begin(); // the loop, which was registered while it ran, has ended
+    if (node->publisher != NULL) {
+        publisher_hurry(node->publisher);
+    }
     store_close(&node->store);
     if (node->has_outq) {
         loop_turn(&node->control, 0); // the store's last answers
+        store_line_finish(&node->line);
     }
     demo_free(&node->demo);
     admin_free(&node->admin);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // How a request travels back: one message, which first feeds the tables and then answers.
 //
-//     store thread ── request->message ──► control: on_change(records), then on_done(request)
+//     store thread ── request->message ──► control: line ─► on_change(records), then on_done(request)
 //
 // The records are views into the request, which lives until its on_done: nothing is copied.
+#include "base/invariant.h"
 #include "store/store_int.h"
 
 struct state_message {
@@ -99,6 +100,13 @@ struct store_batch *store_batch_new(const struct store *store, const struct stor
     return batch;
 }
 
+bool store_request_feed(struct store_request *request)
+{
+    const struct store_batch *batch = request->batch;
+    return batch == NULL || batch->feed.on_change(batch->feed.context, request->revision,
+                                                  batch->records, batch->count);
+}
+
 static void on_answer(struct loop *loop, struct loop_message *message)
 {
     (void)loop;
@@ -110,27 +118,34 @@ static void on_answer(struct loop *loop, struct loop_message *message)
     request->on_done(request);
 }
 
-static void on_deliver(struct loop *loop, struct loop_message *message)
+void store_request_answer(struct store_request *request, struct loop *control)
 {
-    struct store_request *request = CONTAINER_OF(message, struct store_request, message);
-    struct store_batch *batch = request->batch;
-    if (batch != NULL) {
-        batch->feed.on_change(batch->feed.context, request->revision, batch->records, batch->count);
-        request->batch = NULL;
-        free(batch);
-    }
-    if (request->loop == NULL || request->loop == loop) {
-        on_answer(loop, message);
+    free(request->batch);
+    request->batch = NULL;
+    if (request->loop == NULL || request->loop == control) {
+        on_answer(control, &request->message);
         return;
     }
     // Only now: the answer must not overtake the feed.
-    message->run = on_answer;
-    loop_post(request->loop, message);
+    request->message.run = on_answer;
+    loop_post(request->loop, &request->message);
+}
+
+static void on_deliver(struct loop *loop, struct loop_message *message)
+{
+    struct store_request *request = CONTAINER_OF(message, struct store_request, message);
+    if (request->line != NULL) {
+        store_line_add(request->line, request);
+        return;
+    }
+    INVARIANT(store_request_feed(request)); // without a line there is nothing to wait in
+    store_request_answer(request, loop);
 }
 
 void store_request_deliver(struct store *store, struct store_request *request)
 {
     request->next = NULL;
+    request->line = store->feed.line;
     request->message.run = on_deliver;
     loop_post(store->control, &request->message);
 }

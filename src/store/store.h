@@ -68,6 +68,7 @@ struct store_request {
     // Used by the store.
     struct loop_message message;
     struct store_batch *batch;
+    struct store_line *line;
 };
 
 // One record that changed. Views live as long as the call.
@@ -78,15 +79,32 @@ struct store_record {
     uint64_t revision; // the record's own
 };
 
+// What waits on the control loop for a change that takes several turns. Control thread, all of it.
+struct store_line {
+    struct loop *control;
+    struct store_request *first;
+    struct store_request **last;
+    struct store_request *under_way; // fed, not live yet
+    struct loop_task task;
+};
+void store_line_init(struct store_line *line, struct loop *control);
+// The change for which on_change() returned false is live.
+void store_line_resume(struct store_line *line);
+// After store_close() and the loop's last turn: delivers all that waits. on_change() returns true now.
+void store_line_finish(struct store_line *line);
+
 // Called on the control loop in revision order, once per request that changed something. A key that
 // the request changed several times comes once, as it is in the end; it may be the deletion of a key
 // that the feed never brought (made and deleted by the same request).
 struct store_feed {
-    void (*on_change)(void *context, uint64_t revision, const struct store_record *records,
+    // True: it is live. False (only with a line): it will be, then store_line_resume(); the records
+    // live until then, and neither the next change nor an answer comes before.
+    bool (*on_change)(void *context, uint64_t revision, const struct store_record *records,
                       unsigned count);
     // The store cannot write (`detail` says why), or can again (detail empty).
     void (*on_state)(void *context, bool is_writable, struct str detail);
     void *context;
+    struct store_line *line; // or NULL; outlives all answers
 };
 
 // Opens (makes, migrates) the file and takes its lock ("PATH.lock"); does not start the thread. The

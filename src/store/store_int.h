@@ -5,6 +5,7 @@
 //     write.c       one group: requests into a transaction         (store thread)
 //     read.c        look-ups and lists                             (control thread)
 //     request.c     requests, and how answers and feed travel back
+//     line.c        their order on the control loop              (control thread)
 //     checkpoint.c  moves the log into the file, beside the writer (a thread of its own)
 //     db.c          connections and statements     schema.c  tables, migrations     lock.c  PATH.lock
 #pragma once
@@ -174,12 +175,20 @@ void store_lock_give(int *fd);
 // Memory for the request's feed, its records filled from the changes that are is_fed. NULL when
 // memory is out.
 struct store_batch *store_batch_new(const struct store *store, const struct store_request *request);
+// Feeds the tables, if the request changed something. False: it is not live yet. Control.
+bool store_request_feed(struct store_request *request) WARN_UNUSED;
+// Sends the answer, takes the request. Control.
+void store_request_answer(struct store_request *request, struct loop *control);
 // Sends feed and answer to the control loop. Store thread; takes the request.
 void store_request_deliver(struct store *store, struct store_request *request);
 // Marks all of it as failed.
 void store_request_fail(struct store_request *request, int err, const char *detail);
 // Tells the control loop. False when memory is out. Store thread.
 bool store_state_deliver(struct store *store, bool is_writable, const char *detail) WARN_UNUSED;
+
+// ---- line.c ----
+
+void store_line_add(struct store_line *line, struct store_request *request);
 
 // ---- write.c ----
 

@@ -20,6 +20,7 @@ struct admin_check {
     struct config config;
     struct loop control;
     struct store *store;
+    struct store_line line;
     struct publisher *publisher;
     struct admin *admin;
     struct admin_deps deps;
@@ -46,10 +47,15 @@ static inline void check_cut(void *context)
     ((struct admin_check *)context)->cuts++;
 }
 
-static inline void check_feed(void *context, uint64_t revision, const struct store_record *records,
+static inline bool check_feed(void *context, uint64_t revision, const struct store_record *records,
                               unsigned count)
 {
-    publisher_apply(((struct admin_check *)context)->publisher, revision, records, count);
+    return publisher_begin(((struct admin_check *)context)->publisher, revision, records, count);
+}
+
+static inline void check_live(void *context)
+{
+    store_line_resume(&((struct admin_check *)context)->line);
 }
 
 static inline void check_writable(void *context, bool is_writable, struct str detail)
@@ -90,8 +96,12 @@ static inline int admin_setup(void **state)
         .context = check,
     };
     assert_int_equal(admin_new(&check->admin, &check->deps), 0);
-    struct store_feed feed = {
-        .on_change = check_feed, .on_state = check_writable, .context = check};
+    struct store_feed feed = {.on_change = check_feed,
+                              .on_state = check_writable,
+                              .context = check,
+                              .line = &check->line};
+    store_line_init(&check->line, &check->control);
+    publisher_on_live(check->publisher, check_live, check);
     assert_int_equal(store_start(check->store, &check->control, &feed), 0);
     check->peer = in6addr_loopback;
     return 0;
@@ -100,8 +110,10 @@ static inline int admin_setup(void **state)
 static inline int admin_teardown(void **state)
 {
     struct admin_check *check = *state;
+    publisher_hurry(check->publisher);
     store_close(&check->store);
     loop_turn(&check->control, 0);
+    store_line_finish(&check->line);
     admin_free(&check->admin);
     publisher_stop(check->publisher);
     loop_turn(&check->control, 0);

@@ -17,6 +17,8 @@ struct check {
     char url[96];
     struct loop control;
     struct store *store;
+    struct store_line line;
+    bool is_slow; // what is fed is not live before store_line_resume()
     struct problems problems;
     struct buf log; // "put route a=1@5; answer 5; "
     bool is_quiet;
@@ -26,7 +28,7 @@ struct check {
     char detail[200];
 };
 
-static inline void check_on_change(void *context, uint64_t revision,
+static inline bool check_on_change(void *context, uint64_t revision,
                                    const struct store_record *records, unsigned count)
 {
     struct check *check = context;
@@ -43,6 +45,7 @@ static inline void check_on_change(void *context, uint64_t revision,
         assert_int_equal(r->revision, revision);
         buf_put(&check->log, STR("; "));
     }
+    return !check->is_slow;
 }
 
 static inline void check_on_state(void *context, bool is_writable, struct str detail)
@@ -84,8 +87,10 @@ static inline void check_init(struct check *check)
 
 static inline int check_try_open(struct check *check)
 {
-    static struct store_feed feed = {check_on_change, check_on_state, NULL};
+    static struct store_feed feed = {check_on_change, check_on_state, NULL, NULL};
     feed.context = check;
+    feed.line = &check->line;
+    store_line_init(&check->line, &check->control);
     problems_fini(&check->problems);
     problems_init(&check->problems);
     int err = store_open(&check->store, str_from_c(check->url), &check->problems);
@@ -106,6 +111,9 @@ static inline void check_close(struct check *check)
     store_close(&check->store);
     assert_null(check->store);
     loop_turn(&check->control, 0);
+    if (check->line.control != NULL) {
+        store_line_finish(&check->line);
+    }
 }
 
 static inline void check_fini(struct check *check)

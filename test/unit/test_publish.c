@@ -157,11 +157,11 @@ struct applied {
 };
 
 static void on_applied(struct publish_listener *listener, uint64_t at,
-                       const struct store_record *records, unsigned count)
+                       const struct store_record *records, unsigned count, bool is_last)
 {
     struct applied *applied = CONTAINER_OF(listener, struct applied, listener);
     (void)records;
-    applied->calls++;
+    applied->calls += is_last;
     applied->revision = at;
     applied->count = count;
 }
@@ -520,6 +520,84 @@ static void test_a_batch_is_given_back_soon(void **state)
     free(keys);
 }
 
+struct slices {
+    unsigned live; // revisions
+};
+
+static void on_live(void *context)
+{
+    ((struct slices *)context)->live++;
+}
+
+static void fill_block(struct store_record *records, char (*keys)[32], unsigned count,
+                       const char *value)
+{
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(keys[i], sizeof keys[i], "h%u.example", i);
+        records[i] = record_of(NOUN_ROUTE, keys[i], value);
+    }
+}
+
+// A block of 10,000 changes: the loop goes on meanwhile, none of it is seen before all of it is.
+static void test_a_block_is_applied_in_slices(void **state)
+{
+    (void)state;
+    enum { COUNT = 10000 };
+    struct publisher *publisher = setup();
+    struct slices slices = {0};
+    struct applied applied = {.listener.on_applied = on_applied};
+    struct store_record *records = calloc(COUNT, sizeof *records);
+    char(*keys)[32] = calloc(COUNT, sizeof *keys);
+    struct loop loop;
+    assert_true(records != NULL && keys != NULL);
+    assert_int_equal(loop_init(&loop), 0);
+    assert_int_equal(publisher_start(publisher, &loop), 0);
+    publisher_listen(publisher, &applied.listener);
+    publisher_on_live(publisher, on_live, &slices);
+    for (unsigned round = 1; round <= 2; round++) {
+        fill_block(records, keys, COUNT,
+                   round == 1 ? "{\"targets\":[\"10.0.0.1:80\"]}"
+                              : "{\"targets\":[\"10.0.0.2:80\"]}");
+        const char *before = round == 1 ? "" : "10.0.0.1:80";
+        unsigned turns = 0;
+        uint64_t longest_ns = 0;
+        assert_false(publisher_begin(publisher, ++revision, records, COUNT));
+        while (slices.live < round) {
+            bool is_published = publisher_revision(publisher) == revision;
+            const char *after = round == 1 ? "10.0.0.1:80" : "10.0.0.2:80";
+            assert_string_equal(target(publisher, "h0.example", "/"),
+                                is_published ? after : before);
+            assert_string_equal(target(publisher, "h9999.example", "/"),
+                                is_published ? after : before);
+            uint64_t start_ns = clock_monotonic_ns();
+            loop_turn(&loop, 5);
+            uint64_t took_ns = clock_monotonic_ns() - start_ns;
+            longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
+            rcu_turn_done();
+            turns++;
+        }
+        assert_true(turns > 2);
+        if (getenv("POINTSMAN_BENCH") != NULL) {
+            print_message("%u turns, the longest %.2f ms\n", turns, (double)longest_ns / 1e6);
+        }
+        assert_int_equal(applied.calls, round);
+    }
+    assert_int_equal(publisher_route_count(publisher), COUNT);
+    // At its end the node does not wait for slices.
+    fill_block(records, keys, COUNT, "");
+    assert_false(publisher_begin(publisher, ++revision, records, COUNT));
+    loop_turn(&loop, 0);
+    publisher_hurry(publisher);
+    assert_int_equal(slices.live, 3);
+    assert_int_equal(publisher_route_count(publisher), 0);
+    assert_true(publisher_begin(publisher, ++revision, records, COUNT));
+    publisher_stop(publisher);
+    publisher_free(&publisher);
+    loop_fini(&loop);
+    free(records);
+    free(keys);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -535,6 +613,7 @@ int main(void)
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_names_and_timer_on_the_loop),
         cmocka_unit_test(test_a_batch_is_given_back_soon),
+        cmocka_unit_test(test_a_block_is_applied_in_slices),
     };
     hash_seed();
     log_set_level(LOG_ERROR);

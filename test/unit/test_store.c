@@ -35,6 +35,51 @@ static void assert_record(struct check *check, enum noun noun, const char *key, 
     assert_int_equal(record.revision, revision);
 }
 
+static void turn_until_fed(struct check *check, unsigned fed)
+{
+    uint64_t until = clock_monotonic_ns() + 60 * NS_PER_SEC;
+    while (check->fed < fed) {
+        assert_true(clock_monotonic_ns() < until);
+        loop_turn(&check->control, 10);
+    }
+}
+
+// While a change is not live yet nothing overtakes it: no change, no answer, not even that all is as it
+// was or a refusal.
+static void test_a_slow_change_holds_back_what_follows(void **state)
+{
+    struct check *check = *state;
+    void *slots[5];
+    check->is_slow = true;
+    check_submit(check, check_one(NOUN_ROUTE, "a", "1"), &slots[0]);
+    turn_until_fed(check, 1);
+    check_submit(check, check_one(NOUN_ROUTE, "a", "1"), &slots[1]);
+    check_submit(check, check_one(NOUN_ROUTE, "b", "2"), &slots[2]);
+    check_submit(check, check_one(NOUN_ROUTE, "none", NULL), &slots[3]);
+    uint64_t until = clock_monotonic_ns() + NS_PER_SEC / 5;
+    while (clock_monotonic_ns() < until) {
+        loop_turn(&check->control, 10);
+    }
+    check_text(check, "put route a=1@1; ");
+    store_line_resume(&check->line);
+    turn_until_fed(check, 2);
+    loop_turn(&check->control, 10);
+    check_text(check, "answer 1; answer 1; put route b=2@2; ");
+    store_line_resume(&check->line);
+    check_wait(check, 4);
+    check_text(check, "answer 2; answer 0; ");
+    // The end: what is under way is resumed by its owner, the rest is delivered.
+    check_submit(check, check_one(NOUN_ROUTE, "c", "3"), &slots[4]);
+    turn_until_fed(check, 3);
+    check->is_slow = false;
+    store_line_resume(&check->line);
+    check_wait(check, 5);
+    for (unsigned i = 0; i < 5; i++) {
+        struct store_request *request = slots[i];
+        store_request_free(&request);
+    }
+}
+
 static void test_put_and_delete(void **state)
 {
     struct check *check = *state;
@@ -553,6 +598,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_loop, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_slow_change_holds_back_what_follows, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files_are_private, setup, teardown),
     };

@@ -293,7 +293,7 @@ static void test_ring_between_threads(void **state)
     (void)state;
     struct access_ring ring;
     assert_int_equal(access_ring_init(&ring, SMALL_RING), 0);
-    struct producer producer = {&ring, 100000};
+    struct producer producer = {&ring, 20000};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, run_producer, &producer), 0);
     uint64_t position = 0;

@@ -9,11 +9,34 @@ struct builder {
     struct http_field *fields;
     unsigned count;
     unsigned max;
+    // What Connection names, taken apart once: doing it for each field would make of a long list the
+    // dearest request there is.
+    struct str named[H1_CONNECTION_MAX];
+    unsigned named_count;
 };
 
-static int begin(struct builder *b, struct txn *txn, const struct header_rules *rules,
-                 unsigned count)
+static void read_named(struct builder *b, const struct http_head *head)
 {
+    b->named_count = 0;
+    if (!(head->seen & FIELD_BIT(FIELD_CONNECTION))) {
+        return;
+    }
+    for (unsigned i = 0; i < head->field_count; i++) {
+        if (head->fields[i].id != FIELD_CONNECTION) {
+            continue;
+        }
+        struct str rest = head->fields[i].value;
+        while (b->named_count < H1_CONNECTION_MAX &&
+               str_next_element(&rest, &b->named[b->named_count])) {
+            b->named_count++;
+        }
+    }
+}
+
+static int begin(struct builder *b, struct txn *txn, const struct http_head *head,
+                 const struct header_rules *rules, unsigned count)
+{
+    read_named(b, head);
     b->txn = txn;
     b->rules = rules;
     b->count = 0;
@@ -225,13 +248,20 @@ static struct str host_of(struct txn *txn)
     return arena_str(&txn->arena, str_starts(address, STR("unix:")) ? STR("localhost") : address);
 }
 
-static bool passes(const struct http_head *head, const struct http_field *field, uint64_t dropped)
+static bool passes(const struct builder *b, const struct http_field *field, uint64_t dropped)
 {
     if (field->id != FIELD_OTHER && (dropped & FIELD_BIT(field->id))) {
         return false;
     }
-    return !(head->seen & FIELD_BIT(FIELD_CONNECTION)) ||
-           !http_head_names_in_connection(head, field->name);
+    if (field_flags(field->id) & FIELD_SECURITY) {
+        return true; // never named away (http_head_names_in_connection)
+    }
+    for (unsigned i = 0; i < b->named_count; i++) {
+        if (str_eq_case(b->named[i], field->name)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 // Hop-by-hop fields, and those that are written anew.
@@ -278,7 +308,7 @@ int txn_build_request(struct txn *txn, struct http_head *out)
     const struct route_decl *rules = txn_rules(txn);
     const struct header_rules *header_rules = rules == NULL ? NULL : &rules->request_headers;
     struct builder b;
-    if (begin(&b, txn, header_rules, room_for(request, header_rules)) != 0) {
+    if (begin(&b, txn, request, header_rules, room_for(request, header_rules)) != 0) {
         return ERR_MEMORY;
     }
     bool upgrades = txn_asks_upgrade(txn);
@@ -288,8 +318,7 @@ int txn_build_request(struct txn *txn, struct http_head *out)
     for (unsigned i = 0; i < request->field_count; i++) {
         const struct http_field *field = &request->fields[i];
         bool is_upgrade = upgrades && field->id == FIELD_UPGRADE;
-        if ((is_upgrade || passes(request, field, dropped)) &&
-            !is_ruled(header_rules, field->name)) {
+        if ((is_upgrade || passes(&b, field, dropped)) && !is_ruled(header_rules, field->name)) {
             struct str value =
                 field == max_forwards ? next_max_forwards(txn, field->value) : field->value;
             add(&b, field->id, field->name, value);
@@ -320,13 +349,13 @@ int txn_build_response(struct txn *txn, const struct http_head *in, struct http_
     const struct route_decl *rules = txn_rules(txn);
     const struct header_rules *header_rules = rules == NULL ? NULL : &rules->response_headers;
     struct builder b;
-    if (begin(&b, txn, header_rules, room_for(in, header_rules)) != 0) {
+    if (begin(&b, txn, in, header_rules, room_for(in, header_rules)) != 0) {
         return ERR_MEMORY;
     }
     for (unsigned i = 0; i < in->field_count; i++) {
         const struct http_field *field = &in->fields[i];
         bool is_upgrade = in->status == 101 && field->id == FIELD_UPGRADE;
-        if ((!is_upgrade && !passes(in, field, response_dropped)) ||
+        if ((!is_upgrade && !passes(&b, field, response_dropped)) ||
             is_ruled(header_rules, field->name)) {
             continue;
         }

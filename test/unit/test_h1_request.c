@@ -338,6 +338,20 @@ static void test_limits(void **state)
     check.limits = NULL;
 }
 
+static void test_connection_names_are_bounded(void **state)
+{
+    (void)state;
+    char text[1024];
+    size_t len = str_copy(text, sizeof(text), STR(GET "Connection: ,,"));
+    for (int i = 0; i < H1_CONNECTION_MAX; i++) {
+        len += str_copy(text + len, sizeof(text) - len, STR("a,,"));
+    }
+    str_copy(text + len, sizeof(text) - len, STR("\r\n\r\n"));
+    assert_int_equal(check_once(&check, str_from_c(text)), len + 4);
+    str_copy(text + len, sizeof(text) - len, STR("\r\nConnection: close\r\n\r\n"));
+    assert_int_equal(check_once(&check, str_from_c(text)), ERR_TOO_MANY_FIELDS);
+}
+
 static int end(void **state)
 {
     (void)state;
@@ -353,7 +367,7 @@ int main(void)
         cmocka_unit_test(test_host),       cmocka_unit_test(test_length),
         cmocka_unit_test(test_coding),     cmocka_unit_test(test_disguised),
         cmocka_unit_test(test_connection), cmocka_unit_test(test_expect),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_limits),     cmocka_unit_test(test_connection_names_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, end);
 }

@@ -116,6 +116,21 @@ static int check_upgrade(const struct http_head *head, bool *h2c)
     return any ? 0 : ERR_UPGRADE;
 }
 
+static bool names_too_many(const struct http_head *head)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < head->field_count; i++) {
+        struct str rest = head->fields[i].id == FIELD_CONNECTION ? head->fields[i].value : STR("");
+        struct str element;
+        while (str_next_element(&rest, &element)) {
+            if (++count > H1_CONNECTION_MAX) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 int h1_decide_connection(const struct h1_section *section, struct http_head *head)
 {
     head->keep_alive = head->version >= 11;
@@ -128,6 +143,9 @@ int h1_decide_connection(const struct h1_section *section, struct http_head *hea
         str_eq_case(value_of(section, head, FIELD_CONNECTION), STR("keep-alive"))) {
         head->keep_alive = true;
         return 0;
+    }
+    if (names_too_many(head)) {
+        return ERR_TOO_MANY_FIELDS;
     }
     if (http_head_has_token(head, FIELD_CONNECTION, STR("close"))) {
         head->keep_alive = false;

@@ -47,5 +47,6 @@ static inline bool h1_has(const struct h1_section *section, enum field_id id)
 // are missing. 0 or a negative ERR_….
 int h1_decide_length(const struct h1_section *section, struct http_head *head) WARN_UNUSED;
 
-// Sets keep_alive and upgrade from Connection and Upgrade. 0, or ERR_UPGRADE.
+// Sets keep_alive and upgrade from Connection and Upgrade. 0; ERR_UPGRADE; ERR_TOO_MANY_FIELDS: more
+// than H1_CONNECTION_MAX names.
 int h1_decide_connection(const struct h1_section *section, struct http_head *head) WARN_UNUSED;

@@ -13,7 +13,8 @@ struct h1_limits {
 };
 
 enum {
-    H1_FIELD_MAX = 200, // upper bound of limits.headers: the size of a worker's scratch array
+    H1_FIELD_MAX = 200,     // upper bound of limits.headers: the size of a worker's scratch array
+    H1_CONNECTION_MAX = 64, // elements of Connection: each field is compared with each of them
     H1_CHUNK_EXTENSION_MAX = 256, // bytes of one chunk's extensions
     H1_TRAILER_MAX = 8192,        // bytes of a trailer section
     H1_METHOD_MAX = 32,           // bytes

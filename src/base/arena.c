@@ -71,6 +71,24 @@ void arena_reset(struct arena *arena)
     arena->overflow = false;
 }
 
+struct arena_mark arena_mark(const struct arena *arena)
+{
+    return (struct arena_mark){arena->blocks, arena->at, arena->end, arena->total, arena->overflow};
+}
+
+void arena_rewind(struct arena *arena, const struct arena_mark *mark)
+{
+    while (arena->blocks != mark->blocks) {
+        struct arena_block *block = arena->blocks;
+        arena->blocks = block->next;
+        give_block(arena->pool, block);
+    }
+    arena->at = mark->at;
+    arena->end = mark->end;
+    arena->total = mark->total;
+    arena->overflow = mark->overflow;
+}
+
 void *arena_alloc_slow(struct arena *arena, size_t size)
 {
     if (size > arena->max) {

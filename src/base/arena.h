@@ -36,6 +36,20 @@ void arena_pool_fini(struct arena_pool *pool);
 void arena_init(struct arena *arena, struct arena_pool *pool, size_t max);
 // Gives everything back; the arena can be used again.
 void arena_reset(struct arena *arena);
+
+// A place to go back to: what was taken since is given back, the overflow flag is as it was then.
+struct arena_mark {
+    struct arena_block *blocks;
+    char *at;
+    char *end;
+    size_t total;
+    bool overflow;
+};
+
+struct arena_mark arena_mark(const struct arena *arena);
+// `mark` is of this arena, since its last reset.
+void arena_rewind(struct arena *arena, const struct arena_mark *mark);
+
 // Slow path of arena_alloc.
 void *arena_alloc_slow(struct arena *arena, size_t size);
 

@@ -103,6 +103,37 @@ static void test_absurd_sizes(void **state)
     arena_pool_fini(&pool);
 }
 
+static void test_rewind(void **state)
+{
+    (void)state;
+    struct arena_pool pool;
+    struct arena arena;
+    arena_pool_init(&pool, 2);
+    arena_init(&arena, &pool, 4 * ARENA_BLOCK_LEN);
+    struct arena_mark empty = arena_mark(&arena);
+    char *first = arena_alloc(&arena, 64);
+    memset(first, 'x', 64);
+    struct arena_mark mark = arena_mark(&arena);
+    char *second = NULL;
+    for (int round = 0; round < 100; round++) {
+        char *again = arena_alloc(&arena, 64);
+        assert_true(second == NULL || again == second);
+        second = again;
+        assert_non_null(arena_alloc(&arena, ARENA_BLOCK_LEN)); // a block of its own
+        assert_non_null(arena_alloc(&arena, 8000));            // the next block
+        assert_null(arena_alloc(&arena, 4 * ARENA_BLOCK_LEN));
+        assert_true(arena.overflow);
+        arena_rewind(&arena, &mark);
+        assert_false(arena.overflow);
+        assert_int_equal(first[63], 'x');
+    }
+    arena_rewind(&arena, &empty);
+    assert_null(arena.blocks);
+    assert_non_null(arena_alloc(&arena, 64));
+    arena_reset(&arena);
+    arena_pool_fini(&pool);
+}
+
 static void test_text(void **state)
 {
     (void)state;
@@ -136,6 +167,7 @@ int main(void)
         cmocka_unit_test(test_large_piece_has_its_own_block),
         cmocka_unit_test(test_maximum_is_sticky),
         cmocka_unit_test(test_absurd_sizes),
+        cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,9 @@ void slab_fini(struct slab *slab)
 
 void *slab_get(struct slab *slab)
 {
+    if (slab->live_max != 0 && slab->live_count >= slab->live_max) {
+        return NULL;
+    }
     void *object = slab->free != NULL ? pop(slab) : malloc(slab->object_len);
     if (object != NULL) {
         slab->live_count++;

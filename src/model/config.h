@@ -45,6 +45,7 @@ struct config {
         unsigned headers;      // 100, at most 200
         uint64_t body;         // 0: no bound
         unsigned connections;  // 100000
+        uint64_t buffers;      // 1g
     } limits;
     struct {
         unsigned header_ms, idle_ms, connect_ms, response_ms, tunnel_idle_ms, drain_ms;

@@ -88,6 +88,12 @@ static void fail(struct loop *loop, struct outq *out)
     out->failed = true;
 }
 
+static void fail_short(struct loop *loop, struct outq *out)
+{
+    fail(loop, out);
+    out->is_short = true;
+}
+
 // The batch of this event with room for one more view, or NULL when the output has failed.
 static struct outq_batch *open_batch(struct loop *loop, struct outq *out)
 {
@@ -103,7 +109,7 @@ static struct outq_batch *open_batch(struct loop *loop, struct outq *out)
     if (out->batch == NULL) {
         out->batch = slab_get(&loop->outq_pool->batches);
         if (out->batch == NULL) {
-            fail(loop, out);
+            fail_short(loop, out);
             return NULL;
         }
         out->batch->iov_count = 0;
@@ -301,7 +307,7 @@ void outq_flush(struct loop *loop, struct outq *out)
     }
     for (; from < batch->iov_count; from++) {
         if (!append_block(loop, out, batch->iov[from].iov_base, batch->iov[from].iov_len)) {
-            fail(loop, out);
+            fail_short(loop, out);
             return;
         }
     }

@@ -22,7 +22,7 @@ struct outq_block;
 
 struct outq_pool {
     struct slab batches;
-    struct slab blocks;
+    struct slab blocks; // live_max bounds what all outputs of the loop may hold
 };
 
 struct outq {
@@ -36,8 +36,9 @@ struct outq {
     // After the flush of an event in which something was put, and after outq_flush by the owner's
     // EPOLLOUT: `queued` and `failed` say what became of it.
     void (*on_flushed)(struct loop *loop, struct outq *out);
-    bool blocked; // the kernel took less than offered; until EPOLLOUT
-    bool failed;  // the peer is gone, or memory is out: all later bytes are dropped
+    bool blocked;  // the kernel took less than offered; until EPOLLOUT
+    bool failed;   // the peer is gone, or memory is out: all later bytes are dropped
+    bool is_short; // it failed since memory was out, or all blocks of the loop are in use
 };
 
 // Makes loop->outq_pool and sets loop->after_event. Once a loop. 0, or ERR_MEMORY.

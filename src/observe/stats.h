@@ -70,6 +70,7 @@ uint64_t stats_visit(enum stat_kind kind, uint64_t after, unsigned limit,
     X(tunnels_cut_total, "Tunnels and requests ended by DELETE with drain")             \
     X(responses_truncated_total, "Responses that ended before they were complete")      \
     X(arena_overflows_total, "Requests that needed more memory than allowed")           \
+    X(no_memory_total, "Requests ended since memory or limits.buffers was used up")     \
     X(bytes_in_total, "Bytes received from clients")                                    \
     X(bytes_out_total, "Bytes sent to clients")                                         \
     X(access_log_dropped_total, "Access log records dropped because the ring was full") \

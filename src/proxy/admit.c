@@ -98,6 +98,13 @@ static bool is_last_recipient(const struct txn *txn)
     return field != NULL && str_to_u64(field->value, &left) == 0 && left == 0;
 }
 
+// Little room is left for kept bodies: what there is is for requests that wait for their connection.
+static bool is_keeping_too_much(const struct proxy *proxy)
+{
+    const struct slab *slab = &proxy->keep_slab;
+    return slab->live_max != 0 && slab->live_count >= slab->live_max / 4 * 3;
+}
+
 enum step_result txn_step_admit(struct txn *txn)
 {
     const struct route_decl *rules = txn_rules(txn);
@@ -128,7 +135,7 @@ enum step_result txn_step_admit(struct txn *txn)
         return txn_answer(txn, END_BODY_TOO_LARGE);
     }
     if (rules != NULL && rules->buffer_request > 0 && !txn->request_ended &&
-        txn->keep.len < rules->buffer_request) {
+        txn->keep.len < rules->buffer_request && !is_keeping_too_much(txn->proxy)) {
         ask_for_body(txn);
         txn->wait = WAIT_BODY;
         return STEP_WAIT;

@@ -4,8 +4,7 @@
 
 bool txn_is_logged(const struct txn *txn)
 {
-    return txn->proxy->shared->access_log != NULL &&
-           (txn->route == NULL || txn->route->access_log);
+    return txn->proxy->shared->access_log != NULL && (txn->route == NULL || txn->route->access_log);
 }
 
 static void count(struct txn *txn, uint64_t duration_ns)
@@ -14,6 +13,9 @@ static void count(struct txn *txn, uint64_t duration_ns)
     struct worker_stats *stats = proxy->stats;
     unsigned status = txn->status;
     stat_count(stats, requests_total);
+    if (txn->end == END_NO_MEMORY) {
+        stat_count(stats, no_memory_total);
+    }
     stat_add(&stats->counters[COUNTER_bytes_in_total], txn->client_bytes_in);
     stat_add(&stats->counters[COUNTER_bytes_out_total], txn->client_bytes_out);
     if (status < 600) {
@@ -68,8 +70,7 @@ static void log_record(struct txn *txn, uint64_t duration_ns)
         .end = end_info(txn->end)->token,
     };
     if (txn->route != NULL) {
-        record.route =
-            str_make(route, route_slot_text(txn->route->slot, route, sizeof route));
+        record.route = str_make(route, route_slot_text(txn->route->slot, route, sizeof route));
         record.tenant = txn->route->tenant == NULL ? STR_NULL : txn->route->tenant->id;
     }
     access_log_add(proxy->shared->access_log, proxy->index, &record);

@@ -215,11 +215,13 @@ static void on_reset(struct http_stream *stream, int err)
     if (err == ERR_CLOSED && retry_stale(txn, stream)) {
         return;
     }
+    if (err == ERR_MEMORY) {
+        txn_abort(txn, END_NO_MEMORY);
+        return;
+    }
     stat_count(txn->proxy->stats, upstream_errors_total);
     if (txn->response_started) {
         txn_abort(txn, err == ERR_CLOSED ? END_TRUNCATED : END_ORIGIN_BAD);
-    } else if (err == ERR_MEMORY) {
-        txn_abort(txn, END_NO_MEMORY);
     } else if (err == ERR_CLOSED) {
         // A response that had begun (a part of its head came) is not asked for again.
         txn_attempt_failed(txn, END_ORIGIN_CLOSED, stream->bytes_in == 0 ? RETRY_RESET : 0, false);

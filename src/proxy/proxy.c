@@ -15,6 +15,7 @@ enum {
     KEPT_BODY_BLOCKS = 128,
     PIN_BUCKETS = 4096,
     LISTENER_MAX = 2 * CONFIG_LISTEN_MAX,
+    BUFFERS_MIN = 1 << 20,  // bytes of each half of a worker's share
     LISTEN_PAUSE_MS = 100, // after "too many open files"
 };
 
@@ -115,6 +116,17 @@ static void on_drain_end(struct loop *loop, struct loop_timer *timer)
     http_server_abort_all(&proxy->server); // ends their transactions
 }
 
+// A worker's share of limits.buffers: one half for what is queued for peers, the other for kept bodies.
+static void bound_buffers(struct proxy *proxy)
+{
+    const struct proxy_shared *shared = proxy->shared;
+    unsigned workers = shared->worker_count > 0 ? shared->worker_count : 1;
+    uint64_t half = shared->config->limits.buffers / workers / 2;
+    half = half > BUFFERS_MIN ? half : BUFFERS_MIN;
+    proxy->loop->outq_pool->blocks.live_max = half / OUTQ_BLOCK_LEN;
+    proxy->keep_slab.live_max = half / BODY_KEEP_BLOCK_LEN;
+}
+
 int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct proxy_shared *shared)
 {
     const struct config *config = shared->config;
@@ -131,6 +143,7 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     arena_pool_init(&proxy->arenas, KEPT_ARENA_BLOCKS);
     slab_init(&proxy->txn_slab, sizeof(struct txn), KEPT_TXNS);
     slab_init(&proxy->keep_slab, BODY_KEEP_BLOCK_LEN, KEPT_BODY_BLOCKS);
+    bound_buffers(proxy);
     proxy->server_config = (struct http_server_config){
         .limits = {.head_max = config->limits.header_bytes,
                    .target_max = config->limits.header_bytes / 2, // so that fields have room

@@ -244,7 +244,7 @@ def constant(path, name):
 def with_unit(value):
     """A default of the settings table as the documentation writes it."""
     number, unit = re.fullmatch(r"(\d+)([a-z]*)", value).groups()
-    words = {"k": "KiB", "m": "MiB", "s": "s", "h": "h"}
+    words = {"k": "KiB", "m": "MiB", "g": "GiB", "s": "s", "h": "h"}
     if not unit:
         return f"{int(number):,}"
     return f"{number} {words[unit]}"
@@ -285,7 +285,7 @@ def test_fixed_limits_are_those_of_the_code(path, name, row, text):
 def test_limits_that_can_be_set_show_their_defaults():
     rows = re.findall(r'X\("((?:limits|timeouts)\.\w+)", \w+, [\w.]+, "(\w+)"',
                       read("src/model/config_table.h"))
-    assert len(rows) == 10
+    assert len(rows) == 11
     for path, default in rows:
         row = re.search(rf"^\| `{path}`.*?\|(.*?)\|", read("docs/operating.md"), re.MULTILINE)
         want = "none" if path == "limits.body" else with_unit(default)

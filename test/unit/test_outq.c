@@ -256,6 +256,25 @@ static void test_failure_inside_an_event(void **state)
     end(&f);
 }
 
+// All blocks of the loop are in use: the output that needs one more fails and says why.
+static void test_bound_of_blocks(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    f.loop.outq_pool->blocks.live_max = 2;
+    static char data[OUTQ_BLOCK_LEN];
+    for (unsigned i = 0; !f.out.failed; i++) {
+        assert_true(i < 100);
+        assert_true(f.out.queued <= 2 * OUTQ_BLOCK_LEN);
+        outq_put_view(&f.loop, &f.out, str_make(data, sizeof data));
+        outq_flush_all(&f.loop);
+    }
+    assert_true(f.out.is_short);
+    assert_int_equal(f.loop.outq_pool->blocks.live_count, 0);
+    end(&f);
+}
+
 static void test_dropped_while_dirty(void **state)
 {
     (void)state;
@@ -273,13 +292,10 @@ static void test_dropped_while_dirty(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_views_and_copies_in_order),
-        cmocka_unit_test(test_many_pieces),
-        cmocka_unit_test(test_small_pieces_are_copied),
-        cmocka_unit_test(test_blocked_peer),
-        cmocka_unit_test(test_copy_larger_than_scratch),
-        cmocka_unit_test(test_peer_gone),
-        cmocka_unit_test(test_failure_inside_an_event),
+        cmocka_unit_test(test_views_and_copies_in_order), cmocka_unit_test(test_many_pieces),
+        cmocka_unit_test(test_small_pieces_are_copied),   cmocka_unit_test(test_blocked_peer),
+        cmocka_unit_test(test_copy_larger_than_scratch),  cmocka_unit_test(test_peer_gone),
+        cmocka_unit_test(test_failure_inside_an_event),   cmocka_unit_test(test_bound_of_blocks),
         cmocka_unit_test(test_dropped_while_dirty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,11 +63,32 @@ static void test_freed_object_is_poisoned(void **state)
 #endif
 }
 
+static void test_bound_of_live_objects(void **state)
+{
+    (void)state;
+    struct slab slab;
+    slab_init(&slab, 32, 1);
+    slab.live_max = 2;
+    void *one = slab_get(&slab);
+    void *two = slab_get(&slab);
+    assert_non_null(one);
+    assert_non_null(two);
+    assert_null(slab_get(&slab));
+    assert_int_equal(slab.live_count, 2);
+    slab_put(&slab, one);
+    one = slab_get(&slab);
+    assert_non_null(one);
+    slab_put(&slab, one);
+    slab_put(&slab, two);
+    slab_fini(&slab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reuse_and_bound),
         cmocka_unit_test(test_nothing_kept),
+        cmocka_unit_test(test_bound_of_live_objects),
         cmocka_unit_test(test_freed_object_is_poisoned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -392,6 +392,10 @@ static void on_flushed(struct loop *loop, struct outq *out)
         return;
     }
     c->stream.queued = out->queued;
+    if (out->is_short) {
+        fail(c, ERR_MEMORY);
+        return;
+    }
     if (out->failed) {
         // The origin may have answered before it closed: what it sent is read first.
         c->readable = true;

@@ -604,7 +604,7 @@ static void on_flushed(struct loop *loop, struct outq *out)
     size_t before = c->stream.queued;
     c->stream.queued = out->queued;
     if (out->failed) {
-        lose(c, ERR_CLOSED);
+        lose(c, out->is_short ? ERR_MEMORY : ERR_CLOSED);
         return;
     }
     // The time to read counts from when the queue began, and anew when the client has read.

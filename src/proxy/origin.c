@@ -48,10 +48,17 @@ static void on_info(struct http_stream *stream, const struct http_head *head)
     struct txn *txn = stream->user;
     struct http_head out;
     txn->progress_ms = stream->loop->now_ms;
-    if (txn->response_started || txn_build_response(txn, head, &out) != 0) {
+    if (++txn->info_count > TXN_INFO_MAX) {
+        stat_count(txn->proxy->stats, upstream_errors_total);
+        txn_abort(txn, END_ORIGIN_BAD);
         return;
     }
-    txn->client->ops->send_info(txn->client, &out);
+    // However many there are, they take the memory of one: what was sent is copied already.
+    struct arena_mark mark = arena_mark(&txn->arena);
+    if (!txn->response_started && txn_build_response(txn, head, &out) == 0) {
+        txn->client->ops->send_info(txn->client, &out);
+    }
+    arena_rewind(&txn->arena, &mark);
 }
 
 static unsigned status_retry_bit(unsigned status)

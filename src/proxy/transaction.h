@@ -52,6 +52,7 @@ enum step_result { STEP_NEXT, STEP_WAIT, STEP_JUMP, STEP_GONE };
 enum {
     TXN_ARENA_MAX = 1 << 20, // bytes of one transaction's arena
     TXN_KEEP_MAX = 65536,    // bytes of a body kept for sending again
+    TXN_INFO_MAX = 1000,     // 1xx heads of one exchange: an origin that sends more never answers
     TXN_HOST_MAX = 256,
     TXN_REQUEST_ID_LEN = 32,
     TXN_TRACEPARENT_LEN = 55, // W3C Trace Context, version 00
@@ -106,6 +107,7 @@ struct txn {
     struct pool_member *tried[POOL_TRIED_MAX];
     unsigned tried_count;
     unsigned retries;              // attempts after the first
+    unsigned info_count;           // 1xx heads that came
     struct timeouts_decl timeouts; // resolved: route over pool over config
     uint64_t body_limit;
     uint64_t body_received;

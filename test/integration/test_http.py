@@ -241,6 +241,18 @@ def test_interim_responses(pair):
         assert "content-length" not in head.headers and "connection" not in head.headers
 
 
+def test_many_interim_responses(pair):
+    """They take no memory that would be missing for the answer; an endless row of them is a fault."""
+    _, target, conn = pair
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: <" + b"a" * 3000 + b">\r\n\r\n"
+    target.handler = o.respond(body="done", interim=[interim] * 900)
+    reply = conn.exchange(host=HOST)
+    assert reply.status == 200 and len(reply.interim) == 900 and reply.body == b"done"
+    target.handler = o.respond(body="done", interim=[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 1100)
+    reply = conn.exchange(host=HOST)
+    assert reply.status == 502 and len(reply.interim) == 1000
+
+
 def test_no_interim_responses_to_http10(pair):
     _, target, conn = pair
     interim = [b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"]

@@ -150,6 +150,20 @@ def start_fails(server, *words):
     assert status == 1 and all(word in text for word in words), (status, text)
 
 
+def test_thousands_of_routes_come_back(pointsman, origin):
+    server, target = pointsman(), origin()
+    lines = [{"op": "put", "kind": "pool", "key": "p", "value": {"targets": [target.address]}}]
+    lines += [{"op": "put", "kind": "route", "key": f"h{i}.example", "value": {"pool": "p"}}
+              for i in range(3000)]  # no power of 2: the table is made for as many at the start
+    assert server.batch(lines).status == 200
+    server.restart()
+    status = server.status()
+    assert (status["routes"], status["pools"], status["skipped"]) == (3000, 1, 0)
+    for i in (0, 1023, 1024, 2047, 2048, 2999):
+        assert server.get(host=f"h{i}.example").status == 200
+    assert server.get(host="h3000.example").status == 404
+
+
 def test_two_processes_on_one_store(pointsman, origin):
     first, target = pointsman(), origin()
     first.put_route("a.example", targets=[target])

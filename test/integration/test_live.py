@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A change is live when its call returns, on every worker, and touches nothing else."""
 import asyncio
+import contextlib
+import http.client
 import threading
 
 import pytest
@@ -411,6 +413,32 @@ def test_delete_with_drain_cuts_and_counts(pointsman, origin):
     wait_until(lambda: server.metrics()["pointsman_tunnels_cut_total"] == 6, "6 tunnels counted")
     assert list(states(server, "p")) == [second.address]
     for conn in [*kept, new]:
+        conn.close()
+
+
+def test_a_drain_ends_with_the_program(pointsman, origin):
+    server, first, second = pointsman(), origin(o.switch_protocols()), origin(o.switch_protocols())
+    server.put_pool("p", [first, second])
+    server.put_route("a.example", pool="p")
+    tunnels = [open_tunnel(server, "a.example") for _ in range(2)]  # one to each
+
+    def delete():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            server.delete_target("p", first, drain="1h", check=False)
+
+    deletion = threading.Thread(target=delete)
+    deletion.start()
+    wait_until(lambda: state_of(server, "p", first) == "drain", "the target drains")
+    server.kill9()
+    deletion.join(10)
+    server.start()
+    assert state_of(server, "p", first) == "drain"  # still there, and without new requests
+    second.clear()
+    new = [open_tunnel(server, "a.example") for _ in range(3)]
+    assert second.wait_requests(3)
+    server.delete_target("p", first, drain="1h")  # sent again it is done: nothing is left there
+    assert list(states(server, "p")) == [second.address]
+    for conn in [*tunnels, *new]:
         conn.close()
 
 

@@ -163,6 +163,40 @@ bool net_is_loopback(const struct in6_addr *address)
     return IN6_IS_ADDR_LOOPBACK(address);
 }
 
+static uint16_t port_of(const struct sockaddr_storage *address)
+{
+    return address->ss_family == AF_INET ? ((const struct sockaddr_in *)address)->sin_port
+                                         : ((const struct sockaddr_in6 *)address)->sin6_port;
+}
+
+static bool is_unspecified(const struct in6_addr *address)
+{
+    static const uint8_t any_v4[4];
+    return IN6_IS_ADDR_UNSPECIFIED(address) ||
+           (IN6_IS_ADDR_V4MAPPED(address) && memcmp(address->s6_addr + 12, any_v4, 4) == 0);
+}
+
+bool net_reaches_locally(const struct sockaddr_storage *to, const struct sockaddr_storage *listen)
+{
+    if (to->ss_family == AF_UNIX || listen->ss_family == AF_UNIX) {
+        return to->ss_family == listen->ss_family &&
+               strcmp(((const struct sockaddr_un *)to)->sun_path,
+                      ((const struct sockaddr_un *)listen)->sun_path) == 0;
+    }
+    bool are_ip = (to->ss_family == AF_INET || to->ss_family == AF_INET6) &&
+                  (listen->ss_family == AF_INET || listen->ss_family == AF_INET6);
+    if (!are_ip || port_of(to) != port_of(listen)) {
+        return false;
+    }
+    struct in6_addr target;
+    struct in6_addr own;
+    net_peer_in6(to, &target);
+    net_peer_in6(listen, &own);
+    // Connecting to 0.0.0.0 or :: is connecting to the loopback address.
+    return (net_is_loopback(&own) || is_unspecified(&own)) &&
+           (net_is_loopback(&target) || is_unspecified(&target));
+}
+
 static int open_bound(const struct sockaddr_storage *address, socklen_t len, bool shared)
 {
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -28,6 +28,9 @@ int net_parse_in6(struct str text, struct in6_addr *to) WARN_UNUSED;
 // Is `address` in the network of `bits` (0 to 128) bits?
 bool net_in6_matches(const struct in6_addr *address, const struct in6_addr *network, unsigned bits);
 bool net_is_loopback(const struct in6_addr *address);
+// Does a connection to `to` reach what listens on `listen`, and from this machine itself (loopback, or
+// a unix socket)?
+bool net_reaches_locally(const struct sockaddr_storage *to, const struct sockaddr_storage *listen);
 
 // Opens listening sockets on one address: `count` of them, which share it (SO_REUSEPORT), after a check
 // that nobody else listens there. Non-blocking, close-on-exec. `fds` has room for count.

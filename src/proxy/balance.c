@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A target and a connection to it; then the request.
+#include "net/address.h"
 #include "proxy/transaction.h"
 
 // Route over pool over configuration.
@@ -91,7 +92,9 @@ enum step_result txn_step_balance(struct txn *txn)
     request.connect_timeout_ms = txn->timeouts.connect_ms;
     request.fresh = txn->force_fresh;
     request.check = !http_method_is_idempotent(txn->request.method);
-    if (pool_member_address(txn->member, &request.address, &request.address_len)) {
+    // The admin API believes who is on this machine; a declared target must not make that of a client.
+    if (pool_member_address(txn->member, &request.address, &request.address_len) &&
+        !net_reaches_locally(&request.address, &proxy->admin_address)) {
         txn->origin = upstream_get(&proxy->upstream, &request, &txn_origin_events, txn, &err);
     }
     if (txn->origin == NULL) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A worker's proxy: accepts, hands requests to transactions, drains.
 #include "base/log.h"
+#include "net/address.h"
 #include "net/outq.h"
 #include "proxy/transaction.h"
 #include <errno.h>
@@ -15,7 +16,7 @@ enum {
     KEPT_BODY_BLOCKS = 128,
     PIN_BUCKETS = 4096,
     LISTENER_MAX = 2 * CONFIG_LISTEN_MAX,
-    BUFFERS_MIN = 1 << 20,  // bytes of each half of a worker's share
+    BUFFERS_MIN = 1 << 20, // bytes of each half of a worker's share
     LISTEN_PAUSE_MS = 100, // after "too many open files"
 };
 
@@ -127,6 +128,16 @@ static void bound_buffers(struct proxy *proxy)
     proxy->keep_slab.live_max = half / BODY_KEEP_BLOCK_LEN;
 }
 
+static void read_admin_address(struct proxy *proxy)
+{
+    const struct config *config = proxy->shared->config;
+    socklen_t len;
+    if (config->admin.address == NULL || config->admin.require_token ||
+        net_parse_listen(str_from_c(config->admin.address), &proxy->admin_address, &len) != 0) {
+        proxy->admin_address.ss_family = AF_UNSPEC;
+    }
+}
+
 int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct proxy_shared *shared)
 {
     const struct config *config = shared->config;
@@ -139,6 +150,7 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     proxy->index = index;
     proxy->stats = stats_of_worker(index);
     list_init(&proxy->txns);
+    read_admin_address(proxy);
     loop_timer_init(&proxy->drain_timer, on_drain_end);
     arena_pool_init(&proxy->arenas, KEPT_ARENA_BLOCKS);
     slab_init(&proxy->txn_slab, sizeof(struct txn), KEPT_TXNS);

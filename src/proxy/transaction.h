@@ -81,7 +81,7 @@ struct txn {
     bool response_ended;   // send_end was called on the client
     bool is_tunnel;
     bool keep_overflow; // the kept body is not complete
-    bool client_full; // nothing more is taken for it: a new origin is paused, too
+    bool client_full;   // nothing more is taken for it: a new origin is paused, too
     bool client_paused;
     bool origin_paused;
     bool force_fresh; // a kept connection was stale: no other one
@@ -100,7 +100,7 @@ struct txn {
 
     struct route_version *route;
     struct pin *route_pin;
-    struct pin *newer_pin; // of the version that named the pool, if it is not `route`
+    struct pin *newer_pin;  // of the version that named the pool, if it is not `route`
     struct pool_slot *pool; // named pool in use, or NULL
     struct pool_member *member;
     struct str target_text; // of the last member, when the access log wants it
@@ -140,9 +140,10 @@ struct proxy {
     struct worker_stats *stats;
     struct listener *listeners;
     unsigned listener_count;
+    struct sockaddr_storage admin_address; // family 0: no target can be mistaken for it
     struct loop_timer drain_timer;
     bool draining;
-    bool stopping; // clients that are still here do not leave, they are sent away
+    bool stopping;      // clients that are still here do not leave, they are sent away
     uint64_t random[4]; // xoshiro256** state
 };
 

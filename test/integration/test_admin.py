@@ -59,6 +59,23 @@ def test_foreign_pages_are_refused(pointsman):
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+def test_the_api_is_no_target(pointsman):
+    """A route to it would make callers from this machine, who need no token, of everybody."""
+    server = pointsman()
+    port = server.admin_port
+    hidden = {"remove": ["Via", "Forwarded", "X-Forwarded-For"]}
+    for number, target in enumerate([f"127.0.0.1:{port}", f"0.0.0.0:{port}", f"localhost:{port}",
+                                     f"[::ffff:127.0.0.1]:{port}"]):
+        host = f"a{number}.example"
+        server.put_route(host, targets=[target], host_header="localhost", request_headers=hidden)
+        assert server.get(host=host, target="/v1/export").status in (502, 503), target
+    server = pointsman(config={"admin": {"require_token": True}})
+    token = (server.folder / "admin.token").read_text().strip()
+    server.api("PUT", "/v1/routes/a.example", headers={"Authorization": f"Bearer {token}"}, json={
+        "targets": [f"127.0.0.1:{server.admin_port}"], "host_header": "localhost"})
+    assert server.get(host="a.example", target="/v1/status").status == 401
+
+
 def test_life_of_a_route(pointsman):
     server = pointsman()
     url = "/v1/routes/Shop.Example.com/api/"

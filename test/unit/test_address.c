@@ -266,6 +266,36 @@ static void test_listen_unix(void **state)
     rmdir(folder);
 }
 
+static bool reaches(const char *to, const char *listen)
+{
+    struct sockaddr_storage a;
+    struct sockaddr_storage b;
+    socklen_t len;
+    assert_int_equal(net_parse_listen(str_from_c(to), &a, &len), 0);
+    assert_int_equal(net_parse_listen(str_from_c(listen), &b, &len), 0);
+    return net_reaches_locally(&a, &b);
+}
+
+static void test_reaches_locally(void **state)
+{
+    (void)state;
+    static const char *const own[] = {"127.0.0.1:81", "[::1]:81", ":81", "0.0.0.0:81", "[::]:81"};
+    static const char *const local[] = {"127.0.0.1:81", "127.9.9.9:81", "0.0.0.0:81",
+                                        "[::1]:81",     "[::]:81",      "[::ffff:127.0.0.1]:81",
+                                        "localhost:81"};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        for (size_t k = 0; k < sizeof local / sizeof local[0]; k++) {
+            assert_true(reaches(local[k], own[i]));
+        }
+        assert_false(reaches("127.0.0.1:82", own[i]));
+        assert_false(reaches("10.0.0.5:81", own[i])); // comes from 10.0.0.5, which needs a token
+        assert_false(reaches("unix:/a", own[i]));
+    }
+    assert_false(reaches("127.0.0.1:81", "10.0.0.5:81"));
+    assert_true(reaches("unix:/a", "unix:/a"));
+    assert_false(reaches("unix:/b", "unix:/a"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_peers),
         cmocka_unit_test(test_listen_shared_by_own_sockets_only),
         cmocka_unit_test(test_listen_families),
+        cmocka_unit_test(test_reaches_locally),
         cmocka_unit_test(test_listen_unix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,7 +124,9 @@ static void bound_buffers(struct proxy *proxy)
     unsigned workers = shared->worker_count > 0 ? shared->worker_count : 1;
     uint64_t half = shared->config->limits.buffers / workers / 2;
     half = half > BUFFERS_MIN ? half : BUFFERS_MIN;
-    proxy->loop->outq_pool->blocks.live_max = half / OUTQ_BLOCK_LEN;
+    if (proxy->loop->outq_pool != NULL) { // streams without sockets have none
+        proxy->loop->outq_pool->blocks.live_max = half / OUTQ_BLOCK_LEN;
+    }
     proxy->keep_slab.live_max = half / BODY_KEEP_BLOCK_LEN;
 }
 

@@ -261,6 +261,7 @@ static void test_truncated(void **state)
     static const char *const heads[] = {
         OK_5, OK_CHUNKED, "HTTP/1.0 200 OK\r\n\r\n"}; // until it closes, in good order
     static const int errs[] = {ERR_CLOSED, ERR_CHUNK_SIZE, ERR_MEMORY};
+    static const char *const ends[] = {"origin_truncated", "origin_bad_response", "no_memory"};
     for (size_t i = 0; i < 9; i++) {
         struct sim *sim = sim_new(1);
         struct sim_stream *client = sim_request_connected(sim, GET);
@@ -269,7 +270,7 @@ static void test_truncated(void **state)
         sim_leave(sim->origin, errs[i % 3]);
         assert_int_equal(client->life, SIM_RESET);
         assert_false(client->out_ended);
-        check_record(sim, 1, 200, i % 3 == 0 ? "origin_truncated" : "origin_bad_response");
+        check_record(sim, 1, 200, ends[i % 3]);
         assert_int_equal(sim_counter(sim, COUNTER_responses_truncated_total), 1);
         sim_free(&sim);
     }

@@ -44,7 +44,8 @@ struct http_stream_ops {
     // side: after send_head with status 101 (or 2xx of a CONNECT). Client side: after on_head with 101.
     void (*tunnel)(struct http_stream *stream);
     // Client side: the exchange is over (on_end was seen and the request was sent whole): the
-    // connection is kept for reuse if it can be. Otherwise it is closed. No event follows.
+    // connection is kept for reuse if it can be. Otherwise it is closed; of a tunnel whose ends both
+    // sent FIN, what is still queued goes out first. No event follows.
     void (*release)(struct http_stream *stream);
 };
 

@@ -320,7 +320,11 @@ static void client_is_gone(struct txn *txn)
 
 static void on_client_sent(struct http_stream *stream)
 {
-    client_is_gone(stream->user);
+    struct txn *txn = stream->user;
+    if (txn->is_tunnel && txn->origin != NULL) {
+        txn_release_origin(txn); // what the client said last may still be on its way
+    }
+    client_is_gone(txn);
 }
 
 static void on_client_reset(struct http_stream *stream, int err)

@@ -125,6 +125,31 @@ def test_fin_of_the_origin_is_passed_on(pair):
     assert server.log_records(1)[0]["pointsman.end"] == "tunnel_closed"
 
 
+def test_last_words_reach_a_slow_origin(pair):
+    """Both sides have said that they end, and what the client said last is still under way."""
+    server, target = pair
+    words, got, go, done = b"x" * 8_000_000, [], threading.Event(), threading.Event()
+
+    def say_and_listen_late(_request, peer):
+        peer.send(b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        peer.sock.shutdown(1)
+        go.wait(10)
+        while data := peer.wire.some(1_000_000):
+            got.append(len(data))
+        done.set()
+        return False
+
+    say_and_listen_late.reads_body = False
+    target.handler = say_and_listen_late
+    conn, _ = opened(server)
+    assert conn.read_to_end() == b""
+    sender = threading.Thread(target=lambda: (conn.send(words), conn.finish_sending()))
+    sender.start()
+    go.set()
+    sender.join(20)
+    assert done.wait(20) and sum(got) == len(words)
+
+
 @pytest.mark.parametrize("who", ["client", "origin"])
 def test_reset_ends_the_other_side(pair, who):
     server, target = pair

@@ -3,7 +3,7 @@
 //
 //   CONNECT ─► HEAD ─► BODY ─► DONE ─ release ─► IDLE ─ reuse ─► HEAD
 //                │ 101                             │ data, FIN
-//                └──► TUNNEL                       └──► closed
+//                └──► TUNNEL ─ release ─► FLUSH    └──► closed
 #include "base/invariant.h"
 #include "http/client.h"
 #include "http/h1/h1_body.h"
@@ -16,7 +16,10 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { KEPT_CONNS = 512 };
+enum {
+    KEPT_CONNS = 512,
+    FLUSH_MS = 30000, // for what a tunnel left queued
+};
 
 enum state {
     STATE_CONNECT,
@@ -25,6 +28,7 @@ enum state {
     STATE_DONE,
     STATE_TUNNEL,
     STATE_IDLE,
+    STATE_FLUSH, // without a user: what is queued goes out, then it is closed
     STATE_CLOSED,
 };
 
@@ -72,7 +76,8 @@ static void set_state(struct h1_client_conn *c, enum state state)
         [STATE_DONE] = 1 << STATE_HEAD | 1 << STATE_BODY,
         [STATE_TUNNEL] = 1 << STATE_HEAD,
         [STATE_IDLE] = 1 << STATE_DONE,
-        [STATE_CLOSED] = 0x3f,
+        [STATE_FLUSH] = 1 << STATE_TUNNEL,
+        [STATE_CLOSED] = 0x7f,
     };
     INVARIANT(from[state] & (1u << c->state));
     c->state = (uint8_t)state;
@@ -118,7 +123,7 @@ static void fail(struct h1_client_conn *c, int err)
     }
     c->stream.never_arrived = never_arrived(c);
     close_now(c);
-    if (before != STATE_IDLE && before != STATE_DONE) {
+    if (before != STATE_IDLE && before != STATE_DONE && before != STATE_FLUSH) {
         c->stream.events->on_reset(&c->stream, err);
     }
 }
@@ -213,6 +218,7 @@ static size_t take_some(struct h1_client_conn *c, const char *p, size_t len)
     case STATE_CONNECT:
     case STATE_DONE:
     case STATE_IDLE:
+    case STATE_FLUSH:
     case STATE_CLOSED:
         break;
     }
@@ -372,7 +378,11 @@ static void on_event(struct loop *loop, struct loop_io *io, uint32_t events)
         outq_flush(loop, &c->out);
         c->out.on_flushed(loop, &c->out);
     }
-    if (c->readable && c->state != STATE_CLOSED) {
+    if (c->state == STATE_FLUSH) {
+        if (c->broken) {
+            close_now(c);
+        }
+    } else if (c->readable && c->state != STATE_CLOSED) {
         run(c);
     }
 }
@@ -389,6 +399,12 @@ static void on_flushed(struct loop *loop, struct outq *out)
 {
     struct h1_client_conn *c = CONTAINER_OF(out, struct h1_client_conn, out);
     if (c->state == STATE_CLOSED) {
+        return;
+    }
+    if (c->state == STATE_FLUSH) {
+        if (out->failed || out->queued == 0) {
+            close_now(c);
+        }
         return;
     }
     c->stream.queued = out->queued;
@@ -514,6 +530,13 @@ static void release(struct http_stream *stream)
     bool reusable = c->state == STATE_DONE && c->request_ended && c->keep_alive && !c->fin &&
                     !c->broken && !c->readable && c->kept == NULL && outq_is_empty(&c->out) &&
                     !c->out.failed;
+    if (c->state == STATE_TUNNEL && c->stream.is_complete && c->fin_queued && !c->out.failed &&
+        !outq_is_empty(&c->out)) {
+        set_state(c, STATE_FLUSH);
+        loop_task_cancel(&c->again);
+        loop_timer_set(c->pool->loop, &c->connect_timer, FLUSH_MS);
+        return;
+    }
     if (!reusable) {
         close_now(c);
         return;

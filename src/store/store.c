@@ -355,10 +355,11 @@ void store_submit(struct store *store, struct store_request **request)
         store->last = &r->next;
         store->pending++;
         store->pending_changes += r->count;
-        pthread_cond_signal(&store->wake);
     }
     pthread_mutex_unlock(&store->mutex);
-    if (is_full) {
+    if (!is_full) {
+        pthread_cond_signal(&store->wake); // now: with the mutex it would wake only to wait for it
+    } else {
         store_request_fail(r, ERR_UNAVAILABLE, "too many changes wait to be written");
         store_request_deliver(store, r);
     }

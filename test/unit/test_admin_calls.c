@@ -189,6 +189,8 @@ static void tells_status(void **state)
     const char *text = script_stream_text(&script);
     assert_non_null(strstr(text, "# TYPE pointsman_requests_total counter\n"));
     assert_non_null(strstr(text, "\npointsman_routes 0\n"));
+    assert_non_null(strstr(text, "\npointsman_access_log_write_errors_total 0\n"));
+    assert_non_null(strstr(text, "\npointsman_access_log_lost_total 0\n"));
     script_stream_fini(&script);
     assert_int_equal(admin_call(check, &script, "GET", "/v1/stats", NULL, NULL), 200);
     json_t *stats = json_loads(script_stream_text(&script), 0, NULL);

@@ -183,8 +183,8 @@ static void on_room(struct http_stream *stream)
     txn_resume_client(txn);
 }
 
-// A kept connection turned out to be closed: the request goes to the same target on a new one. Not an
-// attempt of its own, since the target has not seen it, or may see it twice.
+// A kept connection turned out to be closed: the request goes out on a new one, to whichever target is
+// next. Not an attempt of its own, since no target has seen it, or it may be seen twice.
 static bool retry_stale(struct txn *txn, const struct http_stream *stream)
 {
     bool is_safe = stream->bytes_out == 0 || stream->never_arrived ||

@@ -9,8 +9,8 @@ struct workers;
 
 // Makes the workers with their listeners on config->listen.http; none runs yet. 0, or an err with a
 // problem that names the address.
-int workers_new(struct workers **workers, struct proxy_shared *shared, struct problems *problems)
-    WARN_UNUSED;
+int workers_new(struct workers **workers, struct proxy_shared *shared,
+                struct problems *problems) WARN_UNUSED;
 // Starts the threads. 0, or ERR_SYSTEM.
 int workers_start(struct workers *workers) WARN_UNUSED;
 // Tells them to drain; tunnels and what is left are ended after `tunnel_ms`.

@@ -75,6 +75,8 @@ static inline enum field_id guess_short(struct str name)
             return FIELD_ETAG;
         }
         return FIELD_OTHER;
+    case 5:
+        return FIELD_PROXY;
     case 6:
         switch (p[0] | 0x20) {
         case 'e':

@@ -12,6 +12,7 @@
     X(FIELD_HOST, "Host", FIELD_SECURITY)                                           \
     X(FIELD_CONNECTION, "Connection", FIELD_HOP)                                    \
     X(FIELD_KEEP_ALIVE, "Keep-Alive", FIELD_HOP)                                    \
+    X(FIELD_PROXY, "Proxy", FIELD_HOP) /* CGI would make HTTP_PROXY of it */        \
     X(FIELD_PROXY_CONNECTION, "Proxy-Connection", FIELD_HOP)                        \
     X(FIELD_PROXY_AUTHENTICATE, "Proxy-Authenticate", 0)                            \
     X(FIELD_PROXY_AUTHORIZATION, "Proxy-Authorization", FIELD_HOP)                  \

@@ -40,10 +40,10 @@ def sent(pair, headers=(), target="/", host=HOST, **more):
 def test_hop_by_hop_fields_end_here(pair):
     got = sent(pair, [
         ("Connection", "X-Mine, keep-alive"), ("X-Mine", "1"), ("x-mine", "2"),
-        ("Keep-Alive", "timeout=5"), ("Proxy-Connection", "keep-alive"),
+        ("Keep-Alive", "timeout=5"), ("Proxy-Connection", "keep-alive"), ("Proxy", "http://6.6.6.6"),
         ("Proxy-Authorization", "Basic eDp5"), ("TE", "gzip"), ("Upgrade", "h2c"),
         ("HTTP2-Settings", "AAMAAABkAAQAAP__"), ("X-Stays", "1")])
-    for name in ("connection", "x-mine", "keep-alive", "proxy-connection", "proxy-authorization",
+    for name in ("connection", "x-mine", "keep-alive", "proxy-connection", "proxy", "proxy-authorization",
                  "te", "upgrade", "http2-settings"):
         assert name not in got, name
     assert got["x-stays"] == "1"

@@ -271,6 +271,18 @@ static void run_mailbox(struct loop *loop)
     }
 }
 
+bool loop_has_messages(const struct loop *loop)
+{
+    return atomic_load_explicit(&loop->mailbox, memory_order_relaxed) != NULL;
+}
+
+void loop_empty_mailbox(struct loop *loop)
+{
+    while (loop_has_messages(loop)) {
+        run_mailbox(loop);
+    }
+}
+
 // ---- the loop ----
 
 int loop_init(struct loop *loop)

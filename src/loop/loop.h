@@ -84,6 +84,9 @@ void loop_fini(struct loop *loop);
 void loop_run(struct loop *loop);
 // One turn that waits at most wait_ms (-1: as long as nothing happens). For tests and loop_run.
 void loop_turn(struct loop *loop, int wait_ms);
+// Runs messages until there are none, and nothing else: at the end of an owner's life.
+void loop_empty_mailbox(struct loop *loop);
+bool loop_has_messages(const struct loop *loop);
 // Any thread; the loop ends after its turn.
 void loop_stop(struct loop *loop);
 // Any thread. Never fails, never blocks; messages of one sender arrive in order.

@@ -349,13 +349,19 @@ static void stop(struct node *node)
     if (node->publisher != NULL) {
         publisher_hurry(node->publisher);
     }
-    store_close(&node->store);
+    store_stop(node->store);
     if (node->has_outq) {
-        loop_turn(&node->control, 0); // the store's last answers
-        store_line_finish(&node->line);
+        // The store's last answers, and those to what they, or clients meanwhile, still submitted: each
+        // round of messages may put answers into the line, which may submit once more.
+        loop_turn(&node->control, 0);
+        do {
+            loop_empty_mailbox(&node->control);
+            store_line_finish(&node->line);
+        } while (loop_has_messages(&node->control));
     }
     demo_free(&node->demo);
     admin_free(&node->admin);
+    store_close(&node->store);
     if (node->publisher != NULL) {
         publisher_stop(node->publisher);
     }

@@ -225,6 +225,9 @@ int store_open(struct store **store, struct str url, struct problems *problems)
     if (err == 0) {
         err = open_others(s, problems);
     }
+    if (err == 0 && stat(s->path, &s->file) != 0) {
+        err = problems_add(problems, ERR_UNAVAILABLE, "", "%s: %s", s->path, strerror(errno));
+    }
     if (err != 0) {
         free_store(&s);
         return err;
@@ -317,20 +320,27 @@ int store_start(struct store *store, struct loop *control, const struct store_fe
     return err;
 }
 
+void store_stop(struct store *store)
+{
+    if (store == NULL || !store->has_thread) {
+        return;
+    }
+    pthread_mutex_lock(&store->mutex);
+    store->is_stopping = true;
+    pthread_cond_signal(&store->wake);
+    pthread_mutex_unlock(&store->mutex);
+    pthread_join(store->thread, NULL);
+    store_checkpoint_stop(store);
+    store->has_thread = false;
+}
+
 void store_close(struct store **store)
 {
     struct store *s = *store;
     if (s == NULL) {
         return;
     }
-    if (s->has_thread) {
-        pthread_mutex_lock(&s->mutex);
-        s->is_stopping = true;
-        pthread_cond_signal(&s->wake);
-        pthread_mutex_unlock(&s->mutex);
-        pthread_join(s->thread, NULL);
-        store_checkpoint_stop(s);
-    }
+    store_stop(s);
     while (s->first != NULL) { // never started
         struct store_request *request = s->first;
         s->first = request->next;
@@ -350,17 +360,20 @@ void store_submit(struct store *store, struct store_request **request)
     bool is_full =
         store->pending >= STORE_PENDING_MAX ||
         (store->pending > 0 && store->pending_changes + r->count > STORE_PENDING_CHANGES_MAX);
-    if (!is_full) {
+    bool is_stopping = store->is_stopping;
+    if (!is_full && !is_stopping) {
         *store->last = r;
         store->last = &r->next;
         store->pending++;
         store->pending_changes += r->count;
     }
     pthread_mutex_unlock(&store->mutex);
-    if (!is_full) {
+    if (!is_full && !is_stopping) {
         pthread_cond_signal(&store->wake); // now: with the mutex it would wake only to wait for it
     } else {
-        store_request_fail(r, ERR_UNAVAILABLE, "too many changes wait to be written");
+        store_request_fail(r, ERR_UNAVAILABLE,
+                           is_stopping ? "the node is stopping"
+                                       : "too many changes wait to be written");
         store_request_deliver(store, r);
     }
 }

@@ -115,9 +115,11 @@ int store_open(struct store **store, struct str url, struct problems *problems) 
 // Starts the store's threads; feed and answers come on `control`. *feed is copied. 0 or ERR_SYSTEM.
 int store_start(struct store *store, struct loop *control,
                 const struct store_feed *feed) WARN_UNUSED;
-// Commits what was submitted, ends the threads, closes, gives the lock back. All answers have been
-// posted when it returns; a control loop that has stopped takes them with one more loop_turn(), which
-// may come after this call. NULL is allowed. The starting thread.
+// Commits what was submitted and ends the threads. All answers have been posted when it returns; a
+// control loop that has stopped takes them with one more loop_turn(). What is submitted later is
+// answered with ERR_UNAVAILABLE; reading goes on. NULL is allowed. The starting thread.
+void store_stop(struct store *store);
+// Stops, closes, gives the lock back. NULL is allowed. The starting thread.
 void store_close(struct store **store);
 
 // Control thread. Takes *request. Never waits; when too much waits already the answer is

@@ -13,6 +13,7 @@
 #include "store/store.h"
 #include <pthread.h>
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 enum {
     STORE_RECORD_SCHEMA = 1, // written with each record
@@ -94,6 +95,7 @@ struct store_batch {
 
 struct store {
     char *path;
+    struct stat file; // as it was opened
     int lock_fd;
     char node_id[17];
 

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "store/store_int.h"
+#include <errno.h>
 
 // Names of the counts in meta.
 static const char *const count_names[NOUN_COUNT] = {
@@ -477,11 +478,31 @@ static void set_state(struct store *store, bool is_writable, const char *detail,
     }
 }
 
+// SQLite goes on writing into a file that was moved away, deleted or replaced; nothing of it would be
+// there after a restart. False, with *detail, when the path is not the open file any more.
+static bool is_in_place(const struct store *store, char *detail, size_t size)
+{
+    struct stat now;
+    if (stat(store->path, &now) != 0) {
+        snprintf(detail, size, "the file is gone: %s", strerror(errno));
+        return false;
+    }
+    if (now.st_dev != store->file.st_dev || now.st_ino != store->file.st_ino || now.st_size == 0) {
+        snprintf(detail, size, "the file was replaced or emptied while it was in use");
+        return false;
+    }
+    return true;
+}
+
 // *detail is filled on failure.
 static int commit_group(struct store *store, struct store_request *first, char *detail, size_t size)
 {
     uint64_t began_ns = clock_monotonic_ns();
     uint64_t before = store->writer.revision;
+    if (!is_in_place(store, detail, size)) {
+        set_state(store, false, detail, 0);
+        return ERR_UNAVAILABLE;
+    }
     int err = apply_group(store, first);
     if (err == 0 && store->writer.revision != before) {
         publish_totals(store);
@@ -516,6 +537,10 @@ void store_write_probe(struct store *store)
 {
     struct store_writer *writer = &store->writer;
     char detail[STORE_DETAIL_LEN];
+    if (!is_in_place(store, detail, sizeof detail)) {
+        set_state(store, false, detail, 0);
+        return;
+    }
     uint64_t began_ns = clock_monotonic_ns();
     int err = run(writer, WRITE_BEGIN);
     if (err == 0) {

@@ -208,6 +208,31 @@ def test_accepted_writes_are_answered_while_draining(pointsman, origin):
     assert server.status()["routes"] == 21
 
 
+def test_stop_between_writes(pointsman):
+    """Writers go on until the end: each write is answered or its connection closed, and the process
+    ends in good order."""
+    server = pointsman()
+
+    def write(number):
+        for i in range(100000):
+            try:
+                with server.admin(5) as session:
+                    for k in range(50):
+                        session.api("PUT", f"/v1/routes/w{number}-{i}-{k}.example",
+                                    json={"respond": {"status": 200}})
+            except OSError:
+                return
+
+    threads = [threading.Thread(target=write, args=(n,), daemon=True) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: server.status()["revision"] > 50, "writes")
+    server.signal(signal.SIGTERM)
+    server.wait_exit()
+    for thread in threads:
+        thread.join(20)
+
+
 def test_sighup_reopens_the_log(pointsman):
     server = pointsman()
     server.put_route("a.example", respond={"status": 200})

@@ -274,3 +274,22 @@ def test_file_size_limit(pointsman, origin):
         assert server.is_running()
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
         check_recovery(server, session, acknowledged, refused)
+
+
+@pytest.mark.parametrize("how", ["moved", "replaced"])
+def test_file_that_left_its_place(pointsman, origin, how):
+    """Nothing is acknowledged that a restart would not find; what is moved back is written again."""
+    server, acknowledged = pointsman(), {}
+    server.put_route("traffic.example", targets=[origin(o.respond(body="served"))])
+    path, aside = server.folder / "pointsman.db", server.folder / "aside.db"
+    path.rename(aside)
+    if how == "replaced":
+        path.write_bytes(aside.read_bytes())
+    with server.admin() as session:
+        refused = refused_and_serving(server, session, acknowledged)
+        assert not acknowledged
+        status = server.status()["store"]
+        assert status["writable"] is False and "file" in status["detail"]
+        path.unlink(missing_ok=True)
+        aside.rename(path)
+        check_recovery(server, session, acknowledged, refused)

@@ -45,12 +45,15 @@ static struct pool_member *pick(struct txn *txn, struct upstream_request *reques
                                 enum end_reason *end)
 {
     struct route_version *route = rcu_load(txn->route->slot->current);
+    if (route == NULL) {
+        route = txn->route; // deleted since: what it matched it keeps
+    }
     uint64_t random = proxy_random(txn->proxy);
-    if (route != NULL && !hold_version(txn, route)) {
+    if (!hold_version(txn, route)) {
         *end = END_NO_MEMORY;
         return NULL;
     }
-    const struct pool_version *pool = route == NULL ? NULL : route_pool(route, random, &txn->pool);
+    const struct pool_version *pool = route_pool(route, random, &txn->pool);
     if (pool == NULL) {
         *end = END_NO_POOL;
         return NULL;

@@ -43,7 +43,7 @@ enum err_fault { FAULT_CLIENT, FAULT_ORIGIN, FAULT_HERE, FAULT_NETWORK };
     X(ERR_TRAILER, 400, false, FAULT_CLIENT, "malformed trailer section")                     \
     X(ERR_STATUS, 400, false, FAULT_ORIGIN, "malformed status code")                          \
     X(ERR_UPGRADE, 400, false, FAULT_CLIENT, "malformed upgrade")                             \
-    X(ERR_REQUEST_TIMEOUT, 408, false, FAULT_CLIENT, "the request took too long")                  \
+    X(ERR_REQUEST_TIMEOUT, 408, false, FAULT_CLIENT, "the request took too long")             \
     X(ERR_BODY_TOO_LARGE, 413, false, FAULT_CLIENT, "body too large")                         \
     X(ERR_INVALID, 422, false, FAULT_CLIENT, "invalid declaration")                           \
     X(ERR_NOT_FOUND, 404, false, FAULT_CLIENT, "not found")                                   \

@@ -11,8 +11,7 @@ struct list {
     struct list *prev;
 };
 
-#define CONTAINER_OF(ptr, type, member)                                                            \
-    ((type *)((uintptr_t)(ptr)-offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *)((uintptr_t)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *head)
 {

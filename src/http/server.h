@@ -11,8 +11,9 @@ struct http_server_config {
     struct h1_limits limits;
     unsigned header_timeout_ms; // for a whole head, from its first byte (or the accept)
     unsigned idle_timeout_ms;   // between exchanges
-    unsigned body_timeout_ms;   // between bytes of a request body, and for a client that does not read
-    bool half_close;            // FIN after a complete request does not cancel it
+    unsigned
+        body_timeout_ms; // between bytes of a request body, and for a client that does not read
+    bool half_close;     // FIN after a complete request does not cancel it
 };
 
 // What a server does with its requests. Constant.
@@ -49,8 +50,8 @@ int http_server_init(struct http_server *server, struct loop *loop,
 // Closes all connections.
 void http_server_fini(struct http_server *server);
 // Takes an accepted, non-blocking socket. 0, or ERR_MEMORY / ERR_SYSTEM (the socket is closed).
-int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer)
-    WARN_UNUSED;
+int http_server_accept(struct http_server *server, int fd,
+                       const struct sockaddr_storage *peer) WARN_UNUSED;
 // Idle connections are closed, others after their exchange ("Connection: close"). conn_count tells
 // when it is done.
 void http_server_drain(struct http_server *server);

@@ -5,18 +5,18 @@
 #include "net/outq.h"
 
 // Which list a connection is in; each has its timeout. One more row is one more list.
-#define HTTP_PHASE_TABLE(X)                                                                        \
-    X(PHASE_NEW)    /* accepted, nothing received */                                               \
-    X(PHASE_IDLE)   /* between exchanges */                                                        \
-    X(PHASE_HEAD)   /* part of a head received */                                                  \
-    X(PHASE_BUSY)   /* an exchange */                                                              \
+#define HTTP_PHASE_TABLE(X)                          \
+    X(PHASE_NEW)    /* accepted, nothing received */ \
+    X(PHASE_IDLE)   /* between exchanges */          \
+    X(PHASE_HEAD)   /* part of a head received */    \
+    X(PHASE_BUSY)   /* an exchange */                \
     X(PHASE_LINGER) /* answered; what still comes is dropped for a while */
 
 enum http_phase {
 #define X(name) name,
     HTTP_PHASE_TABLE(X)
 #undef X
-    PHASE_COUNT
+        PHASE_COUNT
 };
 
 enum {

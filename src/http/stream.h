@@ -17,7 +17,8 @@
 struct http_stream;
 
 enum {
-    HTTP_AHEAD_LEN = 65536, // bytes queued for a peer at which its user is told to pause the producer
+    HTTP_AHEAD_LEN =
+        65536, // bytes queued for a peer at which its user is told to pause the producer
 };
 
 // What the user may do.
@@ -79,8 +80,8 @@ struct http_stream {
     const struct http_stream_events *events;
     void *user;
     struct loop *loop;
-    size_t queued;      // bytes waiting for the peer (copied, not in the kernel yet)
-    uint64_t bytes_in;  // of this exchange, as they were on the wire (heads included)
+    size_t queued;     // bytes waiting for the peer (copied, not in the kernel yet)
+    uint64_t bytes_in; // of this exchange, as they were on the wire (heads included)
     uint64_t bytes_out;
     bool was_reused;    // client side: this connection carried an exchange before
     bool never_arrived; // client side, in on_reset: the peer had closed before any byte came to it

@@ -55,7 +55,7 @@
       "Bytes of a request's body, 0: no bound; more are answered with 413")                       \
     X("limits.connections", UINT, limits.connections, "100000", 1, 10000000, NULL,                \
       "Client connections of this node")                                                          \
-    X("limits.buffers", SIZE, limits.buffers, "1g", 4 << 20, 1ll << 40, NULL,                    \
+    X("limits.buffers", SIZE, limits.buffers, "1g", 4 << 20, 1ll << 40, NULL,                     \
       "Bytes of bodies held for slow peers and for later attempts, on this node")                 \
     X("timeouts.header", DURATION, timeouts.header_ms, "10s", 1, 24 * CONFIG_DAY_MS, NULL,        \
       "Until a request's head is complete")                                                       \

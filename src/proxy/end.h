@@ -17,7 +17,8 @@
     X(END_REFUSED, "bad_request", 400, "http_request_error", "The request is malformed.")          \
     X(END_BAD_TARGET, "bad_target", 400, "http_request_error",                                     \
       "The address in the request is not valid.")                                                  \
-    X(END_DENIED, "denied", 403, "http_request_denied", "Access from your address is not allowed.") \
+    X(END_DENIED, "denied", 403, "http_request_denied",                                            \
+      "Access from your address is not allowed.")                                                  \
     X(END_NO_ROUTE, "no_route", 404, "destination_not_found", "There is nothing at this address.") \
     X(END_BODY_TOO_LARGE, "body_too_large", 413, "http_request_error",                             \
       "The request is larger than allowed.")                                                       \
@@ -37,8 +38,7 @@
       "The service behind this address gave an answer that is not valid.")                         \
     X(END_ORIGIN_SLOW, "origin_timeout", 504, "http_response_timeout",                             \
       "The service behind this address did not answer in time.")                                   \
-    X(END_TRUNCATED, "origin_truncated", 502, "http_response_incomplete",                          \
-      "The answer broke off.")                                                                     \
+    X(END_TRUNCATED, "origin_truncated", 502, "http_response_incomplete", "The answer broke off.") \
     X(END_NO_MEMORY, "no_memory", 500, "proxy_internal_error",                                     \
       "The server has no memory left for this request.")                                           \
     X(END_HEAD_TOO_LARGE, "head_too_large", 431, "http_request_error",                             \
@@ -50,7 +50,7 @@ enum end_reason {
 #define X(name, token, status, proxy_error, text) name,
     END_TABLE(X)
 #undef X
-    END_COUNT
+        END_COUNT
 };
 
 struct end_info {

@@ -20,8 +20,8 @@ struct proxy_shared {
 };
 
 // The loop must have its outq pool. 0, or ERR_MEMORY.
-int proxy_new(struct proxy **proxy, struct loop *loop, unsigned index, struct proxy_shared *shared)
-    WARN_UNUSED;
+int proxy_new(struct proxy **proxy, struct loop *loop, unsigned index,
+              struct proxy_shared *shared) WARN_UNUSED;
 // Ends all connections. The loop's thread, or after it has ended.
 void proxy_free(struct proxy **proxy);
 // Accepts from a listening socket, which stays the caller's. Before the thread starts.

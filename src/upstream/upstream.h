@@ -29,8 +29,8 @@ struct upstream_request {
     bool check;               // ask the socket of a kept one whether the target has closed
 };
 
-int upstream_init(struct upstream *upstream, struct loop *loop, const struct h1_limits *limits)
-    WARN_UNUSED;
+int upstream_init(struct upstream *upstream, struct loop *loop,
+                  const struct h1_limits *limits) WARN_UNUSED;
 // Closes the idle connections; none may be in use.
 void upstream_fini(struct upstream *upstream);
 // A stream on a kept connection (stream->was_reused: send_head at once), or on a new one (on_ready

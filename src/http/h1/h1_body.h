@@ -29,5 +29,5 @@ void h1_body_init(struct h1_body *body, const struct http_head *head);
 // Is the message complete without any content?
 bool h1_body_is_empty(const struct h1_body *body);
 // Returns an enum h1_body_event or a negative ERR_….
-int h1_body_next(struct h1_body *body, const char *p, size_t len, struct h1_body_result *result)
-    WARN_UNUSED;
+int h1_body_next(struct h1_body *body, const char *p, size_t len,
+                 struct h1_body_result *result) WARN_UNUSED;

@@ -6,8 +6,8 @@
 
 // How a message is delimited, and what the head says of the connection.
 struct h1_framing {
-    enum http_body body;    // BODY_NONE: no framing field at all
-    uint64_t body_len;      // BODY_LENGTH; BODY_NONE with has_length: told, not sent
+    enum http_body body; // BODY_NONE: no framing field at all
+    uint64_t body_len;   // BODY_LENGTH; BODY_NONE with has_length: told, not sent
     bool has_length;
     const char *connection; // value of the Connection field, or NULL for none
     bool add_date;          // a Date is missing (RFC 9110 6.6.1)

@@ -17,8 +17,8 @@
 struct http_stream;
 
 enum {
-    HTTP_AHEAD_LEN =
-        65536, // bytes queued for a peer at which its user is told to pause the producer
+    // bytes queued for a peer at which its user is told to pause the producer
+    HTTP_AHEAD_LEN = 65536,
 };
 
 // What the user may do.

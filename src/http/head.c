@@ -1,41 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "http/head.h"
 
-static struct str moved(struct str s, ptrdiff_t delta)
-{
-    if (s.p != NULL) {
-        // The old and the new place are different objects: no pointer arithmetic between them.
-        s.p = (const char *)((uintptr_t)s.p + (uintptr_t)delta);
-    }
-    return s;
-}
-
-static bool is_inside(struct str part, struct str whole)
-{
-    uintptr_t at = (uintptr_t)part.p;
-    uintptr_t begin = (uintptr_t)whole.p;
-    return at >= begin && at + part.len <= begin + whole.len;
-}
-
-void http_head_rebase(struct http_head *head, struct http_field *fields, ptrdiff_t delta)
-{
-    head->fields = fields;
-    for (unsigned i = 0; i < head->field_count; i++) {
-        fields[i].name = moved(fields[i].name, delta);
-        fields[i].value = moved(fields[i].value, delta);
-    }
-    // The path of "http://h" is a constant and stays where it is.
-    if (is_inside(head->path, head->target)) {
-        head->path = moved(head->path, delta);
-    }
-    head->method_text = moved(head->method_text, delta);
-    head->target = moved(head->target, delta);
-    head->scheme = moved(head->scheme, delta);
-    head->authority = moved(head->authority, delta);
-    head->query = moved(head->query, delta);
-    head->reason = moved(head->reason, delta);
-}
-
 const struct http_field *http_head_find(const struct http_head *head, enum field_id id)
 {
     if ((head->seen & FIELD_BIT(id)) == 0) {
@@ -87,13 +52,6 @@ bool http_head_has_token(const struct http_head *head, enum field_id id, struct 
         }
     }
     return false;
-}
-
-bool http_head_names_in_connection(const struct http_head *head, struct str name)
-{
-    return (head->seen & FIELD_BIT(FIELD_CONNECTION)) != 0 &&
-           (field_flags(field_find(name)) & FIELD_SECURITY) == 0 &&
-           http_head_has_token(head, FIELD_CONNECTION, name);
 }
 
 static const struct str method_names[] = {[METHOD_OTHER] = {"", 0},

@@ -29,8 +29,7 @@ enum http_body {
     BODY_UNTIL_CLOSE, // responses only
 };
 
-// All views point into the receive buffer until http_head_rebase() moves them, then into the
-// transaction's arena.
+// The views of a head that was just parsed point into the receive buffer; whoever keeps it copies them.
 struct http_head {
     struct http_field *fields; // in the order received
     unsigned field_count;
@@ -58,9 +57,6 @@ struct http_head {
     struct str reason;
 };
 
-// Moves all views by `delta` bytes, after the bytes behind them were copied elsewhere; `fields` is
-// the new place of the field array.
-void http_head_rebase(struct http_head *head, struct http_field *fields, ptrdiff_t delta);
 // The first field with this id, or NULL.
 const struct http_field *http_head_find(const struct http_head *head, enum field_id id);
 // Its value, or the empty view.
@@ -70,9 +66,6 @@ const struct http_field *http_head_find_name(const struct http_head *head, struc
 
 // Is `token` an element (any case) of the comma separated values of the fields with this id?
 bool http_head_has_token(const struct http_head *head, enum field_id id, struct str token);
-// Does the Connection field name this field away (RFC 9110 7.6.1)? Never true for fields with
-// FIELD_SECURITY, so that a client cannot take away what identifies it or frames its message.
-bool http_head_names_in_connection(const struct http_head *head, struct str name);
 
 struct str http_method_name(enum http_method method);
 enum http_method http_method_find(struct str name); // case-sensitive (RFC 9110 9.1)

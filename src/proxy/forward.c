@@ -254,7 +254,7 @@ static bool passes(const struct builder *b, const struct http_field *field, uint
         return false;
     }
     if (field_flags(field->id) & FIELD_SECURITY) {
-        return true; // never named away (http_head_names_in_connection)
+        return true; // never named away: it frames the message or says who asks
     }
     for (unsigned i = 0; i < b->named_count; i++) {
         if (str_eq_case(b->named[i], field->name)) {

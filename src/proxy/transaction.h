@@ -56,7 +56,6 @@ enum {
     TXN_HOST_MAX = 256,
     TXN_REQUEST_ID_LEN = 32,
     TXN_TRACEPARENT_LEN = 55, // W3C Trace Context, version 00
-    TXN_OUT_FIELDS_MAX = H1_FIELD_MAX + 96,
 };
 
 struct txn {

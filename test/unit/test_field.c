@@ -155,44 +155,6 @@ static void test_head(void **state)
     assert_true(http_head_has_token(&head, FIELD_CONNECTION, STR("CLOSE")));
     assert_false(http_head_has_token(&head, FIELD_CONNECTION, STR("x")));
     assert_false(http_head_has_token(&head, FIELD_UPGRADE, STR("x")));
-    assert_true(http_head_names_in_connection(&head, STR("x-one")));
-    assert_true(http_head_names_in_connection(&head, STR("x-two")));
-    assert_false(http_head_names_in_connection(&head, STR("x-three")));
-    assert_false(http_head_names_in_connection(&head, STR("Authorization")));
-}
-
-static void test_rebase(void **state)
-{
-    (void)state;
-    char from[] = "GET /p?q Host: h OK";
-    char to[sizeof(from)];
-    struct http_field fields[1] = {{str_make(from + 9, 4), str_make(from + 15, 1), FIELD_HOST}};
-    struct http_head head = {.fields = fields, .field_count = 1};
-    head.method_text = str_make(from, 3);
-    head.target = str_make(from + 4, 4);
-    head.path = str_make(from + 4, 2);
-    head.query = str_make(from + 6, 2);
-    head.authority = fields[0].value;
-    head.reason = str_make(from + 17, 2);
-    memcpy(to, from, sizeof(from));
-    memset(from, 'x', sizeof(from));
-    struct http_field moved[1];
-    moved[0] = fields[0];
-    http_head_rebase(&head, moved, (ptrdiff_t)((uintptr_t)to - (uintptr_t)from));
-    assert_ptr_equal(head.fields, moved);
-    assert_true(str_eq(head.method_text, STR("GET")));
-    assert_true(str_eq(head.path, STR("/p")));
-    assert_true(str_eq(head.query, STR("?q")));
-    assert_true(str_eq(head.authority, STR("h")));
-    assert_true(str_eq(head.reason, STR("OK")));
-    assert_true(str_eq(moved[0].name, STR("Host")));
-    assert_null(head.scheme.p);
-    // A path that is a constant stays.
-    head.path = STR("/");
-    const char *constant = head.path.p;
-    http_head_rebase(&head, moved, 0);
-    http_head_rebase(&head, moved, 1);
-    assert_ptr_equal(head.path.p, constant);
 }
 
 static void test_methods(void **state)
@@ -225,10 +187,8 @@ static void test_methods(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chars),     cmocka_unit_test(test_find),
-        cmocka_unit_test(test_disguised), cmocka_unit_test(test_valid),
-        cmocka_unit_test(test_head),      cmocka_unit_test(test_rebase),
-        cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_chars), cmocka_unit_test(test_find), cmocka_unit_test(test_disguised),
+        cmocka_unit_test(test_valid), cmocka_unit_test(test_head), cmocka_unit_test(test_methods),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -122,7 +122,7 @@ static void on_accept(struct loop *loop, struct loop_io *io, uint32_t bits)
             close(fd);
             continue;
         }
-        int err = http_server_accept(&admin->server, fd, &peer);
+        int err = http_server_accept(&admin->server, fd, &peer, HTTP_ACCEPT_PLAIN);
         if (err != 0) {
             log_warning("admin: cannot take a connection: %s", err_text(err));
         }

@@ -41,6 +41,11 @@ enum err_fault { FAULT_CLIENT, FAULT_ORIGIN, FAULT_HERE, FAULT_NETWORK };
     X(ERR_CHUNK_EXTENSION, 400, false, FAULT_CLIENT, "chunk extension malformed or too long") \
     X(ERR_CHUNK_END, 400, false, FAULT_CLIENT, "chunk data does not end with CRLF")           \
     X(ERR_TRAILER, 400, false, FAULT_CLIENT, "malformed trailer section")                     \
+    X(ERR_TLS, 502, true, FAULT_NETWORK, "the TLS connection failed")                         \
+    X(ERR_TLS_VERIFY, 502, true, FAULT_NETWORK, "the certificate was not accepted")           \
+    X(ERR_PROTOCOL, 400, false, FAULT_CLIENT, "the protocol was broken")                      \
+    X(ERR_ABUSE, 429, false, FAULT_CLIENT, "too much work for nothing")                       \
+    X(ERR_MISDIRECTED, 421, false, FAULT_CLIENT, "this connection is for another host")       \
     X(ERR_STATUS, 400, false, FAULT_ORIGIN, "malformed status code")                          \
     X(ERR_UPGRADE, 400, false, FAULT_CLIENT, "malformed upgrade")                             \
     X(ERR_REQUEST_TIMEOUT, 408, false, FAULT_CLIENT, "the request took too long")             \

@@ -3,7 +3,7 @@
 #include "http/chars.h"
 
 enum {
-    NAME_MAX_LEN = 19, // the longest name of the table: Proxy-Authorization
+    NAME_MAX_LEN = 21, // the longest name of the table: X-Client-Cert-Subject
     NAME_SIZE = 24,
 };
 
@@ -126,7 +126,13 @@ static inline enum field_id guess_long(struct str name)
     const char *p = name.p;
     switch (name.len) {
     case 11:
-        return (p[0] | 0x20) == 'r' ? FIELD_RETRY_AFTER : FIELD_TRACEPARENT;
+        switch (p[0] | 0x20) {
+        case 'r':
+            return FIELD_RETRY_AFTER;
+        case 'c':
+            return FIELD_CLIENT_CERT;
+        }
+        return FIELD_TRACEPARENT;
     case 12:
         switch (p[0] | 0x20) {
         case 'p':
@@ -152,7 +158,7 @@ static inline enum field_id guess_long(struct str name)
     case 14:
         return (p[0] | 0x20) == 'c' ? FIELD_CONTENT_LENGTH : FIELD_HTTP2_SETTINGS;
     case 15:
-        return FIELD_X_FORWARDED_FOR;
+        return (p[2] | 0x20) == 'c' ? FIELD_CLIENT_VERIFY : FIELD_X_FORWARDED_FOR;
     case 16:
         switch (p[12] | 0x20) {
         case 't':
@@ -179,6 +185,10 @@ static inline enum field_id guess_long(struct str name)
         return FIELD_PROXY_AUTHENTICATE;
     case 19:
         return FIELD_PROXY_AUTHORIZATION;
+    case 20:
+        return (p[0] | 0x20) == 's' ? FIELD_SEC_WEBSOCKET_ACCEPT : FIELD_CLIENT_CERT_SHA256;
+    case 21:
+        return FIELD_CLIENT_CERT_SUBJECT;
     }
     return FIELD_OTHER;
 }

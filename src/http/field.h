@@ -8,52 +8,57 @@
 //   HOP       hop-by-hop: ends here (RFC 9110 7.6.1)
 //   SECURITY  a Connection header cannot name it away (routing, framing, identity)
 //   FORWARD   says who the client is: rewritten here, and refused in its underscore form
-#define FIELD_TABLE(X)                                                              \
-    X(FIELD_HOST, "Host", FIELD_SECURITY)                                           \
-    X(FIELD_CONNECTION, "Connection", FIELD_HOP)                                    \
-    X(FIELD_KEEP_ALIVE, "Keep-Alive", FIELD_HOP)                                    \
-    X(FIELD_PROXY, "Proxy", FIELD_HOP) /* CGI would make HTTP_PROXY of it */        \
-    X(FIELD_PROXY_CONNECTION, "Proxy-Connection", FIELD_HOP)                        \
-    X(FIELD_PROXY_AUTHENTICATE, "Proxy-Authenticate", 0)                            \
-    X(FIELD_PROXY_AUTHORIZATION, "Proxy-Authorization", FIELD_HOP)                  \
-    X(FIELD_PROXY_STATUS, "Proxy-Status", 0)                                        \
-    X(FIELD_TE, "TE", FIELD_HOP)                                                    \
-    X(FIELD_TRAILER, "Trailer", 0)                                                  \
-    X(FIELD_TRANSFER_ENCODING, "Transfer-Encoding", FIELD_HOP | FIELD_SECURITY)     \
-    X(FIELD_CONTENT_LENGTH, "Content-Length", FIELD_SECURITY)                       \
-    X(FIELD_UPGRADE, "Upgrade", FIELD_HOP)                                          \
-    X(FIELD_HTTP2_SETTINGS, "HTTP2-Settings", FIELD_HOP)                            \
-    X(FIELD_EXPECT, "Expect", 0)                                                    \
-    X(FIELD_DATE, "Date", 0)                                                        \
-    X(FIELD_SERVER, "Server", 0)                                                    \
-    X(FIELD_VIA, "Via", FIELD_SECURITY)                                             \
-    X(FIELD_FORWARDED, "Forwarded", FIELD_SECURITY | FIELD_FORWARD)                 \
-    X(FIELD_X_FORWARDED_FOR, "X-Forwarded-For", FIELD_SECURITY | FIELD_FORWARD)     \
-    X(FIELD_X_FORWARDED_PROTO, "X-Forwarded-Proto", FIELD_SECURITY | FIELD_FORWARD) \
-    X(FIELD_X_FORWARDED_HOST, "X-Forwarded-Host", FIELD_SECURITY | FIELD_FORWARD)   \
-    X(FIELD_X_FORWARDED_PORT, "X-Forwarded-Port", FIELD_SECURITY | FIELD_FORWARD)   \
-    X(FIELD_X_REAL_IP, "X-Real-IP", FIELD_SECURITY | FIELD_FORWARD)                 \
-    X(FIELD_X_REQUEST_ID, "X-Request-Id", FIELD_SECURITY)                           \
-    X(FIELD_TRACEPARENT, "traceparent", FIELD_SECURITY)                             \
-    X(FIELD_AUTHORIZATION, "Authorization", FIELD_SECURITY)                         \
-    X(FIELD_COOKIE, "Cookie", FIELD_SECURITY)                                       \
-    X(FIELD_SET_COOKIE, "Set-Cookie", FIELD_SECURITY)                               \
-    X(FIELD_LOCATION, "Location", 0)                                                \
-    X(FIELD_CONTENT_LOCATION, "Content-Location", 0)                                \
-    X(FIELD_REFRESH, "Refresh", 0)                                                  \
-    X(FIELD_CONTENT_TYPE, "Content-Type", 0)                                        \
-    X(FIELD_CONTENT_ENCODING, "Content-Encoding", 0)                                \
-    X(FIELD_CACHE_CONTROL, "Cache-Control", 0)                                      \
-    X(FIELD_ACCEPT, "Accept", 0)                                                    \
-    X(FIELD_USER_AGENT, "User-Agent", 0)                                            \
-    X(FIELD_REFERER, "Referer", 0)                                                  \
-    X(FIELD_ORIGIN, "Origin", 0)                                                    \
-    X(FIELD_RETRY_AFTER, "Retry-After", 0)                                          \
-    X(FIELD_ETAG, "ETag", 0)                                                        \
-    X(FIELD_IF_MATCH, "If-Match", 0)                                                \
-    X(FIELD_IF_NONE_MATCH, "If-None-Match", 0)                                      \
-    X(FIELD_LAST_EVENT_ID, "Last-Event-ID", 0)                                      \
-    X(FIELD_SEC_WEBSOCKET_KEY, "Sec-WebSocket-Key", FIELD_SECURITY)
+#define FIELD_TABLE(X)                                                                    \
+    X(FIELD_HOST, "Host", FIELD_SECURITY)                                                 \
+    X(FIELD_CONNECTION, "Connection", FIELD_HOP)                                          \
+    X(FIELD_KEEP_ALIVE, "Keep-Alive", FIELD_HOP)                                          \
+    X(FIELD_PROXY, "Proxy", FIELD_HOP) /* CGI would make HTTP_PROXY of it */              \
+    X(FIELD_PROXY_CONNECTION, "Proxy-Connection", FIELD_HOP)                              \
+    X(FIELD_PROXY_AUTHENTICATE, "Proxy-Authenticate", 0)                                  \
+    X(FIELD_PROXY_AUTHORIZATION, "Proxy-Authorization", FIELD_HOP)                        \
+    X(FIELD_PROXY_STATUS, "Proxy-Status", 0)                                              \
+    X(FIELD_TE, "TE", FIELD_HOP)                                                          \
+    X(FIELD_TRAILER, "Trailer", 0)                                                        \
+    X(FIELD_TRANSFER_ENCODING, "Transfer-Encoding", FIELD_HOP | FIELD_SECURITY)           \
+    X(FIELD_CONTENT_LENGTH, "Content-Length", FIELD_SECURITY)                             \
+    X(FIELD_UPGRADE, "Upgrade", FIELD_HOP)                                                \
+    X(FIELD_HTTP2_SETTINGS, "HTTP2-Settings", FIELD_HOP)                                  \
+    X(FIELD_EXPECT, "Expect", 0)                                                          \
+    X(FIELD_DATE, "Date", 0)                                                              \
+    X(FIELD_SERVER, "Server", 0)                                                          \
+    X(FIELD_VIA, "Via", FIELD_SECURITY)                                                   \
+    X(FIELD_FORWARDED, "Forwarded", FIELD_SECURITY | FIELD_FORWARD)                       \
+    X(FIELD_X_FORWARDED_FOR, "X-Forwarded-For", FIELD_SECURITY | FIELD_FORWARD)           \
+    X(FIELD_X_FORWARDED_PROTO, "X-Forwarded-Proto", FIELD_SECURITY | FIELD_FORWARD)       \
+    X(FIELD_X_FORWARDED_HOST, "X-Forwarded-Host", FIELD_SECURITY | FIELD_FORWARD)         \
+    X(FIELD_X_FORWARDED_PORT, "X-Forwarded-Port", FIELD_SECURITY | FIELD_FORWARD)         \
+    X(FIELD_X_REAL_IP, "X-Real-IP", FIELD_SECURITY | FIELD_FORWARD)                       \
+    X(FIELD_X_REQUEST_ID, "X-Request-Id", FIELD_SECURITY)                                 \
+    X(FIELD_TRACEPARENT, "traceparent", FIELD_SECURITY)                                   \
+    X(FIELD_AUTHORIZATION, "Authorization", FIELD_SECURITY)                               \
+    X(FIELD_COOKIE, "Cookie", FIELD_SECURITY)                                             \
+    X(FIELD_SET_COOKIE, "Set-Cookie", FIELD_SECURITY)                                     \
+    X(FIELD_LOCATION, "Location", 0)                                                      \
+    X(FIELD_CONTENT_LOCATION, "Content-Location", 0)                                      \
+    X(FIELD_REFRESH, "Refresh", 0)                                                        \
+    X(FIELD_CONTENT_TYPE, "Content-Type", 0)                                              \
+    X(FIELD_CONTENT_ENCODING, "Content-Encoding", 0)                                      \
+    X(FIELD_CACHE_CONTROL, "Cache-Control", 0)                                            \
+    X(FIELD_ACCEPT, "Accept", 0)                                                          \
+    X(FIELD_USER_AGENT, "User-Agent", 0)                                                  \
+    X(FIELD_REFERER, "Referer", 0)                                                        \
+    X(FIELD_ORIGIN, "Origin", 0)                                                          \
+    X(FIELD_RETRY_AFTER, "Retry-After", 0)                                                \
+    X(FIELD_ETAG, "ETag", 0)                                                              \
+    X(FIELD_IF_MATCH, "If-Match", 0)                                                      \
+    X(FIELD_IF_NONE_MATCH, "If-None-Match", 0)                                            \
+    X(FIELD_LAST_EVENT_ID, "Last-Event-ID", 0)                                            \
+    X(FIELD_SEC_WEBSOCKET_KEY, "Sec-WebSocket-Key", FIELD_SECURITY)                       \
+    X(FIELD_SEC_WEBSOCKET_ACCEPT, "Sec-WebSocket-Accept", 0)                              \
+    X(FIELD_CLIENT_CERT, "Client-Cert", FIELD_SECURITY | FIELD_FORWARD)                   \
+    X(FIELD_CLIENT_CERT_SUBJECT, "X-Client-Cert-Subject", FIELD_SECURITY | FIELD_FORWARD) \
+    X(FIELD_CLIENT_CERT_SHA256, "X-Client-Cert-SHA256", FIELD_SECURITY | FIELD_FORWARD)   \
+    X(FIELD_CLIENT_VERIFY, "X-Client-Verify", FIELD_SECURITY | FIELD_FORWARD)
 
 enum field_flag { FIELD_HOP = 1, FIELD_SECURITY = 2, FIELD_FORWARD = 4 };
 

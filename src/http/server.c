@@ -102,7 +102,7 @@ static void free_conn(struct loop *loop, struct loop_deferred *deferred)
 {
     (void)loop;
     struct http_conn *conn = CONTAINER_OF(deferred, struct http_conn, deferred);
-    h1_server_conn_fini(conn);
+    conn->ops->fini(conn);
     slab_put(&conn->server->lists->conns, conn);
 }
 
@@ -142,8 +142,10 @@ static void read_local_port(struct http_conn *conn)
     }
 }
 
-int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer)
+int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer,
+                       enum http_accept kind)
 {
+    (void)kind;
     struct http_conn *conn = slab_get(&server->lists->conns);
     if (conn == NULL) {
         close(fd);
@@ -235,4 +237,34 @@ void http_server_fini(struct http_server *server)
     slab_fini(&server->lists->conns);
     free(server->lists);
     server->lists = NULL;
+}
+
+const struct in6_addr *http_stream_peer(const struct http_stream *stream)
+{
+    return &stream->conn->peer;
+}
+
+struct str http_stream_peer_text(const struct http_stream *stream)
+{
+    return str_make(stream->conn->peer_text, stream->conn->peer_text_len);
+}
+
+unsigned http_stream_local_port(const struct http_stream *stream)
+{
+    return stream->conn->local_port;
+}
+
+struct tls *http_stream_tls(const struct http_stream *stream)
+{
+    return stream->conn->tls;
+}
+
+const struct http_proxied *http_stream_proxied(const struct http_stream *stream)
+{
+    return stream->conn->proxied == NULL ? NULL : &stream->conn->proxied->proxied;
+}
+
+void http_stream_close_after(struct http_stream *stream)
+{
+    stream->conn->ops->close_after(stream->conn);
 }

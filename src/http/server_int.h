@@ -36,12 +36,28 @@ struct http_conn_ops {
     void (*drain)(struct http_conn *conn);
     // Ends the exchange (on_reset) and closes.
     void (*abort)(struct http_conn *conn);
+    // http_stream_close_after().
+    void (*close_after)(struct http_conn *conn);
+    // Frees what the protocol owns, after the close, in the next turn's deferred frees.
+    void (*fini)(struct http_conn *conn);
 };
 
-// Common head of every server connection, the first member of its struct.
+// What a connection keeps of its PROXY header; malloc.
+struct http_conn_proxied {
+    struct http_proxied proxied;
+    char text[]; // of its views
+};
+
+// Common head of every server connection, the first member of its struct. The protocol may change while
+// it lives (opening ─► HTTP/1 or HTTP/2): the head stays where it is, the rest is made anew.
+//
+//   accept ─► opening: PROXY header, ClientHello, handshake ─► h1 | h2 | h1 in its tunnel state (raw)
+//          └► h1, if there is nothing of that to wait for ─ preface "PRI * HTTP/2.0" ─► h2
 struct http_conn {
     struct loop_io io;
-    struct list node; // in the list of its phase
+    struct tls *tls;                   // NULL: none
+    struct http_conn_proxied *proxied; // NULL: none
+    struct list node;                  // in the list of its phase
     uint64_t since_ms;
     enum http_phase phase;
     uint16_t local_port;
@@ -59,7 +75,19 @@ void http_conn_enter(struct http_conn *conn, enum http_phase phase);
 // Closes the socket, unlinks, frees at the end of the turn.
 void http_conn_close(struct http_conn *conn);
 
-// h1/h1_server.c
+// The start of the protocols, on a conn whose head is filled. What was received already (`bytes`, plain)
+// is taken as if it came now; `readable`: the kernel may have more. May close the connection.
+//
+// server_opening.c
+size_t http_opening_len(void);
+void http_opening_init(struct http_conn *conn, enum http_accept kind);
+// h1/h1_server.c. Nothing is read before the first event, but `bytes`.
 size_t h1_server_conn_len(void);
 void h1_server_conn_init(struct http_conn *conn);
-void h1_server_conn_fini(struct http_conn *conn);
+void h1_server_conn_begin(struct http_conn *conn, struct str bytes, bool readable);
+// In its tunnel state, for server->ops->on_raw.
+void h1_server_conn_begin_raw(struct http_conn *conn, struct str sni, struct str bytes,
+                              bool readable);
+// h2/h2_server.c. `bytes` may hold the client's preface and more.
+size_t h2_server_conn_len(void);
+void h2_server_conn_begin(struct http_conn *conn, struct str bytes, bool readable);

@@ -15,6 +15,7 @@
 #include "loop/loop.h"
 
 struct http_stream;
+struct http_conn;
 
 enum {
     // bytes queued for a peer at which its user is told to pause the producer
@@ -57,7 +58,9 @@ struct http_stream_events {
     void (*on_head)(struct http_stream *stream, const struct http_head *head);
     // Client side: a 1xx head other than 101.
     void (*on_info)(struct http_stream *stream, const struct http_head *head);
-    // Client side: connected, send_head may be called. Not called for a reused connection.
+    // Client side: connected, send_head may be called. Not called for a reused connection. When the
+    // protocol was only found out now, `stream` may be another one than http_client_open() returned,
+    // which is gone; its events and user are the same.
     void (*on_ready)(struct http_stream *stream);
     // Body bytes (tunnel: raw bytes), valid until the return.
     void (*on_data)(struct http_stream *stream, struct str data);
@@ -80,11 +83,14 @@ struct http_stream {
     const struct http_stream_events *events;
     void *user;
     struct loop *loop;
+    struct http_conn
+        *conn;         // server side: its connection (http/server.h has what may be asked of it)
     size_t queued;     // bytes waiting for the peer (copied, not in the kernel yet)
     uint64_t bytes_in; // of this exchange, as they were on the wire (heads included)
     uint64_t bytes_out;
     bool was_reused;    // client side: this connection carried an exchange before
     bool never_arrived; // client side, in on_reset: the peer had closed before any byte came to it
+    bool is_h2;         // one of many on its connection
     bool is_complete;   // the peer's message has ended (on_end was or need not be called)
 };
 

@@ -19,6 +19,7 @@ enum {
 struct loop;
 struct loop_io;
 struct outq_pool;
+struct tls_buffers;
 
 // A file descriptor in the loop. Embedded in its owner. `on_event` gets EPOLL… bits. It is called for
 // every edge; what it does not use up it remembers itself (and runs again with loop_run).
@@ -64,8 +65,9 @@ struct loop {
     // Called after each event, message, task and timer: flushes what they queued (net/outq.h) before
     // the receive buffer is used again.
     void (*after_event)(struct loop *loop);
-    struct list dirty;           // outputs with something to flush
-    struct outq_pool *outq_pool; // memory of outputs (net/outq.h)
+    struct list dirty;               // outputs with something to flush
+    struct outq_pool *outq_pool;     // memory of outputs (net/outq.h)
+    struct tls_buffers *tls_buffers; // wire buffers (net/tls.h), or NULL
     _Atomic(struct loop_message *) mailbox;
     atomic_bool stopping;
     bool is_rcu;       // registered; goes offline before it blocks
@@ -102,6 +104,9 @@ int loop_add_events(struct loop *loop, struct loop_io *io, uint32_t events) WARN
 // Closes the descriptor and forgets pending events of it. Not for one of several duplicates, which
 // would stay in the loop: loop_release() and close().
 void loop_close(struct loop *loop, struct loop_io *io);
+// Another loop_io takes the place of this one, with its descriptor (`to->fd` is set, `from->fd` is -1).
+// 0, or ERR_SYSTEM and nothing has changed.
+int loop_move(struct loop *loop, struct loop_io *from, struct loop_io *to) WARN_UNUSED;
 // Takes it out without closing; returns the descriptor.
 int loop_release(struct loop *loop, struct loop_io *io);
 

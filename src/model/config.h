@@ -9,6 +9,8 @@
 
 enum { CONFIG_LISTEN_MAX = 16, CONFIG_ADDRESS_MAX = 128 };
 
+enum tls_profile_setting { TLS_PROFILE_INTERMEDIATE, TLS_PROFILE_MODERN };
+enum unknown_sni { UNKNOWN_SNI_DEFAULT, UNKNOWN_SNI_REJECT };
 enum paths_mode { PATHS_STRICT, PATHS_LOOSE };
 enum access_log_format { ACCESS_LOG_JSON, ACCESS_LOG_COMBINED };
 
@@ -22,6 +24,7 @@ struct config {
         unsigned http_count;
         char *https[CONFIG_LISTEN_MAX];
         unsigned https_count;
+        bool proxy_protocol;
         bool half_close;
     } listen;
     unsigned https_port;
@@ -37,15 +40,25 @@ struct config {
         char *url;         // sqlite:FILE
         char *local;       // path; default: the file of a sqlite: url
         bool local_is_set; // declared; else it follows the url
+        char *encryption_key_file;
     } store;
+    struct {
+        enum tls_profile_setting profile;
+        enum unknown_sni unknown_sni;
+        char *default_certificate; // PEM file with certificate chain and key; "": made by the node
+    } tls;
     unsigned workers; // 0: auto
     enum paths_mode paths;
     struct {
-        uint64_t header_bytes; // 32k
-        unsigned headers;      // 100, at most 200
-        uint64_t body;         // 0: no bound
-        unsigned connections;  // 100000
-        uint64_t buffers;      // 1g
+        uint64_t header_bytes;        // 32k
+        unsigned headers;             // 100, at most 200
+        uint64_t body;                // 0: no bound
+        unsigned connections;         // 100000
+        uint64_t buffers;             // 1g
+        unsigned certificates_loaded; // 20000: parsed and kept
+        unsigned certificate_waits;   // 1000: handshakes that wait for one
+        unsigned handshakes;          // 16: full handshakes a worker begins in one turn of its loop
+        unsigned h2_streams;          // 100: open streams of one HTTP/2 connection
     } limits;
     struct {
         unsigned header_ms, idle_ms, connect_ms, response_ms, tunnel_idle_ms, drain_ms;

@@ -7,7 +7,17 @@
 #include <jansson.h>
 #include <netinet/in.h>
 
-enum noun { NOUN_ROUTE, NOUN_POOL, NOUN_CERTIFICATE, NOUN_TENANT, NOUN_KEY, NOUN_COUNT };
+// NOUN_TICKETS is internal: the session ticket keys, one record "current", which travels with the feed so
+// that all workers (and nodes) have the same; no API, no export.
+enum noun {
+    NOUN_ROUTE,
+    NOUN_POOL,
+    NOUN_CERTIFICATE,
+    NOUN_TENANT,
+    NOUN_KEY,
+    NOUN_TICKETS,
+    NOUN_COUNT
+};
 
 // "route", "routes"; noun_find takes either, or -1. Text that lives forever.
 struct str noun_name(enum noun noun);
@@ -22,11 +32,15 @@ enum decode_mode { DECODE_STRICT, DECODE_FEED };
 
 enum target_state { TARGET_UP, TARGET_DRAIN, TARGET_DOWN };
 
-// "10.0.0.5:8080", "[::1]:80", "app.internal:3000", "unix:/run/x.sock", with an optional "http://".
-// "https://" and "h2c://" are refused for now (they come with TLS and HTTP/2). The default port is 80.
+enum target_scheme { TARGET_HTTP, TARGET_HTTPS, TARGET_H2C };
+
+// "10.0.0.5:8080", "[::1]:80", "app.internal:3000", "unix:/run/x.sock", with an optional "http://",
+// "https://" (default port 443) or "h2c://". The default port is 80.
 struct target_address {
-    struct str text; // canonical, as shown: without "http://", host lower case, port always there;
-                     // terminated
+    struct str
+        text; // canonical, as shown: without "http://" (the other schemes are kept), host lower
+              // case, port always there; terminated
+    enum target_scheme scheme;
     struct str host; // name or address without port and brackets; the path for unix:
     uint16_t port;   // 0 for unix:
     bool is_unix;
@@ -112,6 +126,12 @@ struct route_decl {
     struct str tenant; // empty: none
     bool https_required;
     unsigned redirect_status; // of the https redirect, default 308
+    uint64_t hsts_sec;        // 0: none; else Strict-Transport-Security: max-age, on https
+    struct {
+        struct str ca; // PEM; empty: not declared
+        bool is_required;
+    } client_auth;    // for the whole host; path "/" only
+    bool passthrough; // raw TLS by SNI; path "/" only, with pool, split or targets
     // Empty: none. Else "/" or a canonical path without a final '/': goes in front of the path that is
     // sent on (with strip_path: of what follows the route's path), with one '/' between.
     struct str target_path;
@@ -141,16 +161,55 @@ struct route_decl {
 };
 
 enum balance { BALANCE_LEAST_REQUESTS, BALANCE_ROUND_ROBIN };
+enum pool_protocol { POOL_AUTO, POOL_HTTP1, POOL_H2, POOL_H2C };
+enum send_proxy { SEND_PROXY_OFF, SEND_PROXY_V1, SEND_PROXY_V2 };
+
+// TLS to targets with https://.
+struct pool_tls_decl {
+    bool verify;                   // default true
+    struct str server_name;        // SNI and the name verified; empty: the Host that is sent
+    struct str ca;                 // PEM; empty: the system's
+    struct str client_certificate; // name of a certificate; empty: none
+};
 
 struct pool_decl {
     struct target_decl *targets;
     unsigned target_count;
     enum balance balance;
+    enum pool_protocol protocol;
+    enum send_proxy send_proxy;
+    struct pool_tls_decl tls;
     struct {
         unsigned idle;       // connections kept per target over all workers, default 64
         unsigned timeout_ms; // default 60 s
     } keepalive;
     struct timeouts_decl timeouts;
+};
+
+// What a certificate says; found by cert_check(), stored with it, not declared.
+struct certificate_facts {
+    uint64_t not_before; // Unix seconds
+    uint64_t not_after;
+    struct str subject; // RFC 2253
+    struct str issuer;
+    struct str serial;      // hexadecimal
+    struct str fingerprint; // SHA-256 of the leaf, 64 lower case hexadecimal digits
+    struct str content;     // SHA-256 over the whole chain: tells a renewed chain from the same one
+    struct str key_type;    // "ec-p256", "ec-p384", "rsa-2048", "ed25519" …
+};
+
+struct certificate_decl {
+    struct str
+        chain; // PEM, leaf first. Secret part: chain and key are not in the stored value, but in
+    struct str key;        // store_change.secret
+    struct str chain_file; // instead of both; absolute paths
+    struct str key_file;
+    struct str *hosts; // declared, canonical; none: from the SANs
+    unsigned host_count;
+    // Of the stored value: read from a feed; ignored in what a client declares, then cert_check().
+    struct str *names; // what it is chosen by: hosts, or the SANs
+    unsigned name_count;
+    struct certificate_facts facts;
 };
 
 // A decoded declaration of any noun.
@@ -160,6 +219,7 @@ struct declaration {
     union {
         struct route_decl route;
         struct pool_decl pool;
+        struct certificate_decl certificate;
     };
     void *memory; // all that the struct points to; owned
 };
@@ -178,6 +238,14 @@ void declaration_free(struct declaration **declaration);
 // included for routes. A new reference, or NULL when out of memory. Equal declarations give equal text
 // (json_dumps with JSON_COMPACT).
 json_t *declaration_encode(const struct declaration *declaration);
+
+// Certificates: what cert_check() found, copied into the declaration's memory. 0, or ERR_MEMORY.
+int certificate_set_facts(struct declaration *declaration, const struct certificate_facts *facts,
+                          const struct str *names, unsigned name_count) WARN_UNUSED;
+// The secret part as JSON text ({"chain": …, "key": …}; malloc), NULL: none (files), or no memory (*err).
+char *certificate_encode_secret(const struct declaration *declaration, int *err);
+// The other way: chain and key (malloc, the caller frees both). 0, or ERR_INVALID, ERR_MEMORY.
+int certificate_decode_secret(struct str text, char **chain, char **key) WARN_UNUSED;
 
 // The canonical key from one as it stands in a URL, already percent-decoded: for routes
 // "Shop.Example.com./api/" gives "shop.example.com/api", "h/" gives "h"; IDNs become A-labels.

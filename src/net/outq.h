@@ -19,6 +19,7 @@ enum {
 
 struct outq_batch;
 struct outq_block;
+struct tls;
 
 struct outq_pool {
     struct slab batches;
@@ -28,11 +29,15 @@ struct outq_pool {
 struct outq {
     struct list dirty; // in loop->dirty
     struct loop_io *io;
+    struct tls *tls; // seals what is sent, or NULL; then blocks hold sealed bytes
     struct outq_batch *batch;
     struct outq_block *first;
     struct outq_block *last;
     size_t queued;    // bytes in blocks
-    uint64_t written; // bytes that the kernel took
+    uint64_t written; // bytes handed on: to the kernel, or (tls) sealed
+    uint64_t sent;    // bytes that the kernel took
+    // Before an event's flush, NULL: nothing. Where a protocol turns what its streams gave it into bytes.
+    void (*before_flush)(struct loop *loop, struct outq *out);
     // After the flush of an event in which something was put, and after outq_flush by the owner's
     // EPOLLOUT: `queued` and `failed` say what became of it.
     void (*on_flushed)(struct loop *loop, struct outq *out);
@@ -59,6 +64,13 @@ char *outq_reserve(struct loop *loop, struct outq *out, size_t len);
 void outq_commit(struct outq *out, size_t len);
 // Sends now as much as the kernel takes; the rest is owned after. on_flushed is not called.
 void outq_flush(struct loop *loop, struct outq *out);
+// Nothing more will be put: close_notify, if it is sealed, and FIN. The output must be empty.
+void outq_shut(struct loop *loop, struct outq *out);
+// Bytes that are wire bytes already (alerts and handshakes of TLS): sent now if nothing is queued, else
+// behind it.
+void outq_put_wire(struct loop *loop, struct outq *out, struct str bytes);
+// Before the flush of this event before_flush and on_flushed are called, even if nothing was put.
+void outq_wake(struct loop *loop, struct outq *out);
 // The loop's after_event.
 void outq_flush_all(struct loop *loop);
 

@@ -44,6 +44,7 @@ struct access_record {
     struct str pool;
     struct str target;
     struct str tenant;
+    const char *tls_version; // "1.3"; constant text, or NULL
     const char *end; // end reason token; constant text, or NULL
 };
 

@@ -52,28 +52,47 @@ uint64_t stats_visit(enum stat_kind kind, uint64_t after, unsigned limit,
 
 // What the whole node counts. X(name, help): one row makes the cell, the JSON name and the metric
 // pointsman_<name>.
-#define COUNTER_TABLE(X)                                                                \
-    X(requests_total, "Requests answered")                                              \
-    X(connections_accepted_total, "Client connections accepted")                        \
-    X(connections_refused_total, "Client connections closed at limits.connections")     \
-    X(connections_timed_out_total, "Client connections closed by a timeout")            \
-    X(requests_refused_total, "Requests refused as malformed or over a limit")          \
-    X(client_gone_total, "Requests whose client left before the answer")                \
-    X(no_route_total, "Requests that no route matched")                                 \
-    X(no_target_total, "Requests without a live target")                                \
-    X(upstream_connects_total, "Connections opened to targets")                         \
-    X(upstream_reuses_total, "Requests sent on a connection that was kept")             \
-    X(upstream_connect_errors_total, "Connections to targets that failed")              \
-    X(upstream_errors_total, "Exchanges with targets that failed")                      \
-    X(upstream_retries_total, "Requests sent again")                                    \
-    X(tunnels_total, "Tunnels opened")                                                  \
-    X(tunnels_cut_total, "Tunnels and requests ended by DELETE with drain")             \
-    X(responses_truncated_total, "Responses that ended before they were complete")      \
-    X(arena_overflows_total, "Requests that needed more memory than allowed")           \
-    X(no_memory_total, "Requests ended since memory or limits.buffers was used up")     \
-    X(bytes_in_total, "Bytes received from clients")                                    \
-    X(bytes_out_total, "Bytes sent to clients")                                         \
-    X(access_log_dropped_total, "Access log records dropped because the ring was full") \
+#define COUNTER_TABLE(X)                                                                          \
+    X(requests_total, "Requests answered")                                                        \
+    X(connections_accepted_total, "Client connections accepted")                                  \
+    X(connections_refused_total, "Client connections closed at limits.connections")               \
+    X(connections_timed_out_total, "Client connections closed by a timeout")                      \
+    X(requests_refused_total, "Requests refused as malformed or over a limit")                    \
+    X(client_gone_total, "Requests whose client left before the answer")                          \
+    X(no_route_total, "Requests that no route matched")                                           \
+    X(no_target_total, "Requests without a live target")                                          \
+    X(upstream_connects_total, "Connections opened to targets")                                   \
+    X(upstream_reuses_total, "Requests sent on a connection that was kept")                       \
+    X(upstream_connect_errors_total, "Connections to targets that failed")                        \
+    X(upstream_errors_total, "Exchanges with targets that failed")                                \
+    X(upstream_retries_total, "Requests sent again")                                              \
+    X(tunnels_total, "Tunnels opened")                                                            \
+    X(tunnels_cut_total, "Tunnels and requests ended by DELETE with drain")                       \
+    X(responses_truncated_total, "Responses that ended before they were complete")                \
+    X(arena_overflows_total, "Requests that needed more memory than allowed")                     \
+    X(no_memory_total, "Requests ended since memory or limits.buffers was used up")               \
+    X(tls_handshakes_total, "TLS handshakes completed with clients")                              \
+    X(tls_resumed_total, "TLS handshakes that resumed a session")                                 \
+    X(tls_failed_total, "TLS handshakes with clients that failed")                                \
+    X(tls_certificate_waits_total, "Handshakes that waited for a certificate")                    \
+    X(tls_certificate_refused_total,                                                              \
+      "Handshakes refused at limits.certificate_waits, or whose certificate could not be loaded") \
+    X(misdirected_total, "Requests answered with 421")                                            \
+    X(proxy_header_errors_total, "Connections closed for their PROXY header")                     \
+    X(h2_connections_total, "HTTP/2 connections of clients")                                      \
+    X(h2_rapid_reset_total, "HTTP/2 connections ended: too many streams reset")                   \
+    X(h2_continuation_total, "HTTP/2 connections ended: too many CONTINUATION frames")            \
+    X(h2_control_flood_total,                                                                     \
+      "HTTP/2 connections ended: too many SETTINGS, PING and other control frames")               \
+    X(h2_empty_frames_total, "HTTP/2 connections ended: too many empty frames")                   \
+    X(h2_header_bomb_total,                                                                       \
+      "HTTP/2 connections ended: header sections over the bound again and again")                 \
+    X(h2_stalled_total, "HTTP/2 streams ended: the client gave no window in time")                \
+    X(h2_protocol_errors_total, "HTTP/2 connections ended: protocol error")                       \
+    X(passthrough_total, "Connections passed through without terminating TLS")                    \
+    X(bytes_in_total, "Bytes received from clients")                                              \
+    X(bytes_out_total, "Bytes sent to clients")                                                   \
+    X(access_log_dropped_total, "Access log records dropped because the ring was full")           \
     X(stats_dropped_total, "Numbers dropped because memory was out")
 
 enum counter {

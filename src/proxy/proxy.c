@@ -22,6 +22,7 @@ enum {
 
 struct listener {
     struct loop_io io;
+    enum http_accept kind;
     struct loop_timer retry;
     struct proxy *proxy;
 };
@@ -46,9 +47,14 @@ static void on_closed(struct http_server *server)
                           server->timed_out_count, memory_order_relaxed);
 }
 
-static const struct http_server_ops server_ops = {on_request, on_refused, on_closed};
+static const struct http_server_ops server_ops = {
+    .on_request = on_request,
+    .on_refused = on_refused,
+    .on_closed = on_closed,
+};
 
-static void take_connection(struct proxy *proxy, int fd, const struct sockaddr_storage *peer)
+static void take_connection(struct proxy *proxy, int fd, const struct sockaddr_storage *peer,
+                            enum http_accept kind)
 {
     struct proxy_shared *shared = proxy->shared;
     unsigned limit = shared->config->limits.connections;
@@ -59,7 +65,7 @@ static void take_connection(struct proxy *proxy, int fd, const struct sockaddr_s
         close(fd);
         return;
     }
-    if (http_server_accept(&proxy->server, fd, peer) != 0) {
+    if (http_server_accept(&proxy->server, fd, peer, kind) != 0) {
         atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
         stat_count(proxy->stats, connections_refused_total);
         return;
@@ -76,7 +82,7 @@ static bool accept_one(struct listener *listener)
     socklen_t len = sizeof peer;
     int fd = accept4(listener->io.fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        take_connection(listener->proxy, fd, &peer);
+        take_connection(listener->proxy, fd, &peer, listener->kind);
         return true;
     }
     return errno == EINTR || errno == ECONNABORTED || errno == EPROTO;
@@ -185,7 +191,7 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     return err;
 }
 
-int proxy_listen(struct proxy *proxy, int fd)
+int proxy_listen(struct proxy *proxy, int fd, enum http_accept kind)
 {
     if (proxy->listener_count == LISTENER_MAX) {
         return ERR_LIMIT;
@@ -193,6 +199,7 @@ int proxy_listen(struct proxy *proxy, int fd)
     struct listener *listener = &proxy->listeners[proxy->listener_count++];
     listener->io = (struct loop_io){.fd = fd, .on_event = on_accept};
     listener->proxy = proxy;
+    listener->kind = kind;
     loop_timer_init(&listener->retry, on_retry);
     return loop_add_events(proxy->loop, &listener->io, EPOLLIN);
 }

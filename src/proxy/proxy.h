@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A worker's proxy: listeners, client connections, transactions. One a worker thread.
 #pragma once
+#include "cert/cert.h"
 #include "http/server.h"
 #include "loop/version.h"
 #include "model/config.h"
@@ -14,6 +15,10 @@ struct proxy;
 struct proxy_shared {
     const struct config *config;
     const struct route_table *routes;
+    struct cert_table *certs; // NULL: no TLS
+    const struct tls_ticket_ring *tickets;
+    struct tls_context
+        *origin_tls;               // of targets with https:// whose pool has no settings of its own
     struct access_log *access_log; // NULL: off
     unsigned worker_count;
     atomic_uint connections; // open client connections of all workers
@@ -25,7 +30,7 @@ int proxy_new(struct proxy **proxy, struct loop *loop, unsigned index,
 // Ends all connections. The loop's thread, or after it has ended.
 void proxy_free(struct proxy **proxy);
 // Accepts from a listening socket, which stays the caller's. Before the thread starts.
-int proxy_listen(struct proxy *proxy, int fd) WARN_UNUSED;
+int proxy_listen(struct proxy *proxy, int fd, enum http_accept kind) WARN_UNUSED;
 // Worker: stops accepting (what waits in the queue is taken first), ends idle connections; the others
 // end after their exchange. At `tunnel_ms` from now tunnels and what is left are ended.
 void proxy_drain(struct proxy *proxy, uint64_t tunnel_ms);

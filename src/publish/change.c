@@ -102,6 +102,7 @@ int change_prepare(struct publisher *publisher, struct change *change, struct pr
     case NOUN_CERTIFICATE:
     case NOUN_TENANT:
     case NOUN_KEY:
+    case NOUN_TICKETS:
     case NOUN_COUNT:
         break;
     }

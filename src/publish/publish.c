@@ -12,12 +12,16 @@ enum {
     LOAD_TURN = 1000,   // records between quiescent states while loading
 };
 
-int publisher_new(struct publisher **out)
+int publisher_new(struct publisher **out, struct cert_table *certs, struct tls_ticket_ring *tickets,
+                  const struct seal *seal)
 {
     struct publisher *publisher = calloc(1, sizeof *publisher);
     if (publisher == NULL) {
         return ERR_MEMORY;
     }
+    publisher->certs = certs;
+    publisher->tickets = tickets;
+    publisher->seal = seal;
     list_init(&publisher->fresh);
     list_init(&publisher->held);
     list_init(&publisher->leaving);

@@ -5,12 +5,15 @@
 //
 // Control thread, but where it says otherwise.
 #pragma once
+#include "cert/table.h"
 #include "route/route.h"
 #include "store/store.h"
 
 struct publisher;
 
-int publisher_new(struct publisher **publisher) WARN_UNUSED;
+// `certs` (may be NULL in tests: certificates are skipped) and `tickets` outlive it.
+int publisher_new(struct publisher **publisher, struct cert_table *certs,
+                  struct tls_ticket_ring *tickets, const struct seal *seal) WARN_UNUSED;
 // After all workers have stopped.
 void publisher_free(struct publisher **publisher);
 // For workers: constant pointer for the life of the publisher.
@@ -54,6 +57,7 @@ void publisher_listen(struct publisher *publisher, struct publish_listener *list
 uint64_t publisher_revision(const struct publisher *publisher);
 uint64_t publisher_route_count(const struct publisher *publisher);
 uint64_t publisher_pool_count(const struct publisher *publisher);
+uint64_t publisher_certificate_count(const struct publisher *publisher);
 uint64_t publisher_skipped_count(const struct publisher *publisher);
 // Retired and still pinned versions; age of the oldest in ms.
 void publisher_retired(const struct publisher *publisher, uint64_t *count, uint64_t *oldest_ms);

@@ -68,6 +68,9 @@ struct applying;
 
 struct publisher {
     struct route_table *routes;
+    struct cert_table *certs;        // or NULL
+    struct tls_ticket_ring *tickets; // or NULL
+    const struct seal *seal;
     struct name_map pools;
     struct name_map tenants;
     struct name_map names;

@@ -8,6 +8,8 @@
 #pragma once
 #include "upstream/pool.h"
 
+struct x509_store_st;
+
 struct route_slot {
     union {
         struct route_version *current;    // rcu; NULL: deleted
@@ -41,11 +43,20 @@ struct route_version {
     uint8_t action;                 // enum route_action
     bool access_log;
     bool has_access_rules; // allow or deny
-    union {                // use route_pool()
+    bool is_passthrough;
+    struct route_client_auth *client_auth; // of the host (path "/"), or NULL
+    union {                                // use route_pool()
         struct pool_slot *pool;
         struct route_split_set *split;
         struct pool_version targets;
     } to;
+};
+
+// Who may connect to a host: shared by versions with equal declarations.
+struct route_client_auth {
+    struct x509_store_st *store; // owned
+    uint64_t id[2];              // hash of CA and mode, never 0: what tickets and 421 compare
+    bool is_required;
 };
 
 // A tenant's name and numbers; made at the first route that names it, never freed.

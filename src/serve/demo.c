@@ -98,7 +98,10 @@ static void on_refused(struct http_server *server, struct http_stream *stream, i
     (void)err;
 }
 
-static const struct http_server_ops server_ops = {on_request, on_refused, NULL};
+static const struct http_server_ops server_ops = {
+    .on_request = on_request,
+    .on_refused = on_refused,
+};
 
 static void on_accept(struct loop *loop, struct loop_io *io, uint32_t event_bits)
 {
@@ -108,7 +111,7 @@ static void on_accept(struct loop *loop, struct loop_io *io, uint32_t event_bits
     struct sockaddr_storage peer = {0};
     socklen_t len = sizeof peer;
     int fd = accept4(io->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0 && http_server_accept(&origin->server, fd, &peer) != 0) {
+    if (fd >= 0 && http_server_accept(&origin->server, fd, &peer, HTTP_ACCEPT_PLAIN) != 0) {
         return; // closed already
     }
 }

@@ -197,7 +197,7 @@ static int load(struct node *node, struct problems *problems)
         return err;
     }
     uint64_t before = clock_monotonic_ns();
-    err = publisher_new(&node->publisher);
+    err = publisher_new(&node->publisher, NULL, NULL, NULL);
     if (err == 0) {
         rcu_thread_begin();
         err = publisher_load(node->publisher, node->store);

@@ -95,7 +95,7 @@ static int listen_one(struct workers *workers, const char *text, struct problems
         return problems_add(problems, err, text, "cannot listen: %s", strerror(errno));
     }
     for (unsigned i = 0; i < workers->count && err == 0; i++) {
-        err = proxy_listen(workers->items[i].proxy, fds[i]);
+        err = proxy_listen(workers->items[i].proxy, fds[i], HTTP_ACCEPT_PLAIN);
     }
     struct sockaddr_storage bound;
     socklen_t bound_len = sizeof bound;

@@ -65,7 +65,7 @@ static int read_meta(struct store *store, struct problems *problems)
                               "SELECT value FROM meta WHERE name = 'revision'", &number, problems);
     writer->revision = (uint64_t)number;
     atomic_init(&store->revision, writer->revision);
-    for (int noun = 0; err == 0 && noun < NOUN_COUNT; noun++) {
+    for (int noun = 0; err == 0 && noun < NOUN_TICKETS; noun++) {
         err = store_db_number(writer->db, store->path, count_sql[noun], &number, problems);
         writer->counts[noun] = (uint64_t)number;
         atomic_init(&store->counts[noun], writer->counts[noun]);

@@ -9,6 +9,7 @@
 // answered ERR_UNAVAILABLE was not fed; after a crash right then it may still turn out to be on disk,
 // then whole (a failed sync says no more than that).
 #pragma once
+#include "base/buf.h"
 #include "loop/loop.h"
 #include "model/declaration.h"
 
@@ -29,8 +30,11 @@ struct store_reference {
 
 struct store_change {
     enum noun noun;
-    char *key;                          // canonical; owned
-    char *value;                        // canonical JSON text; owned; NULL: delete
+    char *key;    // canonical; owned
+    char *value;  // canonical JSON text; owned; NULL: delete
+    char *secret; // what GET never shows (sealed by the caller, cert/seal.h); owned; NULL: none, or
+                  // with keep_secret what is stored stays
+    bool keep_secret;
     struct store_reference *references; // malloc, with their texts; owned
     unsigned reference_count;
     uint64_t if_match;  // 0: none; else the record's revision must be this
@@ -76,6 +80,7 @@ struct store_record {
     enum noun noun;
     struct str key;
     struct str value;  // empty: deleted
+    struct str secret; // of the feed and of store_get_secret; empty elsewhere
     uint64_t revision; // the record's own
 };
 
@@ -136,6 +141,16 @@ void store_request_free(struct store_request **request);
 // 0; ERR_NOT_FOUND; ERR_UNAVAILABLE.
 int store_get(struct store *store, enum noun noun, struct str key,
               struct store_record *out) WARN_UNUSED;
+// With its secret.
+int store_get_secret(struct store *store, enum noun noun, struct str key,
+                     struct store_record *out) WARN_UNUSED;
+// For another thread, over a connection of its own (made by store_reader_open; closed before the store).
+// Appends the secret of a record. 0; ERR_NOT_FOUND; ERR_UNAVAILABLE; ERR_MEMORY.
+struct store_reader;
+int store_reader_open(struct store *store, struct store_reader **reader) WARN_UNUSED;
+void store_reader_close(struct store_reader **reader);
+int store_reader_secret(struct store_reader *reader, enum noun noun, struct str key,
+                        struct buf *secret) WARN_UNUSED;
 // Up to `limit` records with keys > `after` in byte order (routes: optionally only those of one host)
 // through `visit`; it returns false to stop. 0 or ERR_UNAVAILABLE, ERR_MEMORY. limit 0: all. All that
 // one call visits is of one moment.

@@ -19,6 +19,7 @@ static const char *const count_names[NOUN_COUNT] = {
     [NOUN_CERTIFICATE] = "count_certificate",
     [NOUN_TENANT] = "count_tenant",
     [NOUN_KEY] = "count_key",
+    [NOUN_TICKETS] = "count_tickets",
 };
 
 // Runs a statement that gives no rows.

@@ -22,6 +22,7 @@ struct pool_member {
     unsigned refs;        // versions that hold it; control
     uint16_t port;        // network order, of an IPv4 or IPv6 address
     uint8_t family;       // AF_INET, AF_INET6, AF_UNIX; AF_UNSPEC: a name
+    uint8_t scheme;       // enum target_scheme
     uint8_t leaving;      // waits for its last request (publish/reap.c); control
     atomic_uchar state;   // of the newest version (enum target_state), for status
     bool is_listed;       // among its pool's members; control
@@ -76,6 +77,12 @@ struct pool_settings {
     unsigned keepalive_idle;
     unsigned keepalive_timeout_ms;
     struct timeouts_decl timeouts;
+    uint8_t protocol;       // enum pool_protocol
+    uint8_t send_proxy;     // enum send_proxy
+    struct str server_name; // in the version's memory; empty: the Host that is sent
+    struct tls_context
+        *tls; // of targets with https://; NULL: none has it. Shared by versions with equal
+              // settings, so that connections outlive a change of the pool
 };
 
 struct pool_slot {

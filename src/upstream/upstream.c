@@ -155,7 +155,7 @@ static struct upstream_endpoint *find(struct upstream *upstream,
     if (endpoint == NULL) {
         return NULL;
     }
-    endpoint->owner = (struct http_client_owner){on_idle, on_closed};
+    endpoint->owner = (struct http_client_owner){.on_idle = on_idle, .on_closed = on_closed};
     endpoint->upstream = upstream;
     list_init(&endpoint->idle);
     list_init(&endpoint->with_idle);
@@ -209,8 +209,12 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
         return stream;
     }
     endpoint->in_use++;
-    stream = http_client_open(&upstream->clients, &request->address, request->address_len,
-                              request->connect_timeout_ms, &endpoint->owner, events, user, err);
+    const struct http_client_target target = {
+        .address = &request->address,
+        .address_len = request->address_len,
+        .connect_timeout_ms = request->connect_timeout_ms,
+    };
+    stream = http_client_open(&upstream->clients, &target, &endpoint->owner, events, user, err);
     if (stream == NULL) {
         endpoint->in_use--;
         maybe_free(endpoint);

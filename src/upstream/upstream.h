@@ -19,9 +19,15 @@ struct upstream {
     struct loop_timer timer;
 };
 
+// Connections are shared only where address, TLS context, server name, protocol and preamble are the
+// same.
 struct upstream_request {
     struct sockaddr_storage address;
     socklen_t address_len;
+    struct tls_context *tls; // NULL: plain
+    struct str server_name;
+    enum http_client_protocol protocol;
+    struct str preamble; // a PROXY header: such a connection is for this exchange alone
     unsigned connect_timeout_ms;
     unsigned keep_idle;       // connections this worker may keep for the address
     unsigned keep_timeout_ms; // how long

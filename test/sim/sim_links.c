@@ -22,8 +22,10 @@ int http_server_init(struct http_server *server, struct loop *loop,
     return 0;
 }
 
-int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer)
+int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer,
+                       enum http_accept kind)
 {
+    (void)kind;
     (void)server;
     (void)fd;
     (void)peer;
@@ -72,6 +74,18 @@ unsigned http_stream_local_port(const struct http_stream *stream)
 {
     (void)stream;
     return 8080;
+}
+
+struct tls *http_stream_tls(const struct http_stream *stream)
+{
+    (void)stream;
+    return NULL;
+}
+
+const struct http_proxied *http_stream_proxied(const struct http_stream *stream)
+{
+    (void)stream;
+    return NULL;
 }
 
 void http_stream_close_after(struct http_stream *stream)

@@ -82,7 +82,7 @@ static inline int admin_setup(void **state)
     problems_init(&problems);
     assert_int_equal(store_open(&check->store, str_from_c(url), &problems), 0);
     problems_fini(&problems);
-    assert_int_equal(publisher_new(&check->publisher), 0);
+    assert_int_equal(publisher_new(&check->publisher, NULL, NULL, NULL), 0);
     assert_int_equal(publisher_load(check->publisher, check->store), 0);
     assert_int_equal(publisher_start(check->publisher, &check->control), 0);
     check->hooks = (struct admin_hooks){.status = check_status, .cut = check_cut};

@@ -189,7 +189,7 @@ static inline void connect_peer(struct fixture *f, struct peer *peer)
     }
     setsockopt(accepted, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     peer_init(peer, fd);
-    assert_int_equal(http_server_accept(&f->server, accepted, &from), 0);
+    assert_int_equal(http_server_accept(&f->server, accepted, &from, HTTP_ACCEPT_PLAIN), 0);
 }
 
 static inline void begin(struct fixture *f, enum user_mode mode)

@@ -138,7 +138,7 @@ static void begin(struct fixture *f)
     assert_int_equal(outq_pool_init(&f->loop), 0);
     const struct h1_limits limits = {.head_max = 32768, .target_max = 8192, .field_max = 100};
     http_client_pool_init(&f->pool, &f->loop, &limits);
-    f->owner = (struct http_client_owner){on_idle, on_closed};
+    f->owner = (struct http_client_owner){.on_idle = on_idle, .on_closed = on_closed};
     buf_init(&f->told, 0);
     buf_init(&f->body, 0);
     f->listener = peer_listen(&f->address);
@@ -150,8 +150,9 @@ static struct http_stream *start(struct fixture *f, int *err)
 {
     struct sockaddr_storage address;
     memcpy(&address, &f->address, sizeof f->address);
-    return http_client_open(&f->pool, &address, sizeof f->address, 1000, &f->owner, &events, f,
-                            err);
+    const struct http_client_target target = {
+        .address = &address, .address_len = sizeof f->address, .connect_timeout_ms = 1000};
+    return http_client_open(&f->pool, &target, &f->owner, &events, f, err);
 }
 
 // Opens a connection and accepts it at the origin.

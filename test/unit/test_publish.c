@@ -17,7 +17,7 @@ static uint64_t revision;
 static struct publisher *setup(void)
 {
     struct publisher *publisher;
-    assert_int_equal(publisher_new(&publisher), 0);
+    assert_int_equal(publisher_new(&publisher, NULL, NULL, NULL), 0);
     revision = 0;
     return publisher;
 }

@@ -169,7 +169,7 @@ static void test_readers_and_changes(void **state)
     (void)state;
     static struct reader readers[READERS];
     struct publisher *publisher;
-    assert_int_equal(publisher_new(&publisher), 0);
+    assert_int_equal(publisher_new(&publisher, NULL, NULL, NULL), 0);
     for (unsigned i = 0; i < READERS; i++) {
         readers[i] = (struct reader){.publisher = publisher, .index = i};
         assert_int_equal(pthread_create(&readers[i].thread, NULL, run_reader, &readers[i]), 0);

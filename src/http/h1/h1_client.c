@@ -585,10 +585,11 @@ static void begin_exchange(struct h1_client_conn *c, const struct http_stream_ev
 }
 
 struct http_stream *http_client_open(struct http_client_pool *pool,
-                                     const struct sockaddr_storage *address, socklen_t address_len,
-                                     unsigned connect_timeout_ms, struct http_client_owner *owner,
+                                     const struct http_client_target *target,
+                                     struct http_client_owner *owner,
                                      const struct http_stream_events *events, void *user, int *err)
 {
+    const struct sockaddr_storage *address = target->address;
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         *err = ERR_SYSTEM;
@@ -616,14 +617,14 @@ struct http_stream *http_client_open(struct http_client_pool *pool,
     loop_timer_init(&c->connect_timer, on_connect_timeout);
     begin_exchange(c, events, user);
     bool failed =
-        connect(fd, (const struct sockaddr *)address, address_len) != 0 && errno != EINPROGRESS;
+        connect(fd, (const struct sockaddr *)address, target->address_len) != 0 && errno != EINPROGRESS;
     if (failed || loop_add(pool->loop, &c->io) != 0) {
         close(fd);
         slab_put(&pool->conns, c);
         *err = failed ? ERR_CLOSED : ERR_SYSTEM;
         return NULL;
     }
-    loop_timer_set(pool->loop, &c->connect_timer, connect_timeout_ms);
+    loop_timer_set(pool->loop, &c->connect_timer, target->connect_timeout_ms);
     return &c->stream;
 }
 

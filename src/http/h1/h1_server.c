@@ -517,7 +517,20 @@ static void abort_conn(struct http_conn *conn)
     h1_server_lose(CONTAINER_OF(conn, struct h1_server_conn, conn), ERR_CLOSED);
 }
 
-static const struct http_conn_ops h1_conn_ops = {on_event, on_conn_timeout, drain, abort_conn};
+static void close_after(struct http_conn *conn)
+{
+    CONTAINER_OF(conn, struct h1_server_conn, conn)->keep_alive = false;
+}
+
+static void fini(struct http_conn *conn)
+{
+    struct h1_server_conn *c = CONTAINER_OF(conn, struct h1_server_conn, conn);
+    h1_kept_free(h1_server_loop(c), &c->kept);
+}
+
+static const struct http_conn_ops h1_conn_ops = {
+    on_event, on_conn_timeout, drain, abort_conn, close_after, fini,
+};
 
 size_t h1_server_conn_len(void)
 {
@@ -531,12 +544,7 @@ void h1_server_conn_init(struct http_conn *conn)
     outq_init(&conn->out, &conn->io, h1_server_on_flushed);
     c->stream.ops = &h1_server_stream_ops;
     c->stream.loop = conn->server->loop;
+    c->stream.conn = conn;
     c->state = &state_wait;
     loop_task_init(&c->again, on_again);
-}
-
-void h1_server_conn_fini(struct http_conn *conn)
-{
-    struct h1_server_conn *c = CONTAINER_OF(conn, struct h1_server_conn, conn);
-    h1_kept_free(h1_server_loop(c), &c->kept);
 }

@@ -242,24 +242,3 @@ static void release(struct http_stream *stream)
 const struct http_stream_ops h1_server_stream_ops = {
     send_head, send_info, send_data, send_end, reset, pause_input, resume_input, tunnel, release,
 };
-
-const struct in6_addr *http_stream_peer(const struct http_stream *stream)
-{
-    return &CONTAINER_OF(stream, const struct h1_server_conn, stream)->conn.peer;
-}
-
-struct str http_stream_peer_text(const struct http_stream *stream)
-{
-    const struct http_conn *conn = &CONTAINER_OF(stream, const struct h1_server_conn, stream)->conn;
-    return str_make(conn->peer_text, conn->peer_text_len);
-}
-
-unsigned http_stream_local_port(const struct http_stream *stream)
-{
-    return CONTAINER_OF(stream, const struct h1_server_conn, stream)->conn.local_port;
-}
-
-void http_stream_close_after(struct http_stream *stream)
-{
-    h1_server_conn_of(stream)->keep_alive = false;
-}

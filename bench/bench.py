@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""What requests, connections, routes and changes cost, here and in nginx.
+"""What requests, connections, routes and changes cost, here and in nginx; with TLS and
+HTTP/2 also in HAProxy and H2O.
 
     bench/bench.py [--quick] [--only CASE]... [--json FILE] [--list]
 
@@ -24,6 +25,7 @@ from measure import median, percentile
 import changes
 import peers
 import soak
+import tls
 from support.net import wait_until
 from support.process import Pointsman
 
@@ -289,6 +291,9 @@ def changes_when_idle(bench):
     bench.row("idle workers: PUT over its commit, p99", percentile(slower, 0.99) * 1e3, "ms",
               f"max {max(slower) * 1e3:.2f}")
     bench.row("idle workers: retired memory back", freed, "s", "", "at most 1", freed <= 1)
+
+
+CASES.update(tls.CASES)
 
 
 def machine():

@@ -3,14 +3,16 @@
 
 Fixtures (each stops what it started and fails the test when that did not end clean):
 
-pointsman(config=None, args=(), env=None, workers=2, release=False, start=True) -> Pointsman
+pointsman(config=None, args=(), env=None, workers=2, release=False, start=True,
+          https=False) -> Pointsman
     Starts `pointsman serve` in a folder of its own (POINTSMAN_BINARY, else build/asan) and waits for
     /readyz. config is merged over the harness's (None takes a key away). release=True: the
     optimized build, for what a sanitizer would distort. At the end of the test: SIGTERM, exit
     status 0, no sanitizer finding and no failed invariant in stderr.
-    .port .admin_port .pid .folder .process .config
+    .port .https_port (with https=True) .admin_port .pid .folder .process .config
     .api(method, path, json=, headers=, data=) .admin() (kept connection with .api)
     .put_route(host, path="/", targets=[...], **fields) .get_route .delete_route
+    .put_certificate(name, chain, key, **fields) .delete_certificate
     .put_pool(name, targets, **fields) .delete_pool .put_target .delete_target(.., drain=) .batch(ops)
     .status() .stats() .metrics() .log_records(count) .memory() .cpu_seconds() .stderr() .cli(*args)
     .exchange(method, target, host=, headers=, body=) = .get   one request on a new connection
@@ -33,6 +35,9 @@ dead_address: an address on which nobody listens.
 Responses (support.http1.Response): .status .reason .headers (pairs; get, getall, in: without case)
 .body .text .json .trailers .interim .complete .raw_head
 
+certs -> support.certs.Authority: .issue(names, key="ec"|"rsa", days=30, ...) -> certificate with
+    .chain .key (PEM texts) .chain_file .key_file .fingerprint; .ca_pem .ca_file; one for the session.
+
 support.net: free_port(), wait_until(predicate, what, timeout).
 A test may take 120 s; @pytest.mark.deadline(300) gives it more.
 """
@@ -40,6 +45,7 @@ import signal
 
 import pytest
 
+from support.certs import Authority
 from support.net import free_port
 from support.origin import Origin
 from support.peers import start_nginx, start_node
@@ -85,15 +91,20 @@ def stop_all(things):
 def pointsman(tmp_path):
     started = []
 
-    def make(config=None, args=(), env=None, workers=2, release=False, start=True):
+    def make(config=None, args=(), env=None, workers=2, release=False, start=True, https=False):
         folder = tmp_path / f"pointsman{len(started)}"
         folder.mkdir()
-        server = Pointsman(folder, config, args, env, workers, release)
+        server = Pointsman(folder, config, args, env, workers, release, https)
         started.append(server)
         return server.start() if start else server
 
     yield make
     stop_all([server.stop for server in started])
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("certs"))
 
 
 @pytest.fixture

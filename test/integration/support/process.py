@@ -58,15 +58,17 @@ def as_address(target):
 class Pointsman:
     """See conftest.py for how tests get one."""
 
-    def __init__(self, folder, config=None, args=(), env=None, workers=2, release=False):
+    def __init__(self, folder, config=None, args=(), env=None, workers=2, release=False,
+                 https=False):
         self.folder = pathlib.Path(folder)
         self.binary = find_binary(release)
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port, self.https_port = free_port(), free_port(), free_port()
         self.args, self.env, self.workers = list(args), dict(env or {}), workers
         self.process = None
         self.config = merge({
             "node": {"name": "test"},
-            "listen": {"http": [f"127.0.0.1:{self.port}"]},
+            "listen": {"http": [f"127.0.0.1:{self.port}"],
+                       **({"https": [f"127.0.0.1:{self.https_port}"]} if https else {})},
             "admin": {"address": f"127.0.0.1:{self.admin_port}", "token_file": "admin.token"},
             "store": {"url": "sqlite:pointsman.db", "local": "pointsman.db"},
             "timeouts": {"drain": "2s"},
@@ -190,6 +192,14 @@ class Pointsman:
 
     def delete_pool(self, name, check=True):
         return self._delete(f"/v1/pools/{quote(name, safe='')}", check)
+
+    def put_certificate(self, name, chain, key, check=True, session=None, headers=None, **body):
+        """PUTs a certificate: PEM texts."""
+        body.update(chain=chain, key=key)
+        return self._put(f"/v1/certificates/{quote(name, safe='')}", body, check, session, headers)
+
+    def delete_certificate(self, name, check=True):
+        return self._delete(f"/v1/certificates/{quote(name, safe='')}", check)
 
     def put_target(self, pool, target, check=True, session=None, **body):
         return self._put(target_url(pool, target), body, check, session)

@@ -32,6 +32,10 @@
       "The service behind this address cannot be reached.")                                        \
     X(END_CONNECT_TIMEOUT, "connect_timeout", 504, "connection_timeout",                           \
       "The service behind this address did not answer in time.")                                   \
+    X(END_TLS_FAILED, "tls_failed", 502, "tls_protocol_error",                                     \
+      "The service behind this address cannot be reached.")                                        \
+    X(END_TLS_VERIFY, "tls_certificate", 502, "tls_certificate_error",                             \
+      "The service behind this address cannot be reached.")                                        \
     X(END_ORIGIN_CLOSED, "origin_closed", 502, "connection_terminated",                            \
       "The service behind this address closed the connection.")                                    \
     X(END_ORIGIN_BAD, "origin_bad_response", 502, "http_protocol_error",                           \

@@ -252,3 +252,28 @@ bool field_value_is_valid(struct str value)
     }
     return true;
 }
+
+bool field_may_trail(struct str name, enum field_id id)
+{
+    // All else that the proxy knows comes too late in trailers.
+    const uint64_t allowed =
+        FIELD_BIT(FIELD_OTHER) | FIELD_BIT(FIELD_ETAG) | FIELD_BIT(FIELD_PROXY_STATUS);
+    static const struct str refused[] = {{"Range", 5},
+                                         {"Content-Range", 13},
+                                         {"Max-Forwards", 12},
+                                         {"Age", 3},
+                                         {"Expires", 7},
+                                         {"Vary", 4},
+                                         {"Warning", 7},
+                                         {"Pragma", 6},
+                                         {"WWW-Authenticate", 16},
+                                         {"If-Range", 8},
+                                         {"If-Modified-Since", 17},
+                                         {"If-Unmodified-Since", 19},
+                                         {"Set-Cookie2", 11}};
+    bool may = (FIELD_BIT(id) & allowed) != 0;
+    for (size_t i = 0; may && i < sizeof refused / sizeof refused[0]; i++) {
+        may = !str_eq_case(name, refused[i]);
+    }
+    return may;
+}

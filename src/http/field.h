@@ -92,3 +92,5 @@ bool field_is_disguised(struct str name);
 bool field_name_is_valid(struct str name);
 // RFC 9110 5.5: no control bytes but HTAB, no surrounding white space needed.
 bool field_value_is_valid(struct str value);
+// May it end a message? Fields that frame, route, authenticate or describe one may not (RFC 9110 6.5.1).
+bool field_may_trail(struct str name, enum field_id id);

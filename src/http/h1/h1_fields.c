@@ -98,23 +98,6 @@ int h1_parse_fields(const char *p, const char *end, unsigned field_max, struct h
 ptrdiff_t h1_parse_trailers(const char *p, size_t len, unsigned field_max,
                             struct http_field *fields, unsigned *field_count)
 {
-    // What may end a message: all else that the proxy knows frames, routes, authenticates or
-    // describes it (RFC 9110 6.5.1), and comes too late here.
-    const uint64_t allowed =
-        FIELD_BIT(FIELD_OTHER) | FIELD_BIT(FIELD_ETAG) | FIELD_BIT(FIELD_PROXY_STATUS);
-    static const struct str refused[] = {{"Range", 5},
-                                         {"Content-Range", 13},
-                                         {"Max-Forwards", 12},
-                                         {"Age", 3},
-                                         {"Expires", 7},
-                                         {"Vary", 4},
-                                         {"Warning", 7},
-                                         {"Pragma", 6},
-                                         {"WWW-Authenticate", 16},
-                                         {"If-Range", 8},
-                                         {"If-Modified-Since", 17},
-                                         {"If-Unmodified-Since", 19},
-                                         {"Set-Cookie2", 11}};
     *field_count = 0;
     bool whole = len >= H1_TRAILER_MAX;
     const char *next;
@@ -129,11 +112,7 @@ ptrdiff_t h1_parse_trailers(const char *p, size_t len, unsigned field_max,
     }
     unsigned kept = 0;
     for (unsigned i = 0; i < section.count; i++) {
-        bool drop = (FIELD_BIT(fields[i].id) & allowed) == 0;
-        for (size_t k = 0; !drop && k < sizeof(refused) / sizeof(refused[0]); k++) {
-            drop = str_eq_case(fields[i].name, refused[k]);
-        }
-        if (!drop) {
+        if (field_may_trail(fields[i].name, fields[i].id)) {
             fields[kept++] = fields[i];
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "http/h1/h1_write.h"
-#include "base/clock.h"
+#include "http/date.h"
 
 // Bytes into the output: one reservation for a usual head, pieces for a very large one.
 struct writer {
@@ -89,18 +89,6 @@ static void put_fields(struct writer *w, const struct http_field *fields, unsign
     }
 }
 
-// The date of the loop's second, made once a second and thread.
-static struct str date_now(uint64_t real_ns)
-{
-    static _Thread_local uint64_t second = UINT64_MAX;
-    static _Thread_local char text[CLOCK_HTTP_DATE_LEN];
-    if (second != real_ns / NS_PER_SEC) {
-        second = real_ns / NS_PER_SEC;
-        clock_http_date(text, real_ns);
-    }
-    return str_make(text, sizeof text);
-}
-
 static void put_framing(struct writer *w, const struct h1_framing *framing)
 {
     char number[NUMBER_MAX];
@@ -110,7 +98,7 @@ static void put_framing(struct writer *w, const struct h1_framing *framing)
         put(w, STR("Transfer-Encoding: chunked\r\n"));
     }
     if (framing->add_date) {
-        put_field(w, STR("Date"), date_now(w->loop->real_ns));
+        put_field(w, STR("Date"), http_date(w->loop->real_ns));
     }
     if (framing->connection != NULL) {
         put_field(w, STR("Connection"), str_from_c(framing->connection));

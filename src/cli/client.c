@@ -2,7 +2,6 @@
 #include "cli/client.h"
 #include "cli/cli.h"
 #include "cli/options.h"
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <curl/curl.h>
 #include <fcntl.h>
@@ -20,6 +19,9 @@ struct client {
     CURL *curl;
     struct curl_slist *headers; // those of each call
     char address[ADDRESS_MAX];
+    bool is_https;
+    bool is_insecure;    // any certificate will do
+    const char *ca_file; // into argv; NULL: the system's
     bool has_token;
     unsigned stall_sec;
     char error[CURL_ERROR_SIZE];
@@ -32,25 +34,6 @@ struct sink {
     bool (*take)(void *context, struct str data); // NULL: all into the answer
     void *context;
 };
-
-void client_address(const char *configured, char *to, size_t size)
-{
-    struct str text = str_from_c(configured);
-    struct str host;
-    struct str port;
-    if (str_starts(text, STR("http://"))) {
-        text = str_from(text, 7);
-    }
-    if (str_split(text, ':', &host, &port) && host.len == 0) {
-        snprintf(to, size, "127.0.0.1:%.*s", STR_ARG(port));
-    } else if (str_eq(host, STR("0.0.0.0"))) {
-        snprintf(to, size, "127.0.0.1:%.*s", STR_ARG(port));
-    } else if (str_starts(text, STR("[::]:"))) {
-        snprintf(to, size, "[::1]:%.*s", STR_ARG(str_from(text, 5)));
-    } else {
-        str_copy(to, size, text);
-    }
-}
 
 // The token in the file; without the file, or the right to read it, there is none.
 static void read_token(const char *path, char *token)
@@ -113,43 +96,11 @@ static int set_up_curl(struct client *client, const char *token)
     return CLI_DONE;
 }
 
-// Nothing, or ":PORT": with anything else ("localhost:1@elsewhere") the URL would name another host.
-static bool is_port(struct str text)
-{
-    for (size_t i = 1; i < text.len; i++) {
-        if (!ascii_is_digit(text.p[i])) {
-            return false;
-        }
-    }
-    return text.len == 0 || text.p[0] == ':';
-}
-
-bool client_is_local(const char *address)
-{
-    struct str text = str_from_c(address);
-    if (str_starts(text, STR("unix:"))) {
-        return true;
-    }
-    if (str_starts(text, STR("[::1]"))) {
-        return is_port(str_from(text, 5));
-    }
-    size_t colon = str_find_char(text, ':');
-    struct str host = colon == SIZE_MAX ? text : str_sub(text, 0, colon);
-    if (!is_port(str_from(text, host.len))) {
-        return false;
-    }
-    char literal[INET_ADDRSTRLEN];
-    struct in_addr in4;
-    // A literal of 127.0.0.0/8: "127.elsewhere.example" is a name.
-    return str_eq_case(host, STR("localhost")) ||
-           (host.len < sizeof literal && str_copy(literal, sizeof literal, host) == host.len &&
-            inet_pton(AF_INET, literal, &in4) == 1 && ntohl(in4.s_addr) >> 24 == 127);
-}
-
 // The token for this address. That of the file is this machine's secret: it goes nowhere but to this
 // machine or to the address that the configuration names with it. Anywhere else it would be a gift to
 // whoever answers there, in clear text.
-static void choose_token(const struct client *client, const struct config *config, char *token)
+static void choose_token(const struct client *client, const struct config *config,
+                         const char *configured, char *token)
 {
     token[0] = '\0';
     if (config->admin.token != NULL && config->admin.token[0] != '\0') {
@@ -157,11 +108,41 @@ static void choose_token(const struct client *client, const struct config *confi
         return;
     }
     char own[ADDRESS_MAX];
-    client_address(config->admin.address, own, sizeof own);
-    if (config->admin.token_file != NULL &&
-        (client_is_local(client->address) || strcmp(client->address, own) == 0)) {
+    client_address(configured, own, sizeof own);
+    bool is_own = strcmp(client->address, own) == 0 &&
+                  (client->is_https || !client_is_https(configured)); // not in clear text instead
+    if (config->admin.token_file != NULL && (client_is_local(client->address) || is_own)) {
         read_token(config->admin.token_file, token);
     }
+}
+
+// The address as it was configured, flags apart. The server's setting knows no scheme, which a client
+// may need.
+static const char *configured_address(const struct config *config)
+{
+    const char *given = getenv("POINTSMAN_ADMIN");
+    return given != NULL && strstr(given, "://") != NULL ? given : config->admin.address;
+}
+
+static int choose_address(const struct args *args, const struct config *config,
+                          struct client *client)
+{
+    const char *given = args_flag(args, "admin");
+    const char *text = given != NULL ? given : configured_address(config);
+    client_address(text, client->address, sizeof client->address);
+    client->is_https = client_is_https(text);
+    client->ca_file = args_flag(args, "ca");
+    client->is_insecure = args_flag(args, "insecure") != NULL;
+    if (!client->is_https && (client->ca_file != NULL || client->is_insecure)) {
+        fprintf(stderr, "pointsman: --%s needs an admin address with https://\n",
+                client->is_insecure ? "insecure" : "ca");
+        return CLI_WRONG_USE;
+    }
+    if (client->is_insecure && client->ca_file != NULL) {
+        fputs("pointsman: either --ca or --insecure\n", stderr);
+        return CLI_WRONG_USE;
+    }
+    return CLI_DONE;
 }
 
 int client_open(const struct args *args, struct client **client_out)
@@ -176,11 +157,11 @@ int client_open(const struct args *args, struct client **client_out)
     }
     int status = read_config(args, &config);
     if (status == CLI_DONE) {
-        const char *given = args_flag(args, "admin");
-        client_address(given != NULL ? given : config.admin.address, client->address,
-                       sizeof client->address);
+        status = choose_address(args, &config, client);
+    }
+    if (status == CLI_DONE) {
         char token[TOKEN_MAX];
-        choose_token(client, &config, token);
+        choose_token(client, &config, configured_address(&config), token);
         status = set_up_curl(client, token);
         explicit_bzero(token, sizeof token);
         if (status != CLI_DONE) {
@@ -231,7 +212,8 @@ static void set_target(struct client *client, const char *path, struct buf *url)
 {
     bool is_unix = strncmp(client->address, "unix:", 5) == 0;
     buf_init(url, 0);
-    buf_printf(url, "http://%s%s", is_unix ? "localhost" : client->address, path);
+    buf_printf(url, "%s://%s%s", client->is_https ? "https" : "http",
+               is_unix ? "localhost" : client->address, path);
     buf_put_char(url, '\0');
     curl_easy_reset(client->curl); // keeps the connection
     if (is_unix) {
@@ -240,7 +222,17 @@ static void set_target(struct client *client, const char *path, struct buf *url)
     curl_easy_setopt(client->curl, CURLOPT_URL, url->p);
     curl_easy_setopt(client->curl, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(client->curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(client->curl, CURLOPT_PROTOCOLS_STR, "http");
+    curl_easy_setopt(client->curl, CURLOPT_PROTOCOLS_STR, client->is_https ? "https" : "http");
+    // One call after the other: there is nothing to multiplex.
+    curl_easy_setopt(client->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    if (client->ca_file != NULL) {
+        curl_easy_setopt(client->curl, CURLOPT_CAINFO, client->ca_file);
+        curl_easy_setopt(client->curl, CURLOPT_CAPATH, NULL);
+    }
+    if (client->is_insecure) {
+        curl_easy_setopt(client->curl, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(client->curl, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
     curl_easy_setopt(client->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(client->curl, CURLOPT_USERAGENT, "pointsman/" POINTSMAN_VERSION);
     curl_easy_setopt(client->curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_SEC);
@@ -264,6 +256,11 @@ static int report_failure(const struct client *client, CURLcode code, long statu
         fputs("pointsman: is \"pointsman serve\" running? --admin ADDR or POINTSMAN_ADMIN names "
               "another address\n",
               stderr);
+    } else if (code == CURLE_PEER_FAILED_VERIFICATION) {
+        fputs(
+            "pointsman: --ca FILE names whom to trust; --insecure takes any certificate, also the "
+            "one that the server made for itself\n",
+            stderr);
     }
     return CLI_FAILED;
 }
@@ -362,32 +359,4 @@ int answer_report(const struct answer *answer, const char *subject)
     }
     json_decref(json);
     return CLI_FAILED;
-}
-
-static bool is_unreserved(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '.' || c == '_' || c == '~';
-}
-
-static void put_escaped(struct buf *path, struct str text, bool keep_slash)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.p[i];
-        if (is_unreserved(c) || (c == '/' && keep_slash)) {
-            buf_put_char(path, c);
-        } else {
-            buf_printf(path, "%%%02X", (unsigned)(unsigned char)c);
-        }
-    }
-}
-
-void path_put_key(struct buf *path, struct str key)
-{
-    put_escaped(path, key, true);
-}
-
-void path_put_segment(struct buf *path, struct str segment)
-{
-    put_escaped(path, segment, false);
 }

@@ -12,8 +12,9 @@ struct answer {
     struct buf body;
 };
 
-// Finds the address (--admin, POINTSMAN_ADMIN, --config, default) and the token (POINTSMAN_TOKEN, token
-// file). Returns the exit status: CLI_DONE and *client, or another after printing why.
+// Finds the address (--admin, POINTSMAN_ADMIN, --config, default), whom to trust there (--ca, --insecure)
+// and the token (POINTSMAN_TOKEN, token file). Returns the exit status: CLI_DONE and *client, or another
+// after printing why.
 int client_open(const struct args *args, struct client **client);
 void client_close(struct client **client);
 // One call; `type` NULL: without a body. CLI_DONE: there is an answer of some status (answer_fini() in
@@ -37,8 +38,9 @@ void path_put_key(struct buf *path, struct str key);
 // '/' is escaped as well.
 void path_put_segment(struct buf *path, struct str segment);
 
-// "127.0.0.1:8081" for an admin address as the server takes it (":8081", "0.0.0.0:8081"); unix:/PATH
-// as it is. Writes to[size].
+// "127.0.0.1:8081" for an admin address as the server takes it (":8081", "0.0.0.0:8081"), or with
+// "http://" or "https://" in front of it; unix:/PATH as it is. Writes to[size].
 void client_address(const char *configured, char *to, size_t size);
+bool client_is_https(const char *configured);
 // Does an address as client_address() gives it name this machine? localhost, 127.0.0.0/8, [::1], unix:.
 bool client_is_local(const char *address);

@@ -14,7 +14,7 @@ struct flag {
 
 enum command_kind {
     COMMAND_PLAIN,
-    COMMAND_CLIENT, // talks to the admin API: takes --admin and --config as well
+    COMMAND_CLIENT, // talks to the admin API: takes --admin, --ca, --insecure and --config as well
     COMMAND_DATA,   // the same, and prints data: takes --json as well
 };
 
@@ -83,6 +83,8 @@ extern const struct flag route_put_flags[];
 extern const struct flag pool_list_flags[];
 extern const struct flag pool_put_flags[];
 extern const struct flag pool_drain_flags[];
+extern const struct flag cert_list_flags[];
+extern const struct flag cert_put_flags[];
 extern const struct flag apply_flags[];
 extern const struct flag export_flags[];
 extern const struct flag help_flags[];
@@ -98,6 +100,10 @@ int run_pool_put(const struct args *args);
 int run_pool_rm(const struct args *args);
 int run_pool_drain(const struct args *args);
 int run_pool_up(const struct args *args);
+int run_cert_list(const struct args *args);
+int run_cert_get(const struct args *args);
+int run_cert_put(const struct args *args);
+int run_cert_rm(const struct args *args);
 int run_apply(const struct args *args);
 int run_export(const struct args *args);
 int run_status(const struct args *args);

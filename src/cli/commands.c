@@ -8,8 +8,10 @@ static const struct flag help_flag = {"help", NULL, "print this help"};
 static const struct flag json_flag = {"json", NULL, "print JSON"};
 static const struct flag client_flags[] = {
     {"admin", "ADDR",
-     "admin address of the server: HOST:PORT or unix:/PATH (POINTSMAN_ADMIN; default "
-     "127.0.0.1:8081)"},
+     "admin address of the server: HOST:PORT, https://HOST:PORT or unix:/PATH (POINTSMAN_ADMIN; "
+     "default 127.0.0.1:8081)"},
+    {"ca", "FILE", "https: trust the certificates in this PEM file instead of the system's"},
+    {"insecure", NULL, "https: take any certificate of the server"},
     {"config", "FILE", "take admin address and token file from this configuration"},
 };
 
@@ -130,16 +132,59 @@ static const struct command commands[] = {
      .argument_min = 2,
      .argument_max = 2,
      .run = run_pool_up},
+    {.name = "cert list",
+     .arguments = "",
+     .summary = "list certificates",
+     .details = "",
+     .example = "pointsman cert list\n",
+     .flags = cert_list_flags,
+     .kind = COMMAND_DATA,
+     .run = run_cert_list},
+    {.name = "cert get",
+     .arguments = "NAME",
+     .summary = "show what a certificate says",
+     .details = "Names, dates, issuer, fingerprint; never the key.",
+     .example = "pointsman cert get shop\n",
+     .flags = no_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = 1,
+     .run = run_cert_get},
+    {.name = "cert put",
+     .arguments = "NAME --chain FILE --key FILE",
+     .summary = "make or replace a certificate",
+     .details =
+         "Every worker uses it for the next handshake when the command returns. With --watch the "
+         "files are not sent: the server reads them, and again whenever they change.",
+     .example = "pointsman cert put shop --chain fullchain.pem --key privkey.pem\n"
+                "pointsman cert put shop --watch --chain /etc/letsencrypt/live/shop/fullchain.pem "
+                "--key /etc/letsencrypt/live/shop/privkey.pem\n",
+     .flags = cert_put_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = 1,
+     .run = run_cert_put},
+    {.name = "cert rm",
+     .arguments = "NAME...",
+     .summary = "delete certificates that no pool uses",
+     .details = "",
+     .example = "pointsman cert rm shop\n",
+     .flags = no_flags,
+     .kind = COMMAND_CLIENT,
+     .argument_min = 1,
+     .argument_max = UINT_MAX,
+     .run = run_cert_rm},
     {.name = "apply",
      .arguments = "FILE...",
      .summary = "write many declarations at once",
      .details =
          "A file (- is standard input) holds YAML documents, JSON objects or NDJSON. Each is "
-         "{kind: route, host: ...} or {kind: pool, name: ...} with the fields of that kind, "
-         "or {routes: [...], pools: [...]}, or a line of export. All go as one change: up to "
-         "10,000 declarations are written together or not at all.",
+         "{kind: route, host: ...}, {kind: pool, name: ...} or {kind: certificate, name: ...} "
+         "with the fields of that kind, or {routes: [...], pools: [...], certificates: [...]}, "
+         "or a line of export. All go as one change: up to 10,000 declarations are written "
+         "together or not at all.",
      .example = "pointsman apply routes.yaml\n"
-                "pointsman export | pointsman apply --admin other-host:8081 -\n",
+                "pointsman export --secrets | pointsman apply --admin https://other-host:8081 -\n",
      .flags = apply_flags,
      .kind = COMMAND_DATA,
      .argument_min = 1,
@@ -148,7 +193,9 @@ static const struct command commands[] = {
     {.name = "export",
      .arguments = "",
      .summary = "print all declarations",
-     .details = "One JSON object a line, as apply and POST /v1/batch take it.",
+     .details =
+         "One JSON object a line, as apply and POST /v1/batch take it. A certificate that was "
+         "uploaded can be applied only if it was exported with --secrets.",
      .example = "pointsman export --yaml >routes.yaml\n",
      .flags = export_flags,
      .kind = COMMAND_CLIENT,

@@ -45,7 +45,7 @@ static int read_all(const char *path, struct buf *text)
     }
     if (err != 0 || text->failed) {
         fprintf(stderr, "pointsman: cannot read %s: %s\n", shown_name(path),
-                err != 0 ? strerror(err) : "it is longer than 1 GiB, or memory is out");
+                err != 0 ? strerror(err) : "it is too long, or memory is out");
         return -1;
     }
     return 0;
@@ -180,5 +180,31 @@ void document_locate(const struct document *document, struct str pointer, unsign
     *column = document->column;
     if (document->yaml != NULL) {
         yaml_doc_find(document->yaml, pointer, line, column);
+    }
+}
+
+json_t *text_file_read(const char *path)
+{
+    struct buf text;
+    buf_init(&text, TEXT_FILE_MAX);
+    json_t *value = NULL;
+    if (read_all(path, &text) == 0) {
+        value = json_stringn(text.len > 0 ? text.p : "", text.len);
+        if (value == NULL) {
+            fprintf(stderr, "pointsman: %s is no text\n", shown_name(path));
+        }
+    }
+    if (text.p != NULL) {
+        explicit_bzero(text.p, text.len);
+    }
+    buf_fini(&text);
+    return value;
+}
+
+void json_wipe_member(json_t *object, const char *name)
+{
+    const json_t *member = json_object_get(object, name);
+    if (json_is_string(member)) {
+        explicit_bzero((char *)(uintptr_t)json_string_value(member), json_string_length(member));
     }
 }

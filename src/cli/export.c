@@ -6,6 +6,7 @@
 
 const struct flag export_flags[] = {
     {"yaml", NULL, "print YAML documents"},
+    {"secrets", NULL, "certificates with their chains and keys: keep the output secret"},
     {0},
 };
 
@@ -70,11 +71,12 @@ int run_export(const struct args *args)
         return status;
     }
     bool is_yaml = args_flag(args, "yaml") != NULL;
+    const char *path =
+        args_flag(args, "secrets") != NULL ? "/v1/export?secrets=true" : "/v1/export";
     struct buf pending;
     buf_init(&pending, EXPORT_LINE_MAX);
     struct answer answer;
-    status =
-        client_read(client, "/v1/export", is_yaml ? write_yaml : write_through, &pending, &answer);
+    status = client_read(client, path, is_yaml ? write_yaml : write_through, &pending, &answer);
     if (status == CLI_DONE && answer.status != 200) {
         status = answer_report(&answer, "export");
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cli/objects.h"
 #include "cli/cli.h"
+#include "cli/documents.h"
 
 enum { PAGE_MAX = 1000 }; // objects a page
 
@@ -70,6 +71,7 @@ int object_put(const struct args *args, const struct object_kind *kind, json_t *
     buf_init(&path, 0);
     object_path(&path, kind, args->words[0]);
     char *text = json_dumps(body, JSON_COMPACT);
+    json_wipe_member(body, "key");
     json_decref(body);
     struct client *client = NULL;
     int status = text == NULL || path.failed ? out_of_memory() : client_open(args, &client);
@@ -77,8 +79,29 @@ int object_put(const struct args *args, const struct object_kind *kind, json_t *
         status = put_body(client, args, kind, path.p, str_from_c(text));
     }
     client_close(&client);
+    if (text != NULL) {
+        explicit_bzero(text, strlen(text)); // it may hold a key
+    }
     free(text);
     buf_fini(&path);
+    return status;
+}
+
+int object_show(const struct args *args, const struct object_kind *kind)
+{
+    struct client *client;
+    int status = client_open(args, &client);
+    if (status == CLI_DONE) {
+        json_t *object;
+        status = object_get(client, kind, args->words[0], &object);
+        if (status == CLI_DONE && args_flag(args, "json") != NULL) {
+            output_json(object, stdout);
+        } else if (status == CLI_DONE) {
+            output_yaml(object, stdout);
+        }
+        json_decref(object);
+    }
+    client_close(&client);
     return status;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the verbs of routes and pools have in common. Main thread; all return the exit status and have
+// What the verbs of routes, pools and certificates have in common. Main thread; all return the exit status and have
 // printed why when it is not CLI_DONE.
 #pragma once
 #include "cli/client.h"
@@ -18,6 +18,8 @@ int objects_list(const struct args *args, const struct object_kind *kind);
 // *object is a new reference, or NULL.
 int object_get(struct client *client, const struct object_kind *kind, const char *key,
                json_t **object);
+// GET of args->words[0], printed as YAML or, with --json, as JSON.
+int object_show(const struct args *args, const struct object_kind *kind);
 // PUT of args->words[0]; takes the reference of `body`.
 int object_put(const struct args *args, const struct object_kind *kind, json_t *body);
 // DELETE of all args->words; goes on behind one that fails.

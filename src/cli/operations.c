@@ -180,14 +180,15 @@ static void expand_object(struct operations *operations, size_t document, const 
         } else {
             char pointer[OPERATION_PREFIX_MAX + 8];
             snprintf(pointer, sizeof pointer, "%s/kind", prefix);
-            refuse(operations, document, pointer, "must be \"route\" or \"pool\"");
+            refuse(operations, document, pointer, "must be \"route\", \"pool\" or \"certificate\"");
         }
         return;
     }
-    refuse(operations, document, prefix, "must have a \"kind\", or \"routes\" and \"pools\"");
+    refuse(operations, document, prefix,
+           "must have a \"kind\", or \"routes\", \"pools\" and \"certificates\"");
 }
 
-// {routes: […], pools: […]}
+// {routes: […], pools: […], certificates: […]}
 static void expand_lists(struct operations *operations, size_t document, const json_t *root)
 {
     const char *name;
@@ -199,7 +200,8 @@ static void expand_lists(struct operations *operations, size_t document, const j
         snprintf(pointer, sizeof pointer, "/%.40s", name);
         if (noun < 0 || !str_eq(noun_plural((enum noun)noun), str_from_c(name)) ||
             !json_is_array(list)) {
-            refuse(operations, document, pointer, "must be a list named \"routes\" or \"pools\"");
+            refuse(operations, document, pointer,
+                   "must be a list named \"routes\", \"pools\" or \"certificates\"");
             continue;
         }
         char kind[32];

@@ -12,6 +12,10 @@ const struct flag route_put_flags[] = {
     {"respond", "STATUS", "answer with this status"},
     {"body", "TEXT", "respond: the page"},
     {"https", "MODE", "require: redirect plain HTTP to HTTPS; allow (default)"},
+    {"hsts", "TIME", "tell browsers to use HTTPS only, for this time, like 365d"},
+    {"client-ca", "FILE", "ask clients of the host for a certificate of these CAs (PEM)"},
+    {"client-auth", "MODE", "client certificates: require (default) or optional"},
+    {"passthrough", NULL, "pass TLS for the host on as it is, chosen by its name"},
     {"tenant", "ID", "whose route this is"},
     {"strip-path", NULL, "take the route's path off before the request is sent on"},
     {"target-path", "PATH", "put this in front of the path that is sent on"},
@@ -33,6 +37,12 @@ const struct flag route_put_flags[] = {
 
 const struct flag pool_put_flags[] = {
     {"balance", "NAME", "least_requests (default) or round_robin"},
+    {"protocol", "NAME", "to targets: auto (default), http1, h2 or h2c"},
+    {"send-proxy", "VERSION", "send targets a PROXY header: off (default), v1 or v2"},
+    {"tls-ca", "FILE", "https:// targets: the CAs to trust (PEM) instead of the system's"},
+    {"tls-server-name", "NAME", "https:// targets: the name to ask for and to verify"},
+    {"tls-client-certificate", "NAME", "https:// targets: the certificate to show them"},
+    {"no-verify", NULL, "https:// targets: take any certificate"},
     {"keepalive", "N", "idle connections kept to each target"},
     {"connect-timeout", "TIME", "until a target has accepted, like 1s"},
     {"response-timeout", "TIME", "until a target answers"},
@@ -43,6 +53,7 @@ const struct flag pool_put_flags[] = {
 
 enum field_type {
     FIELD_TEXT,
+    FIELD_FILE, // the text of a file
     FIELD_NUMBER,
     FIELD_TRUE,
     FIELD_FALSE,
@@ -66,6 +77,10 @@ static const struct field {
     {"respond", "respond", "status", FIELD_NUMBER},
     {"body", "respond", "body", FIELD_TEXT},
     {"https", NULL, "https", FIELD_TEXT},
+    {"hsts", NULL, "hsts", FIELD_TEXT},
+    {"client-ca", "client_auth", "ca", FIELD_FILE},
+    {"client-auth", "client_auth", "mode", FIELD_TEXT},
+    {"passthrough", NULL, "passthrough", FIELD_TRUE},
     {"tenant", NULL, "tenant", FIELD_TEXT},
     {"strip-path", NULL, "strip_path", FIELD_TRUE},
     {"target-path", NULL, "target_path", FIELD_TEXT},
@@ -81,6 +96,12 @@ static const struct field {
     {"retries", NULL, "retries", FIELD_NUMBER},
     {"no-access-log", NULL, "access_log", FIELD_FALSE},
     {"balance", NULL, "balance", FIELD_TEXT},
+    {"protocol", NULL, "protocol", FIELD_TEXT},
+    {"send-proxy", NULL, "send_proxy", FIELD_TEXT},
+    {"tls-ca", "tls", "ca", FIELD_FILE},
+    {"tls-server-name", "tls", "server_name", FIELD_TEXT},
+    {"tls-client-certificate", "tls", "client_certificate", FIELD_TEXT},
+    {"no-verify", "tls", "verify", FIELD_FALSE},
     {"keepalive", "keepalive", "idle", FIELD_NUMBER},
 };
 
@@ -145,6 +166,14 @@ static int set_field(json_t *body, const struct field *field, const struct arg *
     case FIELD_TEXT:
         err = json_object_set_new(object, field->name, json_string(arg->value));
         break;
+    case FIELD_FILE: {
+        json_t *text = text_file_read(arg->value);
+        if (text == NULL) {
+            return -1;
+        }
+        err = json_object_set_new(object, field->name, text);
+        break;
+    }
     case FIELD_NUMBER:
         return set_number(object, field->name, arg);
     case FIELD_TRUE:

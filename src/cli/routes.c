@@ -93,20 +93,7 @@ int run_route_list(const struct args *args)
 
 int run_route_get(const struct args *args)
 {
-    struct client *client;
-    int status = client_open(args, &client);
-    if (status == CLI_DONE) {
-        json_t *route;
-        status = object_get(client, &routes, args->words[0], &route);
-        if (status == CLI_DONE && args_flag(args, "json") != NULL) {
-            output_json(route, stdout);
-        } else if (status == CLI_DONE) {
-            output_yaml(route, stdout);
-        }
-        json_decref(route);
-    }
-    client_close(&client);
-    return status;
+    return object_show(args, &routes);
 }
 
 int run_route_put(const struct args *args)

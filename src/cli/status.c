@@ -28,6 +28,28 @@ static void put_store(struct table *table, const json_t *store)
                detail != NULL && detail[0] != '\0' ? ": " : "", detail != NULL ? detail : "");
 }
 
+// "120, 3 end within 30 days (soonest: shop, 2027-01-31)".
+static void put_certificates(struct table *table, const json_t *certificates)
+{
+    if (certificates == NULL) {
+        return; // an older server
+    }
+    const json_t *soonest = json_object_get(certificates, "soonest");
+    const char *name = json_string_value(json_object_get(soonest, "name"));
+    const char *end = json_string_value(json_object_get(soonest, "not_after"));
+    json_int_t count = json_integer_value(json_object_get(certificates, "count"));
+    json_int_t expiring = json_integer_value(json_object_get(certificates, "expiring_30d"));
+    table_put_c(table, "certificates");
+    if (name == NULL || end == NULL) {
+        table_putf(table, "%" JSON_INTEGER_FORMAT, count);
+        return;
+    }
+    table_putf(table,
+               "%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
+               " of them end within 30 days (the first: %s, %.10s)",
+               count, expiring, name, end);
+}
+
 static void print_facts(const json_t *status)
 {
     struct table table;
@@ -49,6 +71,7 @@ static void print_facts(const json_t *status)
         table_put_c(&table, counts[i]);
         table_put_member(&table, status, counts[i], "-");
     }
+    put_certificates(&table, json_object_get(status, "certificates"));
     table_put_c(&table, "retired");
     table_putf(&table, "%" JSON_INTEGER_FORMAT " versions, the oldest for %.1f s",
                json_integer_value(json_object_get(retired, "versions")),

@@ -259,13 +259,18 @@ static void test_client_address(void **state)
         {"127.0.0.1:8081", "127.0.0.1:8081"},   {":8081", "127.0.0.1:8081"},
         {"0.0.0.0:9", "127.0.0.1:9"},           {"[::]:9", "[::1]:9"},
         {"[2001:db8::1]:9", "[2001:db8::1]:9"}, {"unix:/run/pm.sock", "unix:/run/pm.sock"},
-        {"http://edge-1:8081", "edge-1:8081"},
+        {"http://edge-1:8081", "edge-1:8081"},  {"https://edge-1:8081/", "edge-1:8081"},
+        {"HTTPS://:9", "127.0.0.1:9"},          {"https://[::]:9", "[::1]:9"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char address[100];
         client_address(rows[i][0], address, sizeof address);
         assert_string_equal(address, rows[i][1]);
     }
+    assert_true(client_is_https("https://edge-1:8081"));
+    assert_false(client_is_https("http://edge-1:8081"));
+    assert_false(client_is_https("https:8081"));
+    assert_false(client_is_https("edge-1:8081"));
     static const char *const local[] = {"127.0.0.1:8081", "127.1.2.3", "localhost:8081",
                                         "LOCALHOST",      "[::1]:9",   "unix:/run/pm.sock"};
     for (size_t i = 0; i < sizeof local / sizeof local[0]; i++) {

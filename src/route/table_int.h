@@ -8,7 +8,7 @@
 // wildcards, so a look-up probes only where something can be.
 #pragma once
 #include "loop/rcu.h"
-#include "route/grow.h"
+#include "loop/grow.h"
 #include "route/table.h"
 
 struct route_depths {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "route/grow.h"
+#include "loop/grow.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>

@@ -100,6 +100,10 @@ void http_server_abort_all(struct http_server *server);
 const struct in6_addr *http_stream_peer(const struct http_stream *stream);
 struct str http_stream_peer_text(const struct http_stream *stream);
 unsigned http_stream_local_port(const struct http_stream *stream);
+// Where the client's connection comes from and what it came to, each in the form of its own family (AF_INET,
+// AF_INET6; AF_UNIX without a path). Behind a PROXY header the client's port and the local address are 0.
+void http_stream_addresses(const struct http_stream *stream, struct sockaddr_storage *source,
+                           struct sockaddr_storage *destination);
 // NULL: the connection has no TLS.
 struct tls *http_stream_tls(const struct http_stream *stream);
 // NULL: no PROXY header.

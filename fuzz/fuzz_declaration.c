@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// JSON text as a route and as a pool: what is taken has one canonical form, which is taken again and
+// JSON text as a route, a pool and a certificate: what is taken has one canonical form, which is taken again and
 // gives itself. The text as a key of a route: the same.
 #include "base/hash.h"
 #include "base/invariant.h"
@@ -19,7 +19,7 @@ static char *encode(const struct declaration *declaration)
 
 static void on_reference(void *context, enum noun noun, struct str key)
 {
-    INVARIANT(noun == NOUN_POOL && key.len > 0);
+    INVARIANT((noun == NOUN_POOL || noun == NOUN_CERTIFICATE) && key.len > 0);
     ++*(unsigned *)context;
 }
 
@@ -29,8 +29,10 @@ static void check_again(const struct declaration *declaration, struct problems *
     json_t *value = model_json_parse(str_from_c(text), problems);
     INVARIANT(value != NULL);
     struct declaration *again;
-    int err = declaration_decode(declaration->noun, str_from_c(declaration->key), value,
-                                 DECODE_STRICT, &again, NULL, problems);
+    // What a certificate is stored as has no key, and facts that only a feed reads.
+    enum decode_mode mode = declaration->noun == NOUN_CERTIFICATE ? DECODE_FEED : DECODE_STRICT;
+    int err = declaration_decode(declaration->noun, str_from_c(declaration->key), value, mode,
+                                 &again, NULL, problems);
     INVARIANT(err == 0);
     char *text_again = encode(again);
     INVARIANT(strcmp(text, text_again) == 0);
@@ -41,6 +43,22 @@ static void check_again(const struct declaration *declaration, struct problems *
     free(text_again);
     json_decref(value);
     declaration_free(&again);
+}
+
+static void check_secret(const struct declaration *declaration)
+{
+    int err;
+    char *chain;
+    char *key;
+    char *text = certificate_encode_secret(declaration, &err);
+    INVARIANT(err == 0);
+    if (text != NULL && certificate_decode_secret(str_from_c(text), &chain, &key) == 0) {
+        INVARIANT(str_eq(str_from_c(chain), declaration->certificate.chain));
+        INVARIANT(str_eq(str_from_c(key), declaration->certificate.key));
+        free(chain);
+        free(key);
+    }
+    free(text);
 }
 
 static void check_noun(enum noun noun, struct str key, json_t *value, enum decode_mode mode)
@@ -54,6 +72,9 @@ static void check_noun(enum noun noun, struct str key, json_t *value, enum decod
     INVARIANT(err == 0 || err == ERR_INVALID);
     if (err == 0) {
         check_again(declaration, &problems);
+    }
+    if (err == 0 && noun == NOUN_CERTIFICATE) {
+        check_secret(declaration);
     }
     declaration_free(&declaration);
     problems_fini(&problems);
@@ -87,6 +108,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_noun(NOUN_ROUTE, STR("h/a"), value, DECODE_FEED);
         check_noun(NOUN_POOL, STR("p"), value, DECODE_STRICT);
         check_noun(NOUN_POOL, STR("p"), value, DECODE_FEED);
+        check_noun(NOUN_CERTIFICATE, STR("c"), value, DECODE_STRICT);
+        check_noun(NOUN_CERTIFICATE, STR("c"), value, DECODE_FEED);
         json_t *merged = json_merge_patch(value, value);
         INVARIANT(merged != NULL);
         json_decref(merged);

@@ -72,7 +72,8 @@ struct text_rule {
 void *reader_alloc(struct reader *r, size_t size);
 // A terminated copy; empty when memory is out.
 struct str reader_copy(struct reader *r, struct str text);
-void reader_free_memory(void *blocks);
+// `is_secret`: cleared before.
+void reader_free_memory(void *blocks, bool is_secret);
 
 void reader_problem(struct reader *r, const struct at *at, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -91,6 +92,16 @@ void *reader_read_array(struct reader *r, const struct at *at, json_t *value, si
 
 // A string, as a view into the tree. False (and a problem) when it is none.
 bool reader_view(struct reader *r, const struct at *at, json_t *value, struct str *text);
+
+// A duration within `range` (ms). False (and a problem) when it is none.
+bool reader_view_duration(struct reader *r, const struct at *at, json_t *value,
+                          const struct range *range, uint64_t *ms);
+
+// A problem for each of `count` texts (struct str, `stride` bytes apart; at most READER_TEXTS_MAX) that
+// was there before. Empty ones are passed over.
+enum { READER_TEXTS_MAX = 1000 };
+void reader_check_repeated(struct reader *r, const struct at *at, const void *first, size_t stride,
+                           unsigned count, const char *what);
 
 // Member functions for plain types. `rule` is the type in brackets, and may be shared.
 void read_bool(struct reader *r, const struct at *at, json_t *value, void *to,
@@ -127,17 +138,23 @@ json_t *write_str(struct str text);
 // One word or its value; SIZE_MAX-like `words->count` is never returned as a value.
 bool word_find(const struct words *words, struct str text, unsigned *value);
 
-extern const struct text_rule rule_name; // of a pool or tenant
+extern const struct text_rule rule_name; // of a pool, tenant or certificate
+extern const struct text_rule rule_ca; // certificates as PEM; what is in them is checked elsewhere
+bool text_is_pem(struct str text);
 
 // The nouns.
 extern const struct member_table route_table_members;
 extern const struct member_table pool_table_members;
+extern const struct member_table certificate_table_members;
 void route_defaults(struct route_decl *route);
 void pool_defaults(struct pool_decl *pool);
 // Host and path from the canonical key, or the other way round; rules between members. `value` is the
 // object that was read.
 void route_finish(struct reader *r, struct str key, json_t *value, struct route_decl *route);
 void pool_finish(struct reader *r, json_t *value, struct pool_decl *pool);
+void certificate_finish(struct reader *r, json_t *value);
+// What a route says of TLS: does it go together, and with its path?
+void route_check_tls(struct reader *r, const struct route_decl *route);
 // "host/path" or "host" from malloc; NULL: no memory.
 char *route_key(const struct route_decl *route);
 
@@ -159,10 +176,12 @@ DECLARE_PART(retry_on)
 DECLARE_PART(body_limit)
 DECLARE_PART(host_header)
 DECLARE_PART(target_path)
+DECLARE_PART(hsts)
+DECLARE_PART(client_auth)
 #undef DECLARE_PART
 
 // An address in a buffer of the caller: *target views text[TARGET_TEXT_MAX]. NULL, or what is wrong.
-enum { TARGET_TEXT_MAX = 272 };
+enum { TARGET_TEXT_MAX = 272 }; // "https://", a host, ":65535"
 const char *target_parse(struct str text, char *out, struct target_address *target);
 // Moves the views of an address whose text was copied to `to`.
 void target_rebase(struct target_address *target, const char *to);

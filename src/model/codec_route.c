@@ -97,11 +97,6 @@ static json_t *write_redirect_status(const void *from, const struct member *memb
         {name, sizeof name - 1}, read_##type, write_##type, offsetof(struct route_decl, member), \
             rule                                                                                 \
     }
-#define NEEDS_TLS(name, vital)                                         \
-    {                                                                  \
-        {name, sizeof name - 1}, NULL, NULL, vital,                    \
-            "\"" name "\" needs TLS, which this version does not have" \
-    }
 
 // In the order of the reference, which is the order of the canonical text.
 static const struct member route_members[] = {
@@ -115,9 +110,9 @@ static const struct member route_members[] = {
     PLAIN(tenant, text, &rule_name),
     AS("https", https_required, https, NULL),
     PLAIN(redirect_status, redirect_status, NULL),
-    NEEDS_TLS("hsts", 0),
-    NEEDS_TLS("client_auth", MEMBER_VITAL),
-    NEEDS_TLS("passthrough", MEMBER_VITAL),
+    AS("hsts", hsts_sec, hsts, NULL),
+    PLAIN(client_auth, client_auth, NULL),
+    PLAIN(passthrough, bool, NULL),
     PLAIN(target_path, target_path, NULL),
     PLAIN(strip_path, bool, NULL),
     // This and limits fill two members of the struct each: they get the whole.
@@ -207,6 +202,7 @@ void route_finish(struct reader *r, struct str key, json_t *value, struct route_
     }
     if (json_is_object(value)) {
         find_action(r, value, route);
+        route_check_tls(r, route);
     }
 }
 

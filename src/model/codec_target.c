@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Lists of targets, in routes and in pools.
-#include "base/hash.h"
 #include "model/codec_int.h"
 
-enum { ZONE_MAX = 200, SEEN_SIZE = 2048, TARGETS_MAX = 1000, FEW = 16 };
+enum { ZONE_MAX = 200 };
 
 static const struct range weight_range = {0, 65535, 1};
 static const struct words state_words = {(const struct word[]){{{"up", 2}, TARGET_UP},
@@ -95,57 +94,6 @@ static void read_target(struct reader *r, const struct at *at, json_t *value,
     }
 }
 
-// Open addressing over the addresses seen; the table is four times as large as the list may be.
-struct seen {
-    uint16_t index[SEEN_SIZE]; // of the target, plus 1
-};
-
-static unsigned find_before(struct seen *seen, const struct target_decl *targets, unsigned i)
-{
-    struct str text = targets[i].address.text;
-    uint64_t slot = hash_str(text) % SEEN_SIZE;
-    for (; seen->index[slot] != 0; slot = (slot + 1) % SEEN_SIZE) {
-        unsigned other = seen->index[slot] - 1u;
-        if (str_eq(targets[other].address.text, text)) {
-            return other;
-        }
-    }
-    seen->index[slot] = (uint16_t)(i + 1);
-    return i;
-}
-
-static unsigned find_before_in_few(const struct target_decl *targets, unsigned i)
-{
-    unsigned other = 0;
-    while (other < i && !str_eq(targets[other].address.text, targets[i].address.text)) {
-        other++;
-    }
-    return other;
-}
-
-static void check_duplicates(struct reader *r, const struct at *at,
-                             const struct target_decl *targets, unsigned count)
-{
-    struct seen seen;
-    if (count > FEW) {
-        memset(&seen, 0, sizeof seen);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        if (targets[i].address.text.len == 0) {
-            continue; // already a problem
-        }
-        unsigned other =
-            count > FEW ? find_before(&seen, targets, i) : find_before_in_few(targets, i);
-        if (other < i) {
-            const struct at here = {at, NULL, i};
-            reader_problem(r, &here, "is the same target as element %u, \"%.*s\"", other,
-                           STR_ARG(targets[i].address.text));
-        }
-    }
-}
-
-_Static_assert(TARGETS_MAX < SEEN_SIZE, "a probe ends at a free place");
-
 struct target_list {
     struct target_decl *targets;
     unsigned count;
@@ -172,7 +120,8 @@ void read_targets(struct reader *r, const struct at *at, json_t *value, void *to
         const struct at here = {at, NULL, i};
         read_target(r, &here, json_array_get(value, i), &list->targets[i]);
     }
-    check_duplicates(r, at, list->targets, list->count);
+    const struct str *first = list->count == 0 ? NULL : &list->targets[0].address.text;
+    reader_check_repeated(r, at, first, sizeof *list->targets, list->count, "target");
 }
 
 static bool is_plain(const struct target_decl *target)

@@ -36,7 +36,7 @@ int noun_find(struct str name)
 
 bool noun_is_supported(enum noun noun)
 {
-    return noun == NOUN_ROUTE || noun == NOUN_POOL;
+    return noun == NOUN_ROUTE || noun == NOUN_POOL || noun == NOUN_CERTIFICATE;
 }
 
 static int find_route_key(struct str text, char **key, struct problems *problems)
@@ -84,11 +84,16 @@ static void read_noun(struct reader *r, struct declaration *declaration, struct 
         route_finish(r, key, value, &declaration->route);
         return;
     }
-    pool_defaults(&declaration->pool);
-    reader_read_object(r, NULL, value, &declaration->pool, &pool_table_members);
-    pool_finish(r, value, &declaration->pool);
+    if (declaration->noun == NOUN_CERTIFICATE) {
+        reader_read_object(r, NULL, value, &declaration->certificate, &certificate_table_members);
+        certificate_finish(r, value);
+    } else {
+        pool_defaults(&declaration->pool);
+        reader_read_object(r, NULL, value, &declaration->pool, &pool_table_members);
+        pool_finish(r, value, &declaration->pool);
+    }
     if (key.len == 0) {
-        reader_problem(r, NULL, "a pool needs a name");
+        reader_problem(r, NULL, "a %.*s needs a name", STR_ARG(noun_name(declaration->noun)));
     }
 }
 
@@ -133,7 +138,7 @@ void declaration_free(struct declaration **declaration)
     if (*declaration == NULL) {
         return;
     }
-    reader_free_memory((*declaration)->memory);
+    reader_free_memory((*declaration)->memory, (*declaration)->noun == NOUN_CERTIFICATE);
     free((*declaration)->key);
     free(*declaration);
     *declaration = NULL;
@@ -141,14 +146,29 @@ void declaration_free(struct declaration **declaration)
 
 json_t *declaration_encode(const struct declaration *declaration)
 {
-    return declaration->noun == NOUN_ROUTE ? write_object(&declaration->route, &route_table_members)
-                                           : write_object(&declaration->pool, &pool_table_members);
+    switch (declaration->noun) {
+    case NOUN_ROUTE:
+        return write_object(&declaration->route, &route_table_members);
+    case NOUN_POOL:
+        return write_object(&declaration->pool, &pool_table_members);
+    case NOUN_CERTIFICATE:
+        return write_object(&declaration->certificate, &certificate_table_members);
+    case NOUN_TENANT:
+    case NOUN_KEY:
+    case NOUN_TICKETS:
+    case NOUN_COUNT:
+        break;
+    }
+    return NULL; // declaration_decode() makes none
 }
 
 void declaration_references(const struct declaration *declaration,
                             void (*visit)(void *context, enum noun noun, struct str key),
                             void *context)
 {
+    if (declaration->noun == NOUN_POOL && declaration->pool.tls.client_certificate.len > 0) {
+        visit(context, NOUN_CERTIFICATE, declaration->pool.tls.client_certificate);
+    }
     if (declaration->noun != NOUN_ROUTE) {
         return;
     }
@@ -165,6 +185,8 @@ size_t declaration_reference_pointer(const struct declaration *declaration, unsi
                                      char *to, size_t size)
 {
     bool is_split = declaration->noun == NOUN_ROUTE && declaration->route.action == ROUTE_SPLIT;
-    int len = is_split ? snprintf(to, size, "/split/%u/pool", index) : snprintf(to, size, "/pool");
+    int len = is_split                         ? snprintf(to, size, "/split/%u/pool", index)
+              : declaration->noun == NOUN_POOL ? snprintf(to, size, "/tls/client_certificate")
+                                               : snprintf(to, size, "/pool");
     return (size_t)len < size ? (size_t)len : size - 1;
 }

@@ -11,7 +11,7 @@ enum {
 
 struct block {
     struct block *next;
-    size_t unused; // keeps what follows aligned to 16
+    size_t len; // of what follows, which is aligned to 16
 };
 
 static void *take_block(struct reader *r, size_t size)
@@ -27,6 +27,7 @@ static void *take_block(struct reader *r, size_t size)
         return NULL;
     }
     block->next = r->blocks;
+    block->len = len;
     r->blocks = block;
     char *start = (char *)(block + 1);
     // The larger rest stays in use.
@@ -65,11 +66,14 @@ struct str reader_copy(struct reader *r, struct str text)
     return str_make(p, text.len);
 }
 
-void reader_free_memory(void *blocks)
+void reader_free_memory(void *blocks, bool is_secret)
 {
     struct block *block = blocks;
     while (block != NULL) {
         struct block *next = block->next;
+        if (is_secret) {
+            explicit_bzero(block + 1, block->len);
+        }
         free(block);
         block = next;
     }

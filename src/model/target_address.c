@@ -4,7 +4,17 @@
 #include <arpa/inet.h>
 #include <sys/un.h>
 
-enum { DEFAULT_PORT = 80 };
+struct scheme {
+    struct str prefix;
+    enum target_scheme scheme;
+    uint16_t port;
+    bool is_shown;
+};
+static const struct scheme schemes[] = {
+    {{"http://", 7}, TARGET_HTTP, 80, false},
+    {{"https://", 8}, TARGET_HTTPS, 443, true},
+    {{"h2c://", 6}, TARGET_H2C, 80, true},
+};
 
 // unix:/path. The text is canonical as it stands.
 static const char *parse_unix(struct str text, char *out, struct target_address *target)
@@ -51,10 +61,25 @@ static void fill_address(const char *host, struct target_address *target)
     }
 }
 
+// Takes the scheme off the front, and with it a '/' at the end; none is "http://". NULL: unknown.
+static const struct scheme *take_scheme(struct str *text)
+{
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        if (!str_starts_case(*text, schemes[i].prefix)) {
+            continue;
+        }
+        *text = str_from(*text, schemes[i].prefix.len);
+        if (text->len > 0 && text->p[text->len - 1] == '/') {
+            text->len--;
+        }
+        return &schemes[i];
+    }
+    return str_find(*text, STR("://")) == SIZE_MAX ? &schemes[0] : NULL;
+}
+
 // Takes ":port" off the end.
 static const char *take_port(struct str *text, uint16_t *port)
 {
-    *port = DEFAULT_PORT;
     size_t colon = str_rfind_char(*text, ':');
     size_t bracket = str_rfind_char(*text, ']');
     if (colon == SIZE_MAX || (bracket != SIZE_MAX && bracket > colon)) {
@@ -73,12 +98,18 @@ static const char *take_port(struct str *text, uint16_t *port)
     return NULL;
 }
 
-static const char *parse_host_port(struct str text, char *out, struct target_address *target)
+static const char *parse_host_port(struct str text, const struct scheme *scheme, char *to,
+                                   struct target_address *target)
 {
+    target->scheme = scheme->scheme;
+    target->port = scheme->port;
     const char *wrong = take_port(&text, &target->port);
     if (wrong != NULL) {
         return wrong;
     }
+    size_t prefix = scheme->is_shown ? scheme->prefix.len : 0;
+    memcpy(to, scheme->prefix.p, prefix);
+    char *out = to + prefix;
     size_t len;
     wrong = host_canonicalise(text, false, out, &len);
     if (wrong != NULL) {
@@ -93,13 +124,14 @@ static const char *parse_host_port(struct str text, char *out, struct target_add
     if (skip == 1) {
         out[len - 1] = ']';
     }
-    size_t port_len = (size_t)snprintf(out + len, TARGET_TEXT_MAX - len, ":%u", target->port);
-    target->text = str_make(out, len + port_len);
+    size_t port_len =
+        (size_t)snprintf(out + len, TARGET_TEXT_MAX - prefix - len, ":%u", target->port);
+    target->text = str_make(to, prefix + len + port_len);
     target->host = str_make(out + skip, len - 2 * skip);
     return NULL;
 }
 
-_Static_assert(TARGET_TEXT_MAX > VALUE_HOST_MAX + sizeof ":65535",
+_Static_assert(TARGET_TEXT_MAX >= sizeof "https://" - 1 + VALUE_HOST_MAX + sizeof ":65535",
                "host_canonicalise writes into it");
 
 const char *target_parse(struct str text, char *out, struct target_address *target)
@@ -111,16 +143,12 @@ const char *target_parse(struct str text, char *out, struct target_address *targ
     if (str_starts(text, STR("unix:"))) {
         return parse_unix(text, out, target);
     }
-    if (str_starts_case(text, STR("https://")) || str_starts_case(text, STR("h2c://"))) {
-        return "TLS and HTTP/2 to targets are not part of this version";
+    const struct scheme *scheme = take_scheme(&text);
+    if (scheme == NULL) {
+        return "has an unknown scheme; there are http://, https:// and h2c://";
     }
-    if (str_starts_case(text, STR("http://"))) {
-        text = str_from(text, sizeof "http://" - 1);
-        if (text.len > 0 && text.p[text.len - 1] == '/') {
-            text.len--;
-        }
-    } else if (str_find(text, STR("://")) != SIZE_MAX) {
-        return "has an unknown scheme; \"http://\" is the one of this version";
+    if (str_starts(text, STR("unix:"))) {
+        return "a unix socket has no scheme: \"unix:/run/app.sock\"";
     }
     if (str_find_char(text, '@') != SIZE_MAX) {
         return "a target has no user or password";
@@ -128,7 +156,7 @@ const char *target_parse(struct str text, char *out, struct target_address *targ
     if (str_find_char(text, '/') != SIZE_MAX || str_find_char(text, '?') != SIZE_MAX) {
         return "a target has no path or query; a route's target_path says where requests go";
     }
-    return parse_host_port(text, out, target);
+    return parse_host_port(text, scheme, out, target);
 }
 
 void target_rebase(struct target_address *target, const char *to)

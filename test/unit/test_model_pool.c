@@ -62,9 +62,9 @@ static void test_members(void **state)
     REFUSES("\"keepalive\":true", "/keepalive", "an object");
     KEEPS("\"timeouts\":{\"connect\":\"250ms\"}", ",\"timeouts\":{\"connect\":\"250ms\"}");
     REFUSES("\"timeouts\":{\"connect\":\"1y\"}", "/timeouts/connect", "duration");
-    static const char *const later[] = {"hash",   "sticky",  "protocol",     "send_proxy",
-                                        "health", "passive", "eject",        "panic_percent",
-                                        "tls",    "limits",  "retry_budget", "slow_start"};
+    static const char *const later[] = {"hash",    "sticky",       "health",
+                                        "passive", "eject",        "panic_percent",
+                                        "limits",  "retry_budget", "slow_start"};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
         char json[128];
         char pointer[64];

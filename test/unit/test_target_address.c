@@ -11,26 +11,33 @@ struct expected {
     const char *host;
     unsigned port;
     int family; // 0: a name
+    enum target_scheme scheme;
 };
 
 static void test_accepted(void **state)
 {
     (void)state;
     static const struct expected cases[] = {
-        {"10.0.0.5:8080", "10.0.0.5:8080", "10.0.0.5", 8080, AF_INET},
-        {"10.0.0.5", "10.0.0.5:80", "10.0.0.5", 80, AF_INET},
-        {"http://10.0.0.5:1/", "10.0.0.5:1", "10.0.0.5", 1, AF_INET},
-        {"HTTP://10.0.0.5", "10.0.0.5:80", "10.0.0.5", 80, AF_INET},
-        {"[::1]:65535", "[::1]:65535", "::1", 65535, AF_INET6},
-        {"[0:0::1]", "[::1]:80", "::1", 80, AF_INET6},
-        {"[2001:DB8::A]:1", "[2001:db8::a]:1", "2001:db8::a", 1, AF_INET6},
-        {"app.internal:3000", "app.internal:3000", "app.internal", 3000, 0},
-        {"App_1.", "app_1:80", "app_1", 80, 0},
-        {"localhost:08080", "localhost:8080", "localhost", 8080, 0},
+        {"10.0.0.5:8080", "10.0.0.5:8080", "10.0.0.5", 8080, AF_INET, TARGET_HTTP},
+        {"10.0.0.5", "10.0.0.5:80", "10.0.0.5", 80, AF_INET, TARGET_HTTP},
+        {"http://10.0.0.5:1/", "10.0.0.5:1", "10.0.0.5", 1, AF_INET, TARGET_HTTP},
+        {"HTTP://10.0.0.5", "10.0.0.5:80", "10.0.0.5", 80, AF_INET, TARGET_HTTP},
+        {"[::1]:65535", "[::1]:65535", "::1", 65535, AF_INET6, TARGET_HTTP},
+        {"[0:0::1]", "[::1]:80", "::1", 80, AF_INET6, TARGET_HTTP},
+        {"[2001:DB8::A]:1", "[2001:db8::a]:1", "2001:db8::a", 1, AF_INET6, TARGET_HTTP},
+        {"app.internal:3000", "app.internal:3000", "app.internal", 3000, 0, TARGET_HTTP},
+        {"App_1.", "app_1:80", "app_1", 80, 0, TARGET_HTTP},
+        {"localhost:08080", "localhost:8080", "localhost", 8080, 0, TARGET_HTTP},
         {"b\xc3\xbc"
          "cher.example",
-         "xn--bcher-kva.example:80", "xn--bcher-kva.example", 80, 0},
-        {"unix:/run/x.sock", "unix:/run/x.sock", "/run/x.sock", 0, AF_UNIX},
+         "xn--bcher-kva.example:80", "xn--bcher-kva.example", 80, 0, TARGET_HTTP},
+        {"unix:/run/x.sock", "unix:/run/x.sock", "/run/x.sock", 0, AF_UNIX, TARGET_HTTP},
+        {"https://10.0.0.6", "https://10.0.0.6:443", "10.0.0.6", 443, AF_INET, TARGET_HTTPS},
+        {"HTTPS://App.Example:8443/", "https://app.example:8443", "app.example", 8443, 0,
+         TARGET_HTTPS},
+        {"https://[::1]", "https://[::1]:443", "::1", 443, AF_INET6, TARGET_HTTPS},
+        {"h2c://10.0.0.6", "h2c://10.0.0.6:80", "10.0.0.6", 80, AF_INET, TARGET_H2C},
+        {"H2C://[::1]:50051", "h2c://[::1]:50051", "::1", 50051, AF_INET6, TARGET_H2C},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct expected *e = &cases[i];
@@ -44,6 +51,7 @@ static void test_accepted(void **state)
         assert_string_equal(a.text.p, e->canonical);
         assert_true(str_eq(a.host, str_from_c(e->host)));
         assert_int_equal(a.port, e->port);
+        assert_int_equal(a.scheme, e->scheme);
         assert_int_equal(a.is_name, e->family == 0);
         assert_int_equal(a.is_unix, e->family == AF_UNIX);
         assert_int_equal(a.sockaddr.ss_family, e->family);
@@ -102,8 +110,16 @@ static void test_refused(void **state)
     assert_refused(STR(""), "missing");
     assert_refused(STR(":80"), "missing");
     assert_refused(STR("http://"), "missing");
-    assert_refused(STR("https://10.0.0.6"), "not part of this version");
-    assert_refused(STR("h2c://10.0.0.6"), "not part of this version");
+    assert_refused(STR("https://"), "missing");
+    assert_refused(STR("h2c://:80"), "missing");
+    assert_refused(STR("https://a/x"), "no path");
+    assert_refused(STR("https://a//"), "no path");
+    assert_refused(STR("https://u@a"), "no user");
+    assert_refused(STR("https://a:0"), "1 to 65535");
+    assert_refused(STR("https://h2c://a"), "no path");
+    assert_refused(STR("h2://10.0.0.6"), "unknown scheme");
+    assert_refused(STR("https://unix:/run/x.sock"), "has no scheme");
+    assert_refused(STR("http://unix:/run/x.sock"), "has no scheme");
     assert_refused(STR("ftp://10.0.0.6"), "unknown scheme");
     assert_refused(STR("10.0.0.5/x"), "no path");
     assert_refused(STR("http://a//"), "no path");
@@ -148,6 +164,13 @@ static void test_limits(void **state)
     assert_int_equal(target_address_parse(str_make(text, 259), &a, &memory, "", &problems), 0);
     assert_int_equal(a.host.len, 253);
     assert_int_equal(a.text.len, 259);
+    free(memory);
+    char long_text[300];
+    snprintf(long_text, sizeof long_text, "https://%.259s", text);
+    assert_int_equal(target_address_parse(str_from_c(long_text), &a, &memory, "", &problems), 0);
+    assert_int_equal(a.text.len, 267);
+    assert_int_equal(a.host.len, 253);
+    assert_int_equal(a.host.p - a.text.p, 8);
     free(memory);
     memset(text + 253, 'a', 100);
     assert_refused(str_make(text, 254), "not a valid");

@@ -10,6 +10,8 @@
 // ADMIN_SLICE_NS as loop tasks, with backpressure. All functions: control thread, unless they say
 // otherwise.
 #pragma once
+#include "cert/cert.h"
+#include "cert/seal.h"
 #include "model/config.h"
 #include "observe/access_log.h"
 #include "observe/stats.h"
@@ -48,14 +50,18 @@ struct admin_deps {
     const struct config *config;
     struct store *store;
     struct publisher *publisher;
+    struct cert_table
+        *certs; // NULL: none, and no TLS; else the loop has its buffers (tls_loop_init)
+    const struct seal *seal; // of secrets in the store; NULL: they are stored as they are
     const struct access_log *access_log; // NULL: none is written
     const char *token; // NULL or "": none; then only loopback and unix sockets are served
     const struct admin_hooks *hooks;
     void *context; // of the hooks
 };
 
-// The control loop has its outputs (outq_pool_init). Before the control thread runs is fine too.
-// 0, or ERR_MEMORY.
+// The control loop has its outputs (outq_pool_init). Before the control thread runs is fine too. With
+// certificates control->owner becomes the admin.
+// 0, or ERR_MEMORY, ERR_SYSTEM.
 int admin_new(struct admin **admin, const struct admin_deps *deps) WARN_UNUSED;
 // Takes a listening, non-blocking descriptor (closed by admin_free, and on error).
 // 0; ERR_INVALID: beyond loopback without a token; ERR_LIMIT: too many; ERR_SYSTEM.
@@ -67,6 +73,15 @@ void admin_free(struct admin **admin);
 // What main tells the readers of /v1/events: the store's on_state, and "ready", "draining", …
 void admin_store_changed(struct admin *admin, bool is_writable, struct str detail);
 void admin_node_changed(struct admin *admin, const char *state);
+// Of a certificate: "expiring", "expired", "file_changed", "file_broken". `not_after`: Unix seconds, 0: not
+// known. `detail` may be empty.
+void admin_certificate_changed(struct admin *admin, struct str name, const char *state,
+                               uint64_t not_after, struct str detail);
+
+// Is the declaration good as far as it can be told from itself: a certificate and its key, the CAs that
+// routes and pools name? Fills a certificate's facts (cert/check.h). Any thread, also without an admin.
+// 0, or the err of `problems`.
+int admin_check_declaration(struct declaration *declaration, struct problems *problems) WARN_UNUSED;
 
 // The token of the API: read from `path`, or made at the first start (32 random bytes as hexadecimal
 // digits, mode 0600, O_EXCL). *token is malloc'd. A file that others than its owner may read is

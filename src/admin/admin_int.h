@@ -133,6 +133,7 @@ struct admin {
     struct store *store;
     struct publisher *publisher;
     struct http_server_config server_config;
+    struct tls_context *tls; // NULL: none
     struct http_server server;
     struct admin_listener listeners[ADMIN_LISTENER_MAX];
     unsigned listener_count;
@@ -203,6 +204,9 @@ int text_duration_ms(struct str text, uint64_t *ms) WARN_UNUSED;
 // Does an entity tag list (RFC 9110 13.1) name this revision? *any: it is "*".
 bool text_etag_matches(struct str list, uint64_t revision, bool *any);
 bool text_is_true(struct str value);
+// Unix seconds as "2026-12-31T23:59:59Z" (RFC 3339) in `to`; "" beyond the year 9999.
+enum { TEXT_TIME_LEN = 32 };
+struct str text_time(char to[TEXT_TIME_LEN], uint64_t seconds);
 
 // change.c: from a JSON value to what the store takes.
 // Decodes, checks and encodes. 0 and *change (change_fini), or the negative err of `problems`.
@@ -210,6 +214,40 @@ int change_build(struct admin *admin, enum noun noun, const char *key, json_t *v
                  struct store_change *change, struct problems *problems) WARN_UNUSED;
 int change_build_delete(enum noun noun, const char *key, struct store_change *change) WARN_UNUSED;
 void change_fini(struct store_change *change);
+
+// secret.c: chain and key of certificates. The only place that sees a stored key.
+// Into change->secret (change->key is set); nothing for one in files. 0, or the err of `problems`.
+int secret_close(const struct admin *admin, const struct declaration *declaration,
+                 struct store_change *change, struct problems *problems) WARN_UNUSED;
+// Adds chain and key of a record (with its secret) to its value, where they are not there yet; nothing for one
+// in files. 0, or a negative err, logged: ERR_NOT_FOUND (sealed with a key that is not there),
+// ERR_INVALID, ERR_MEMORY.
+int secret_reveal(const struct admin *admin, const struct store_record *record,
+                  json_t *value) WARN_UNUSED;
+// A merge patch of a stored certificate: what the patch does not say of chain and key stays. A new
+// reference; NULL: answered. `stored` may lose members.
+json_t *secret_merge(struct call *call, json_t *stored, json_t *patch);
+// Overwrites what a buffer holds, and the member "key" of an object (NULL is fine).
+void secret_wipe_buf(struct buf *buf);
+void secret_wipe_json(json_t *value);
+
+// secure.c: TLS of the admin API.
+// Makes admin->tls, if there are certificates. 0, or a negative err.
+int secure_open(struct admin *admin) WARN_UNUSED;
+void secure_close(struct admin *admin);
+// Of http_server_ops.
+bool secure_may_be_plain(struct http_server *server, const struct in6_addr *peer);
+void secure_on_handshake(struct http_server *server, struct tls *tls, int err);
+
+// certificates.c: what is known of certificates and TLS for status and metrics.
+void certificates_put_metrics(const struct admin *admin, struct buf *out);
+// New members "certificates" and "tls" of the status.
+void certificates_put_status(const struct admin *admin, json_t *status);
+
+// stats.c: a metric's text.
+void metric_put_family(struct buf *out, const char *name, const char *help, const char *type);
+void metric_put_gauge(struct buf *out, const char *name, const char *help, uint64_t value);
+void metric_put_total(struct buf *out, const char *name, const char *help, uint64_t value);
 
 // objects.c: one object.
 // The key in the URL, decoded once and made canonical into call->key; answers when it is wrong.

@@ -6,11 +6,13 @@
 //
 // `id` stands only at the last event of a revision, so that who resumes after it has seen all of it.
 #include "admin/admin_int.h"
+#include "base/clock.h"
 
 enum {
     EVENTS_KEPT = 10000, // what ?since= may go back to
     EVENTS_RING = 20000, // how far a connected reader may be behind
     EVENTS_PING_MS = 15000,
+    DAY_SEC = 86400,
 };
 
 struct event {
@@ -82,8 +84,14 @@ static void on_applied(struct publish_listener *listener, uint64_t revision,
     struct admin_events *events = CONTAINER_OF(listener, struct admin_events, listener);
     struct buf data;
     buf_init(&data, 0);
+    while (count > 0 && records[count - 1].noun == NOUN_TICKETS) {
+        count--; // internal; the last of the others closes the revision
+    }
     for (unsigned i = 0; i < count; i++) {
         const struct store_record *record = &records[i];
+        if (record->noun == NOUN_TICKETS) {
+            continue;
+        }
         buf_clear(&data);
         buf_printf(&data, "{\"op\":\"%s\",\"kind\":\"%.*s\",\"key\":",
                    record->value.len == 0 ? "delete" : "put", STR_ARG(noun_name(record->noun)));
@@ -275,5 +283,31 @@ void admin_node_changed(struct admin *admin, const char *state)
     buf_put_json(&data, str_from_c(state));
     buf_put_char(&data, '}');
     events_add(admin->events, "node", publisher_revision(admin->publisher), true, buf_str(&data));
+    buf_fini(&data);
+}
+
+void admin_certificate_changed(struct admin *admin, struct str name, const char *state,
+                               uint64_t not_after, struct str detail)
+{
+    struct buf data;
+    buf_init(&data, 0);
+    buf_put(&data, STR("{\"name\":"));
+    buf_put_json(&data, name);
+    buf_put(&data, STR(",\"state\":"));
+    buf_put_json(&data, str_from_c(state));
+    if (not_after != 0) {
+        int64_t left_sec = (int64_t)not_after - (int64_t)(admin->loop->real_ns / NS_PER_SEC);
+        char text[TEXT_TIME_LEN];
+        buf_put(&data, STR(",\"not_after\":"));
+        buf_put_json(&data, text_time(text, not_after));
+        buf_printf(&data, ",\"days_left\":%lld", (long long)(left_sec / DAY_SEC));
+    }
+    if (detail.len > 0) {
+        buf_put(&data, STR(",\"detail\":"));
+        buf_put_json(&data, detail);
+    }
+    buf_put_char(&data, '}');
+    events_add(admin->events, "certificate", publisher_revision(admin->publisher), true,
+               buf_str(&data));
     buf_fini(&data);
 }

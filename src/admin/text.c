@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "admin/admin_int.h"
+#include <time.h>
 
 int text_duration_ms(struct str text, uint64_t *ms)
 {
@@ -53,4 +54,16 @@ bool text_etag_matches(struct str list, uint64_t revision, bool *any)
 bool text_is_true(struct str value)
 {
     return !str_eq(value, STR("false")) && !str_eq(value, STR("0")) && !str_eq(value, STR("no"));
+}
+
+struct str text_time(char to[TEXT_TIME_LEN], uint64_t seconds)
+{
+    static const uint64_t last = 253402300799; // 9999-12-31T23:59:59Z
+    time_t time = (time_t)seconds;
+    struct tm tm;
+    if (seconds > last || gmtime_r(&time, &tm) == NULL) {
+        to[0] = '\0';
+        return str_make(to, 0);
+    }
+    return str_make(to, strftime(to, TEXT_TIME_LEN, "%Y-%m-%dT%H:%M:%SZ", &tm));
 }

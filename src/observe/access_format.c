@@ -216,6 +216,7 @@ char *access_format_json(char *to, const struct access_entry *entry, struct acce
     to = PUT_TEXT(to, "url.path", take_text(&reader));
     to = PUT_TEXT(to, "url.query", take_text(&reader));
     to = put_json_version(to, entry->version);
+    to = PUT_TEXT(to, "tls.version", str_sub(str_from_c(entry->tls_version), 0, 8));
     to = PUT_NUMBER_IF(to, "http.response.status_code", entry->status);
     to = PUT_NUMBER(to, "http.request.bytes", entry->bytes_in);
     to = PUT_NUMBER(to, "http.response.bytes", entry->bytes_out);

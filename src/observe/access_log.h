@@ -45,7 +45,7 @@ struct access_record {
     struct str target;
     struct str tenant;
     const char *tls_version; // "1.3"; constant text, or NULL
-    const char *end; // end reason token; constant text, or NULL
+    const char *end;         // end reason token; constant text, or NULL
 };
 
 // Opens `file` for appending (made with mode 0640; "-": standard output; "": no log, *log is NULL, which

@@ -39,6 +39,7 @@ struct access_entry {
     uint64_t connect_ns;
     uint64_t origin_ns;
     const char *end;
+    const char *tls_version; // NULL: none
     uint16_t status;
     uint8_t version;
     uint8_t retries;

@@ -68,6 +68,7 @@ static void fill_entry(struct access_entry *entry, const struct access_record *r
     entry->connect_ns = record->connect_ns;
     entry->origin_ns = record->origin_ns;
     entry->end = record->end;
+    entry->tls_version = record->tls_version;
     entry->status = record->status;
     entry->version = record->version;
     entry->retries = record->retries;

@@ -41,6 +41,7 @@ static struct access_record full_record(void)
         .pool = STR("web"),
         .target = STR("10.0.0.5:8080"),
         .tenant = STR("acme"),
+        .tls_version = "1.3",
         .end = "done",
     };
 }
@@ -73,7 +74,7 @@ static void test_json(void **state)
         "{\"@timestamp\":\"2025-01-31T12:00:00.123Z\",\"client.ip\":\"192.0.2.1\","
         "\"http.request.method\":\"GET\",\"url.domain\":\"shop.example.com\","
         "\"url.path\":\"/a/b\",\"url.query\":\"x=1&y=2\",\"http.version\":\"1.1\","
-        "\"http.response.status_code\":200,\"http.request.bytes\":120,"
+        "\"tls.version\":\"1.3\",\"http.response.status_code\":200,\"http.request.bytes\":120,"
         "\"http.response.bytes\":18446744073709551615,\"event.duration\":1234567,"
         "\"user_agent.original\":\"curl/8.0\",\"http.request.referrer\":\"https://example.com/\","
         "\"trace.id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"pointsman.request_id\":\"r-1\","

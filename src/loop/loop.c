@@ -52,6 +52,18 @@ void loop_close(struct loop *loop, struct loop_io *io)
     }
 }
 
+int loop_move(struct loop *loop, struct loop_io *from, struct loop_io *to)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                .data.ptr = to};
+    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, from->fd, &event) != 0) {
+        return ERR_SYSTEM;
+    }
+    to->fd = from->fd;
+    from->fd = -1;
+    return 0;
+}
+
 int loop_release(struct loop *loop, struct loop_io *io)
 {
     int fd = io->fd;

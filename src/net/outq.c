@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "net/outq.h"
+#include "net/tls.h"
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -261,8 +262,8 @@ static bool send_some(struct loop *loop, struct outq *out, unsigned *from)
         iov[count++] = (struct iovec){.iov_base = b->data + b->start, .iov_len = b->end - b->start};
         offered += b->end - b->start;
     }
-    // The batch may follow only when all blocks are in.
-    if (out->batch != NULL && offered == out->queued) {
+    // The batch may follow only when all blocks are in; of TLS it is sealed first.
+    if (out->batch != NULL && offered == out->queued && out->tls == NULL) {
         for (unsigned i = *from; i < out->batch->iov_count; i++) {
             iov[count++] = out->batch->iov[i];
             offered += out->batch->iov[i].iov_len;
@@ -280,13 +281,70 @@ static bool send_some(struct loop *loop, struct outq *out, unsigned *from)
         }
         return false;
     }
-    out->written += (uint64_t)sent;
+    out->sent += (uint64_t)sent;
+    if (out->tls == NULL) {
+        out->written += (uint64_t)sent;
+    }
     size_t of_batch = consume_blocks(loop, out, (size_t)sent);
-    if (out->batch != NULL) {
+    if (of_batch > 0) {
         consume_batch(out->batch, from, of_batch);
     }
     out->blocked = (size_t)sent < offered;
     return !out->blocked;
+}
+
+// Wire bytes behind what is queued; sent at once when nothing is. False: no memory, or it has failed.
+static bool put_wire(struct loop *loop, struct outq *out, struct str bytes)
+{
+    ssize_t sent = 0;
+    if (bytes.len == 0 || out->failed) {
+        return !out->failed;
+    }
+    if (!out->blocked && out->queued == 0) {
+        struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes.p, .iov_len = bytes.len};
+        sent = send_vector(out->io->fd, &iov, 1);
+        if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOTCONN) {
+            fail(loop, out);
+            return false;
+        }
+        sent = sent < 0 ? 0 : sent;
+        out->sent += (uint64_t)sent;
+        out->blocked = (size_t)sent < bytes.len;
+    }
+    if (!append_block(loop, out, bytes.p + sent, bytes.len - (size_t)sent)) {
+        fail_short(loop, out);
+        return false;
+    }
+    return true;
+}
+
+// Seals the batch. What the kernel does not take of it goes into blocks, sealed.
+static void flush_sealed(struct loop *loop, struct outq *out)
+{
+    struct outq_batch *batch = out->batch;
+    unsigned unused = 0;
+    while (!out->blocked && out->queued > 0 && send_some(loop, out, &unused)) {
+    }
+    size_t at = 0; // bytes of the batch that are sealed
+    size_t left = 0;
+    for (unsigned i = 0; batch != NULL && i < batch->iov_count; i++) {
+        left += batch->iov[i].iov_len;
+    }
+    while (left > 0 && !out->failed) {
+        struct str wire;
+        ssize_t n = tls_seal(out->tls, batch->iov, batch->iov_count, at, &wire);
+        if (n <= 0) {
+            fail(loop, out);
+            return;
+        }
+        at += (size_t)n;
+        left -= (size_t)n;
+        out->written += (uint64_t)n;
+        if (!put_wire(loop, out, wire)) {
+            return;
+        }
+    }
+    drop_batch(loop, out);
 }
 
 void outq_flush(struct loop *loop, struct outq *out)
@@ -294,6 +352,10 @@ void outq_flush(struct loop *loop, struct outq *out)
     unsigned from = 0;
     if (out->failed || out->io->fd < 0) {
         fail(loop, out);
+        return;
+    }
+    if (out->tls != NULL) {
+        flush_sealed(loop, out);
         return;
     }
     while (!out->blocked && send_some(loop, out, &from)) {
@@ -314,10 +376,41 @@ void outq_flush(struct loop *loop, struct outq *out)
     drop_batch(loop, out);
 }
 
+void outq_wake(struct loop *loop, struct outq *out)
+{
+    if (list_is_empty(&out->dirty)) {
+        list_append(&loop->dirty, &out->dirty);
+    }
+}
+
+void outq_put_wire(struct loop *loop, struct outq *out, struct str bytes)
+{
+    if (!put_wire(loop, out, bytes)) {
+        outq_wake(loop, out); // its owner hears of it
+    }
+}
+
+void outq_shut(struct loop *loop, struct outq *out)
+{
+    if (out->io->fd < 0) {
+        return;
+    }
+    if (out->tls != NULL) {
+        (void)put_wire(loop, out, tls_seal_end(out->tls));
+    }
+    shutdown(out->io->fd, SHUT_WR);
+}
+
 void outq_flush_all(struct loop *loop)
 {
     while (!list_is_empty(&loop->dirty)) {
         struct outq *out = LIST_FIRST(&loop->dirty, struct outq, dirty);
+        if (out->before_flush != NULL) {
+            out->before_flush(loop, out);
+            if (list_is_empty(&out->dirty)) {
+                continue; // it was closed
+            }
+        }
         list_remove(&out->dirty);
         outq_flush(loop, out);
         out->on_flushed(loop, out);

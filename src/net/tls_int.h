@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// Inside of the TLS filter:
+//
+//   tls.c          connections: handshake, bytes both ways, the end      tls_bio.c     the wire buffers
+//   tls_context.c  contexts, profiles, trusted stores                    tls_ticket.c  session tickets
+//   tls_hello.c    what a server asks at a ClientHello                   tls_about.c   what is known after
+//   tls_memory.c   OpenSSL's large buffers, kept instead of freed
+#pragma once
+#include "net/tls.h"
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+
+enum {
+    TLS_RECORD_MAX = 16384,
+    TLS_RECORD_OVERHEAD = 512, // header, explicit nonce, MAC, padding: more than there can be
+    // Wire bytes of one read: with a partial record that OpenSSL holds their plain bytes fit LOOP_READ_LEN.
+    TLS_WIRE_IN = LOOP_READ_LEN - TLS_RECORD_MAX - 1024,
+    TLS_WIRE_OUT = 65536 + TLS_RECORD_MAX + TLS_RECORD_OVERHEAD,
+    TLS_HELD_MAX = 65536, // wire bytes saved of one connection
+};
+
+// A loop's: nobody's between two calls, but `out`, whose view tls_seal() gave.
+struct tls_buffers {
+    struct tls *in_owner; // whose bytes are in `in`, or NULL
+    size_t in_start;
+    size_t in_end;
+    size_t out_len;
+    char in[TLS_WIRE_IN];
+    char out[TLS_WIRE_OUT];
+    char plain[TLS_RECORD_MAX]; // small pieces on their way into one record
+};
+
+struct tls_context {
+    atomic_uint refs;
+    SSL_CTX *ssl;
+    bool is_server;
+    const struct tls_ticket_ring *tickets;
+    const struct tls_server_hooks *hooks;
+    bool http1_only;
+    struct tls_client_config client; // without store
+    struct tls_sessions *sessions;   // client side; tls_ticket.c
+};
+
+struct tls {
+    SSL *ssl;
+    struct tls_context *context;
+    struct loop *loop;
+    struct loop_io *io;
+    struct outq *out;
+    void *user;
+    void *waiting;
+    void (*on_resumed)(struct tls *tls, void *user);
+    char *name; // SNI (server), server_name (client); NULL: none
+    char *held; // wire bytes that came too early; NULL: none
+    uint32_t held_start;
+    uint32_t held_end;
+    struct tls_scope scope;
+    int io_errno;    // of a failed read
+    bool may_read;   // this call has not read from the socket yet
+    bool is_drained; // of the last read
+    bool is_eof;     // the socket's FIN was read
+    bool is_suspended;
+    bool is_established;
+    bool is_broken; // no bytes pass any more
+    bool end_sealed;
+    bool in_hook;
+};
+
+extern _Thread_local char tls_failure_text[256];
+
+// tls_bio.c
+int tls_bio_attach(struct tls *tls) WARN_UNUSED;
+// Around each use of tls->ssl: begin, the call, end. `end` hands what was written (but not when `seals`) to
+// the output and saves what was not read.
+void tls_io_begin(struct tls *tls);
+void tls_io_end(struct tls *tls, bool seals);
+
+// tls_hello.c
+void tls_server_callbacks(SSL_CTX *ssl);
+
+// tls_ticket.c
+int tls_ticket_callbacks(struct tls_context *context) WARN_UNUSED;
+int tls_sessions_new(struct tls_context *context) WARN_UNUSED;
+void tls_sessions_free(struct tls_sessions **sessions);
+void tls_session_offer(struct tls *tls); // client: resumes what was kept for its name
+
+static inline struct tls *tls_of(const SSL *ssl)
+{
+    return SSL_get_app_data(ssl);
+}

@@ -1,0 +1,594 @@
+// SPDX-License-Identifier: MIT
+#include "net/outq.h"
+#include "net/tls.h"
+#include "support/test_certs.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { PLAIN_MAX = 8 << 20 };
+
+struct side {
+    struct loop_io io;
+    struct outq out;
+    struct tls *tls;
+    struct tls_context *context;
+    int step; // of the handshake
+    char *got;
+    size_t got_len;
+    bool is_end;
+    int end_errno;
+};
+
+struct pair {
+    struct loop loop;
+    struct side server, client;
+    struct tls_ticket_keys keys;
+    struct tls_ticket_ring ring;
+    struct x509_store_st *client_ca;
+    bool asks, requires;
+    unsigned hello_waits, certificate_waits, abandoned, hellos, certificates;
+    enum tls_verdict hello_verdict;
+    struct tls_scope scope;
+    char sni[256];
+};
+
+static struct test_cert *ca, *leaf, *rsa_leaf, *expired, *client_leaf;
+
+static int make_all(void **state)
+{
+    (void)state;
+    ca = test_ca("unit CA");
+    leaf = test_leaf(ca, "a.example,*.b.example", TEST_KEY_EC, -1, 10);
+    rsa_leaf = test_leaf(ca, "a.example", TEST_KEY_RSA, -1, 10);
+    expired = test_leaf(ca, "a.example", TEST_KEY_EC, -10, -1);
+    client_leaf = test_leaf(ca, "alice", TEST_KEY_EC, -1, 10);
+    return 0;
+}
+
+static int free_all(void **state)
+{
+    (void)state;
+    test_cert_free(&leaf);
+    test_cert_free(&rsa_leaf);
+    test_cert_free(&expired);
+    test_cert_free(&client_leaf);
+    test_cert_free(&ca);
+    return 0;
+}
+
+static struct test_cert *serves; // by on_certificate
+
+static enum tls_verdict on_hello(struct tls *tls, void *user)
+{
+    struct pair *p = user;
+    p->hellos++;
+    struct str sni = tls_sni(tls);
+    str_copy(p->sni, sizeof p->sni, sni);
+    if (p->hello_waits > 0) {
+        p->hello_waits--;
+        return TLS_WAIT;
+    }
+    tls_set_scope(tls, &p->scope);
+    if (p->asks) {
+        tls_ask_certificate(tls, p->client_ca, p->requires);
+    }
+    return p->hello_verdict;
+}
+
+static enum tls_verdict on_certificate(struct tls *tls, void *user)
+{
+    struct pair *p = user;
+    p->certificates++;
+    if (p->certificate_waits > 0) {
+        p->certificate_waits--;
+        return TLS_WAIT;
+    }
+    return tls_add_certificate(tls, serves->leaf, serves->chain, serves->key) == 0 ? TLS_PROCEED
+                                                                                   : TLS_REFUSE;
+}
+
+static void on_abandoned(struct tls *tls, void *user)
+{
+    (void)tls;
+    ((struct pair *)user)->abandoned++;
+}
+
+static enum tls_verdict give_client(struct tls *tls, void *owner)
+{
+    const struct test_cert *cert = owner;
+    return tls_add_certificate(tls, cert->leaf, cert->chain, cert->key) == 0 ? TLS_PROCEED
+                                                                             : TLS_REFUSE;
+}
+
+static const struct tls_server_hooks hooks = {on_hello, on_certificate, on_abandoned};
+
+static void on_flushed(struct loop *loop, struct outq *out)
+{
+    (void)loop;
+    (void)out;
+}
+
+static void on_event(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    (void)loop;
+    (void)io;
+    (void)events;
+}
+
+static struct pair *pair_new(void)
+{
+    struct pair *p = calloc(1, sizeof *p);
+    assert_int_equal(loop_init(&p->loop), 0);
+    assert_int_equal(outq_pool_init(&p->loop), 0);
+    assert_int_equal(tls_loop_init(&p->loop), 0);
+    p->server.io.fd = p->client.io.fd = -1;
+    p->server.got = malloc(PLAIN_MAX);
+    p->client.got = malloc(PLAIN_MAX);
+    p->keys.count = 1;
+    memset(&p->keys.keys[0], 7, sizeof p->keys.keys[0]);
+    p->ring.current = &p->keys;
+    p->scope.certificates[0] = 1;
+    serves = leaf;
+    struct tls_server_config config = {.tickets = &p->ring, .hooks = &hooks};
+    assert_int_equal(tls_server_context_new(&p->server.context, &config), 0);
+    const char *why;
+    p->client_ca = tls_store_from_pem(str_from_c(ca->leaf_pem), &why);
+    assert_non_null(p->client_ca);
+    return p;
+}
+
+static void client_config(struct pair *p, bool verify, const struct test_cert *cert)
+{
+    tls_context_unref(&p->client.context);
+    struct tls_client_config config = {.verify = verify, .store = p->client_ca};
+    if (cert != NULL) {
+        config.on_certificate = give_client;
+        config.owner = (void *)(uintptr_t)cert;
+    }
+    assert_int_equal(tls_client_context_new(&p->client.context, &config), 0);
+}
+
+static void side_close(struct pair *p, struct side *side)
+{
+    if (side->io.fd >= 0) {
+        outq_fini(&p->loop, &side->out);
+        tls_free(&side->tls);
+        close(side->io.fd);
+        side->io.fd = -1;
+    }
+}
+
+static void side_open(struct side *side, int fd)
+{
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    side->io = (struct loop_io){.fd = fd, .on_event = on_event};
+    outq_init(&side->out, &side->io, on_flushed);
+    side->step = STEP_AGAIN;
+    side->got_len = 0;
+    side->is_end = false;
+    side->end_errno = 0;
+}
+
+static void connect_pair(struct pair *p, const char *name, unsigned alpn)
+{
+    int fds[2];
+    side_close(p, &p->server);
+    side_close(p, &p->client);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    side_open(&p->server, fds[0]);
+    side_open(&p->client, fds[1]);
+    p->server.tls = tls_new_server(&p->loop, p->server.context, &p->server.io, &p->server.out, p);
+    p->client.tls = tls_new_client(&p->loop, p->client.context, &p->client.io, &p->client.out,
+                                   str_from_c(name), alpn, p);
+    assert_non_null(p->server.tls);
+    assert_non_null(p->client.tls);
+}
+
+static void pair_free(struct pair **place)
+{
+    struct pair *p = *place;
+    side_close(p, &p->server);
+    side_close(p, &p->client);
+    tls_context_unref(&p->server.context);
+    tls_context_unref(&p->client.context);
+    tls_store_free(p->client_ca);
+    tls_loop_fini(&p->loop);
+    outq_pool_fini(&p->loop);
+    loop_fini(&p->loop);
+    free(p->server.got);
+    free(p->client.got);
+    free(p);
+    *place = NULL;
+}
+
+// One round of a side: handshake or reading, and what is queued goes out.
+static void step(struct pair *p, struct side *side)
+{
+    bool is_drained;
+    if (side->step == STEP_AGAIN) {
+        side->step = tls_handshake(side->tls, &is_drained);
+    }
+    for (int i = 0; side->step == STEP_DONE && !side->is_end && i < 1000; i++) {
+        char *buf = malloc(LOOP_READ_LEN);
+        ssize_t n = tls_recv(side->tls, buf, LOOP_READ_LEN, &is_drained);
+        if (n > 0) {
+            assert_true(side->got_len + (size_t)n <= PLAIN_MAX);
+            memcpy(side->got + side->got_len, buf, (size_t)n);
+            side->got_len += (size_t)n;
+        } else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
+            side->is_end = true;
+            side->end_errno = n == 0 ? 0 : errno;
+        }
+        free(buf);
+        if (is_drained) {
+            break;
+        }
+    }
+    if (side->out.blocked) {
+        side->out.blocked = false;
+        outq_flush(&p->loop, &side->out);
+    }
+    outq_flush_all(&p->loop);
+}
+
+static void pump(struct pair *p)
+{
+    for (int i = 0; i < 50; i++) {
+        step(p, &p->client);
+        step(p, &p->server);
+    }
+}
+
+static void say(struct pair *p, struct side *side, struct str text)
+{
+    outq_put_view(&p->loop, &side->out, text);
+    outq_flush_all(&p->loop);
+}
+
+static bool heard(const struct side *side, const char *text)
+{
+    return str_eq(str_make(side->got, side->got_len), str_from_c(text));
+}
+
+static void test_handshake_and_bytes(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 1 << TLS_H2 | 1 << TLS_HTTP1);
+    pump(p);
+    assert_int_equal(p->server.step, STEP_DONE);
+    assert_int_equal(p->client.step, STEP_DONE);
+    assert_string_equal(p->sni, "a.example");
+    assert_true(str_eq(tls_version(p->server.tls), STR("1.3")));
+    assert_int_equal(tls_protocol(p->server.tls), TLS_H2);
+    assert_int_equal(tls_protocol(p->client.tls), TLS_H2);
+    assert_false(tls_is_resumed(p->server.tls));
+    say(p, &p->client, STR("hello"));
+    say(p, &p->server, STR("hi"));
+    pump(p);
+    assert_true(heard(&p->server, "hello"));
+    assert_true(heard(&p->client, "hi"));
+    assert_int_equal(p->client.out.written, 5);
+    assert_true(p->client.out.sent > 5);
+    outq_shut(&p->loop, &p->client.out);
+    pump(p);
+    assert_true(p->server.is_end);
+    assert_int_equal(p->server.end_errno, 0);
+    assert_false(tls_is_truncated(p->server.tls));
+    pair_free(&p);
+}
+
+static void test_truncation_is_seen(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    say(p, &p->client, STR("half"));
+    shutdown(p->client.io.fd, SHUT_WR);
+    pump(p);
+    assert_true(heard(&p->server, "half"));
+    assert_true(p->server.is_end);
+    assert_true(tls_is_truncated(p->server.tls));
+    pair_free(&p);
+}
+
+// More than the kernel takes: what is left is sealed and owned, and goes out in order.
+static void test_much_both_ways(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    size_t len = 3 << 20;
+    char *data = malloc(len);
+    for (size_t i = 0; i < len; i++) {
+        data[i] = (char)(i * 7 + i / 1000);
+    }
+    for (size_t at = 0; at < len; at += 100000) {
+        size_t part = len - at < 100000 ? len - at : 100000;
+        for (size_t i = 0; i < part;) { // pieces of every size
+            size_t piece = 1 + (at + i) % 30000;
+            piece = piece < part - i ? piece : part - i;
+            outq_put_view(&p->loop, &p->server.out, str_make(data + at + i, piece));
+            i += piece;
+        }
+        outq_flush_all(&p->loop);
+        say(p, &p->client, str_make(data + at, part));
+    }
+    for (int i = 0; i < 2000 && (p->client.got_len < len || p->server.got_len < len); i++) {
+        pump(p);
+    }
+    assert_int_equal(p->client.got_len, len);
+    assert_int_equal(p->server.got_len, len);
+    assert_memory_equal(p->client.got, data, len);
+    assert_memory_equal(p->server.got, data, len);
+    assert_int_equal(p->server.out.queued, 0);
+    free(data);
+    pair_free(&p);
+}
+
+static void reconnect(struct pair *p, bool resumed)
+{
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(p->server.step, STEP_DONE);
+    assert_int_equal(tls_is_resumed(p->server.tls), resumed);
+    say(p, &p->client, STR("x"));
+    say(p, &p->server, STR("y"));
+    pump(p);
+    assert_true(heard(&p->server, "x"));
+    assert_true(heard(&p->client, "y"));
+}
+
+static void test_tickets(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    reconnect(p, false);
+    reconnect(p, true);
+    unsigned full = p->certificates;
+    // A newer key: the old one still opens.
+    struct tls_ticket_keys newer = {
+        .count = 2, .keys = {{.name = {1}, .aes = {2}, .hmac = {3}}, p->keys.keys[0]}};
+    p->ring.current = &newer;
+    reconnect(p, true);
+    assert_int_equal(p->certificates, full); // resumed ones need no certificate
+    newer.count = 1;
+    p->ring.current = &newer; // the client was given a newer ticket meanwhile
+    reconnect(p, true);
+    struct tls_ticket_keys other = {.count = 1, .keys = {{.name = {9}, .aes = {9}, .hmac = {9}}}};
+    p->ring.current = &other;
+    reconnect(p, false);
+    p->ring.current = NULL;
+    reconnect(p, false);
+    p->ring.current = &p->keys;
+    pair_free(&p);
+}
+
+static void test_ticket_is_good_in_its_scope(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    for (int asks = 0; asks < 2; asks++) {
+        p->asks = p->requires = asks;
+        client_config(p, true, asks ? client_leaf : NULL);
+        p->scope = (struct tls_scope){.certificates = {1}};
+        reconnect(p, false);
+        reconnect(p, true);
+        p->scope.policy[1] = 5;
+        reconnect(p, false);
+        p->scope.certificates[0] = 2;
+        reconnect(p, false);
+        reconnect(p, true);
+        char subject[TLS_SUBJECT_MAX];
+        size_t len;
+        char fingerprint[64];
+        assert_int_equal(
+            tls_peer_certificate(p->server.tls, subject, sizeof subject, &len, fingerprint), asks);
+        assert_int_equal(len > 0, asks);
+    }
+    pair_free(&p);
+}
+
+static void test_client_certificate_is_required(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    p->asks = p->requires = true;
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_true(p->server.step < 0);
+    struct test_cert *other = test_ca("other");
+    struct test_cert *stranger = test_leaf(other, "mallory", TEST_KEY_EC, -1, 10);
+    client_config(p, true, stranger);
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(p->server.step, ERR_TLS_VERIFY);
+    p->requires = false; // one that is bad is refused all the same
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(p->server.step, ERR_TLS_VERIFY);
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(p->server.step, STEP_DONE);
+    test_cert_free(&stranger);
+    test_cert_free(&other);
+    pair_free(&p);
+}
+
+static void test_suspended(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    p->hello_waits = p->certificate_waits = 1;
+    connect_pair(p, "a.example", 0);
+    bool is_drained;
+    assert_int_equal(tls_handshake(p->client.tls, &is_drained), STEP_AGAIN);
+    assert_int_equal(tls_handshake(p->server.tls, &is_drained), STEP_AGAIN);
+    assert_true(tls_is_suspended(p->server.tls));
+    assert_int_equal(p->hellos, 1);
+    assert_int_equal(tls_handshake(p->server.tls, &is_drained), STEP_AGAIN);
+    assert_true(tls_is_suspended(p->server.tls));
+    assert_int_equal(p->certificates, 1);
+    pump(p);
+    assert_int_equal(p->server.step, STEP_DONE);
+    // Its end while it waits.
+    p->certificate_waits = 1;
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    (void)tls_handshake(p->client.tls, &is_drained);
+    (void)tls_handshake(p->server.tls, &is_drained);
+    assert_true(tls_is_suspended(p->server.tls));
+    side_close(p, &p->server);
+    assert_int_equal(p->abandoned, 1);
+    pair_free(&p);
+}
+
+static void test_what_a_client_refuses(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    connect_pair(p, "c.example", 0);
+    pump(p);
+    assert_int_equal(p->client.step, ERR_TLS_VERIFY);
+    assert_true(p->server.step < 0 || p->server.is_end);
+    connect_pair(p, "x.b.example", 0);
+    pump(p);
+    assert_int_equal(p->client.step, STEP_DONE);
+    connect_pair(p, "127.0.0.1", 0); // no certificate for an address
+    pump(p);
+    assert_int_equal(p->client.step, ERR_TLS_VERIFY);
+    assert_string_equal(p->sni, "");
+    serves = expired;
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(p->client.step, ERR_TLS_VERIFY);
+    client_config(p, false, NULL);
+    connect_pair(p, "c.example", 0);
+    pump(p);
+    assert_int_equal(p->client.step, STEP_DONE);
+    pair_free(&p);
+}
+
+static void test_unknown_name_is_refused(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    p->hello_verdict = TLS_UNRECOGNIZED_NAME;
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(p->server.step, ERR_TLS);
+    assert_true(p->client.step < 0);
+    assert_non_null(strstr(tls_failure(p->client.tls), "name"));
+    pair_free(&p);
+}
+
+static void test_no_common_protocol(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    tls_context_unref(&p->server.context);
+    struct tls_server_config config = {.tickets = &p->ring, .hooks = &hooks, .http1_only = true};
+    assert_int_equal(tls_server_context_new(&p->server.context, &config), 0);
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 1 << TLS_H2);
+    pump(p);
+    assert_int_equal(p->server.step, ERR_TLS);
+    connect_pair(p, "a.example", 1 << TLS_H2 | 1 << TLS_HTTP1);
+    pump(p);
+    assert_int_equal(tls_protocol(p->client.tls), TLS_HTTP1);
+    pair_free(&p);
+}
+
+static void test_garbage(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    assert_int_equal(write(p->client.io.fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
+    bool is_drained;
+    assert_int_equal(tls_handshake(p->server.tls, &is_drained), ERR_TLS);
+    // In the middle of it.
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(
+        write(p->client.io.fd, "\x17\x03\x03\x00\x20garbage garbage garbage garbage ", 37), 37);
+    step(p, &p->server);
+    assert_true(p->server.is_end);
+    assert_int_equal(p->server.end_errno, EPROTO);
+    struct str wire;
+    struct iovec iov = {.iov_base = (void *)(uintptr_t) "x", .iov_len = 1};
+    assert_int_equal(tls_seal(p->server.tls, &iov, 1, 0, &wire), -1);
+    pair_free(&p);
+}
+
+// What was read from the socket before TLS knew of it.
+static void test_fed(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    bool is_drained;
+    char hello[4096];
+    (void)tls_handshake(p->client.tls, &is_drained);
+    ssize_t n = recv(p->server.io.fd, hello, sizeof hello, 0);
+    assert_true(n > 100);
+    for (ssize_t i = 0; i < n; i++) {
+        assert_int_equal(tls_handshake(p->server.tls, &is_drained), STEP_AGAIN);
+        assert_int_equal(tls_feed(p->server.tls, str_make(hello + i, 1)), 0);
+    }
+    pump(p);
+    assert_int_equal(p->server.step, STEP_DONE);
+    pair_free(&p);
+}
+
+static void test_stores(void **state)
+{
+    (void)state;
+    const char *why = NULL;
+    assert_null(tls_store_from_pem(STR("nothing"), &why));
+    assert_non_null(strstr(why, "no certificate"));
+    assert_null(tls_store_from_pem(STR(""), &why));
+    assert_null(tls_store_from_pem(
+        STR("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), &why));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_handshake_and_bytes),
+        cmocka_unit_test(test_truncation_is_seen),
+        cmocka_unit_test(test_much_both_ways),
+        cmocka_unit_test(test_tickets),
+        cmocka_unit_test(test_ticket_is_good_in_its_scope),
+        cmocka_unit_test(test_client_certificate_is_required),
+        cmocka_unit_test(test_suspended),
+        cmocka_unit_test(test_what_a_client_refuses),
+        cmocka_unit_test(test_unknown_name_is_refused),
+        cmocka_unit_test(test_no_common_protocol),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_fed),
+        cmocka_unit_test(test_stores),
+    };
+    return cmocka_run_group_tests(tests, make_all, free_all);
+}

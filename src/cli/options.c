@@ -4,16 +4,16 @@
 #include "cli/command.h"
 #include <unistd.h>
 
-#define SETTING_FLAGS                                                                            \
-    {"http", "ADDR", "listen for HTTP on HOST:PORT, :PORT or unix:/PATH; may be repeated"},      \
-        {"https", "ADDR", "listen for HTTPS (refused: this version has no TLS)"},                \
-        {"admin", "ADDR", "listen for the admin API (POINTSMAN_ADMIN; default 127.0.0.1:8081)"}, \
-        {"store", "URL",                                                                         \
-         "where declarations are kept (POINTSMAN_STORE; default sqlite:pointsman.db)"},          \
-        {"workers", "N", "threads that carry traffic (default: one a processor)"},               \
-        {"log", "FILE", "access log; - is standard output, \"\" is none"},                       \
-    {                                                                                            \
-        "set", "a.b=VALUE", "any other setting, by its path; may be repeated"                    \
+#define SETTING_FLAGS                                                                             \
+    {"http", "ADDR", "listen for HTTP on HOST:PORT, :PORT or unix:/PATH; may be repeated"},       \
+        {"https", "ADDR", "listen for HTTPS on HOST:PORT, :PORT or unix:/PATH; may be repeated"}, \
+        {"admin", "ADDR", "listen for the admin API (POINTSMAN_ADMIN; default 127.0.0.1:8081)"},  \
+        {"store", "URL",                                                                          \
+         "where declarations are kept (POINTSMAN_STORE; default sqlite:pointsman.db)"},           \
+        {"workers", "N", "threads that carry traffic (default: one a processor)"},                \
+        {"log", "FILE", "access log; - is standard output, \"\" is none"},                        \
+    {                                                                                             \
+        "set", "a.b=VALUE", "any other setting, by its path; may be repeated"                     \
     }
 
 const struct flag serve_flags[] = {

@@ -6,8 +6,12 @@
 
 static const struct config_words paths_words_list = {{"strict", "loose", NULL}};
 static const struct config_words access_log_words_list = {{"json", "combined", NULL}};
-#define paths_words      &paths_words_list
-#define access_log_words &access_log_words_list
+static const struct config_words tls_profile_words_list = {{"intermediate", "modern", NULL}};
+static const struct config_words unknown_sni_words_list = {{"default", "reject", NULL}};
+#define paths_words       &paths_words_list
+#define tls_profile_words &tls_profile_words_list
+#define unknown_sni_words &unknown_sni_words_list
+#define access_log_words  &access_log_words_list
 
 // clang-format off
 const struct config_row config_rows[] = {
@@ -129,6 +133,7 @@ int config_init(struct config *config)
     if (err != 0) {
         config_fini(config);
     }
+    config->listen.is_declared = false; // those were the default ones
     return err;
 }
 
@@ -236,22 +241,35 @@ int config_read_environment(struct config *config, char **environment, struct pr
     return err;
 }
 
+// Address number `i` of both lists, in order; NULL: there are no more.
+static const char *address_at(const struct config *config, unsigned i, const char **list)
+{
+    *list = i < config->listen.http_count ? "listen.http" : "listen.https";
+    return i < config->listen.http_count ? config->listen.http[i]
+           : i - config->listen.http_count < config->listen.https_count
+               ? config->listen.https[i - config->listen.http_count]
+               : NULL;
+}
+
 int config_check(const struct config *config, struct problems *problems)
 {
     int err = 0;
-    if (config->listen.http_count == 0) {
+    if (config->listen.http_count + config->listen.https_count == 0) {
         err = problems_add(problems, ERR_INVALID, "listen", "there is no address to listen on");
     }
-    for (unsigned i = 0; i < config->listen.http_count; i++) {
-        struct str address = str_from_c(config->listen.http[i]);
+    const char *list;
+    const char *text;
+    for (unsigned i = 0; (text = address_at(config, i, &list)) != NULL; i++) {
+        struct str address = str_from_c(text);
         // Port 0 is a new port each time.
         if (str_ends(address, STR(":0"))) {
             continue;
         }
         for (unsigned j = 0; j < i; j++) {
-            if (str_eq(address, str_from_c(config->listen.http[j]))) {
-                err = problems_add(problems, ERR_INVALID, "listen.http", "%s is there twice",
-                                   config->listen.http[i]);
+            const char *other;
+            if (str_eq(address, str_from_c(address_at(config, j, &other)))) {
+                err = problems_add(problems, ERR_INVALID, list, "%s is there twice", text);
+                break;
             }
         }
         if (str_eq(address, str_from_c(config->admin.address))) {

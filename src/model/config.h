@@ -26,6 +26,7 @@ struct config {
         unsigned https_count;
         bool proxy_protocol;
         bool half_close;
+        bool is_declared; // an address was given: none of the default ones holds any more
     } listen;
     unsigned https_port;
     struct cidr *trusted_proxies; // malloc

@@ -19,8 +19,10 @@
     X("node.zone", TEXT, node.zone, "", 0, 200, NULL, "Zone of this node")                        \
     L("listen.http", ADDRESSES, listen.http, listen.http_count, ":8080",                          \
       "Addresses for HTTP: HOST:PORT, [V6]:PORT, :PORT (all addresses) or unix:/PATH")            \
-    N("listen.https", ADDRESSES, "", "Addresses for HTTPS")                                       \
-    N("listen.proxy_protocol", BOOL, "false", "Take PROXY headers from trusted_proxies")          \
+    L("listen.https", ADDRESSES, listen.https, listen.https_count, ":8443",                       \
+      "Addresses for HTTPS, as those for HTTP; one that is given replaces all that are default")  \
+    X("listen.proxy_protocol", BOOL, listen.proxy_protocol, "false", 0, 0, NULL,                  \
+      "Take PROXY headers (v1, v2) from trusted_proxies")                                         \
     X("listen.half_close", BOOL, listen.half_close, "false", 0, 0, NULL,                          \
       "A client's FIN after its request does not cancel the request")                             \
     X("https_port", UINT, https_port, "443", 1, 65535, NULL,                                      \
@@ -38,11 +40,16 @@
     X("store.local", PATH, store.local, "", 0, 4000, NULL,                                        \
       "Local file of declarations; empty: the file of a sqlite: store")                           \
     N("store.prefix", TEXT, "pointsman", "Prefix of keys in a shared store")                      \
-    N("store.encryption_key_file", PATH, "", "File of the key that encrypts secrets in a store")  \
+    X("store.encryption_key_file", PATH, store.encryption_key_file, "", 0, 4000, NULL,            \
+      "File of the keys that encrypt secrets in the store; empty: they are kept as they are")     \
     N("store.accept_empty", BOOL, "false", "Take an empty shared store for the truth")            \
     N("store.wait_replicas", UINT, "0", "Replicas that must have a change before it is answered") \
-    N("tls.profile", TEXT, "intermediate", "Versions and ciphers of TLS")                         \
-    N("tls.unknown_sni", TEXT, "default", "Answer to a name without a certificate")               \
+    X("tls.profile", WORD, tls.profile, "intermediate", 0, 0, tls_profile_words,                  \
+      "Versions and ciphers: TLS 1.2 and 1.3, or (modern) 1.3 alone")                             \
+    X("tls.unknown_sni", WORD, tls.unknown_sni, "default", 0, 0, unknown_sni_words,               \
+      "A name without a certificate: the default one, or the handshake is refused")               \
+    X("tls.default_certificate", PATH, tls.default_certificate, "", 0, 4000, NULL,                \
+      "PEM file with chain and key of the default certificate; empty: one made by this node")     \
     X("workers", WORKERS, workers, "auto", 1, 256, NULL,                                          \
       "Threads that carry traffic; auto: as many as there are CPUs")                              \
     X("paths", WORD, paths, "strict", 0, 0, paths_words,                                          \
@@ -57,6 +64,14 @@
       "Client connections of this node")                                                          \
     X("limits.buffers", SIZE, limits.buffers, "1g", 4 << 20, 1ll << 40, NULL,                     \
       "Bytes of bodies held for slow peers and for later attempts, on this node")                 \
+    X("limits.certificates_loaded", UINT, limits.certificates_loaded, "20000", 1, 10000000, NULL, \
+      "Certificates kept parsed on this node; the least recently used ones are dropped")          \
+    X("limits.certificate_waits", UINT, limits.certificate_waits, "1000", 1, 10000000, NULL,      \
+      "Handshakes that wait for a certificate to be loaded; more are refused")                    \
+    X("limits.handshakes", UINT, limits.handshakes, "16", 1, 10000, NULL,                         \
+      "Full TLS handshakes that a worker begins in one turn of its loop; others wait for a turn") \
+    X("limits.h2_streams", UINT, limits.h2_streams, "100", 1, 10000, NULL,                        \
+      "Open streams of one HTTP/2 connection; more are refused")                                  \
     X("timeouts.header", DURATION, timeouts.header_ms, "10s", 1, 24 * CONFIG_DAY_MS, NULL,        \
       "Until a request's head is complete")                                                       \
     X("timeouts.idle", DURATION, timeouts.idle_ms, "60s", 1, 24 * CONFIG_DAY_MS, NULL,            \

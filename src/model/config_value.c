@@ -177,6 +177,18 @@ int config_follow_store(struct config *config)
     return 0;
 }
 
+// The default addresses are one set: the first address that is given, for HTTP or HTTPS, replaces all
+// of it. (The set itself is made through here, too, one list after the other.)
+static void clear_listeners(struct config *config)
+{
+    for (unsigned i = 0; i < config_row_count; i++) {
+        if (config_rows[i].kind == KIND_ADDRESSES) {
+            config_clear_list(config, &config_rows[i]);
+        }
+    }
+    config->listen.is_declared = true;
+}
+
 static int add_element(struct config *config, const struct config_row *row, struct str text,
                        const char *pointer, struct problems *problems)
 {
@@ -203,6 +215,9 @@ static int add_element(struct config *config, const struct config_row *row, stru
     }
     if (!address_is_valid(text)) {
         return wrong(problems, pointer, row, address_must, text);
+    }
+    if (!config->listen.is_declared) {
+        clear_listeners(config);
     }
     char **list = to;
     list[*count] = NULL;

@@ -68,8 +68,19 @@ static void test_defaults(void **state)
     assert_string_equal(c->node.zone, "");
     assert_int_equal(c->listen.http_count, 1);
     assert_string_equal(c->listen.http[0], ":8080");
-    assert_int_equal(c->listen.https_count, 0);
+    assert_int_equal(c->listen.https_count, 1);
+    assert_string_equal(c->listen.https[0], ":8443");
+    assert_false(c->listen.is_declared);
+    assert_false(c->listen.proxy_protocol);
     assert_false(c->listen.half_close);
+    assert_string_equal(c->store.encryption_key_file, "");
+    assert_int_equal(c->tls.profile, TLS_PROFILE_INTERMEDIATE);
+    assert_int_equal(c->tls.unknown_sni, UNKNOWN_SNI_DEFAULT);
+    assert_string_equal(c->tls.default_certificate, "");
+    assert_int_equal(c->limits.certificates_loaded, 20000);
+    assert_int_equal(c->limits.certificate_waits, 1000);
+    assert_int_equal(c->limits.handshakes, 16);
+    assert_int_equal(c->limits.h2_streams, 100);
     assert_int_equal(c->https_port, 443);
     assert_int_equal(c->trusted_proxy_count, 0);
     assert_string_equal(c->admin.address, "127.0.0.1:8081");
@@ -102,19 +113,21 @@ static void test_whole_file(void **state)
     assert_read(f, "node: {name: edge-1, zone: a}\n"
                    "listen:\n"
                    "  http:  [\"0.0.0.0:8080\", \"[::]:8080\", 'unix:/run/p.sock']\n"
-                   "  https: []\n"
-                   "  proxy_protocol: false\n"
+                   "  https: [\":8443\", \"[::1]:8444\"]\n"
+                   "  proxy_protocol: true\n"
                    "  half_close: true\n"
                    "https_port: 8443\n"
                    "trusted_proxies: [10.0.0.0/8, \"::1\"]\n"
                    "admin: {address: \"127.0.0.1:9000\", token_file: t, require_token: true}\n"
                    "store: {url: \"sqlite:x.db\",\n"
-                   "        prefix: pointsman, encryption_key_file: null, accept_empty: false, "
+                   "        prefix: pointsman, encryption_key_file: /etc/k, accept_empty: false, "
                    "wait_replicas: 0}\n"
-                   "tls: {profile: intermediate, unknown_sni: default}\n"
+                   "tls: {profile: modern, unknown_sni: reject, default_certificate: d.pem}\n"
                    "workers: 3\n"
                    "paths: loose\n"
-                   "limits: {header_bytes: 64k, headers: 200, body: 1g, connections: 5}\n"
+                   "limits: {header_bytes: 64k, headers: 200, body: 1g, connections: 5,\n"
+                   "         certificates_loaded: 1, certificate_waits: 2, handshakes: 3, "
+                   "h2_streams: 4}\n"
                    "timeouts: {header: 1s, idle: 2s, connect: 3s, response: 4s, tunnel_idle: 5s, "
                    "drain: 0}\n"
                    "access_log: {file: \"-\", format: combined}\n"
@@ -123,6 +136,17 @@ static void test_whole_file(void **state)
     assert_string_equal(c->node.name, "edge-1");
     assert_int_equal(c->listen.http_count, 3);
     assert_string_equal(c->listen.http[1], "[::]:8080");
+    assert_int_equal(c->listen.https_count, 2);
+    assert_string_equal(c->listen.https[1], "[::1]:8444");
+    assert_true(c->listen.proxy_protocol);
+    assert_string_equal(c->store.encryption_key_file, "/etc/k");
+    assert_int_equal(c->tls.profile, TLS_PROFILE_MODERN);
+    assert_int_equal(c->tls.unknown_sni, UNKNOWN_SNI_REJECT);
+    assert_string_equal(c->tls.default_certificate, "d.pem");
+    assert_int_equal(c->limits.certificates_loaded, 1);
+    assert_int_equal(c->limits.certificate_waits, 2);
+    assert_int_equal(c->limits.handshakes, 3);
+    assert_int_equal(c->limits.h2_streams, 4);
     assert_true(c->listen.half_close);
     assert_int_equal(c->trusted_proxy_count, 2);
     assert_int_equal(c->trusted_proxies[0].bits, 104);
@@ -170,6 +194,13 @@ static void test_places(void **state)
     assert_refused(f, "timeouts:\n  idle: 60\n", "c.yaml:2:3", "must be a duration");
     assert_refused(f, "timeouts:\n  idle: 0\n", "c.yaml:2:3", "1ms to 24d");
     assert_refused(f, "timeouts: {drain: 25d}\n", "c.yaml:1:12", "0s to 24d");
+    assert_refused(f, "tls: {profile: old}\n", "c.yaml:1:7", "one of intermediate, modern");
+    assert_refused(f, "tls: {unknown_sni: refuse}\n", "c.yaml:1:7", "one of default, reject");
+    assert_refused(f, "limits: {certificates_loaded: 0}\n", "c.yaml:1:10", "1 to 10000000");
+    assert_refused(f, "limits: {certificate_waits: 0}\n", "c.yaml:1:10", "1 to 10000000");
+    assert_refused(f, "limits: {handshakes: 0}\n", "c.yaml:1:10", "1 to 10000");
+    assert_refused(f, "limits: {h2_streams: 10001}\n", "c.yaml:1:10", "1 to 10000");
+    assert_refused(f, "listen: {https: nonsense}\n", "c.yaml:1:10", "an address");
     assert_refused(f, "paths: Strict\n", "c.yaml:1:1", "one of strict, loose");
     assert_refused(f, "access_log: {format: xml}\n", "c.yaml:1:14", "json, combined");
     assert_refused(f, "workers: 0\n", "c.yaml:1:1", "1 to 256");
@@ -198,16 +229,7 @@ static void test_places(void **state)
 static void test_later(void **state)
 {
     struct fixture *f = *state;
-    assert_refused(f, "listen: {https: [':8443']}\n", "c.yaml:1:18",
-                   "listen.https is not part of this version");
-    assert_refused(f, "listen: {https: ':8443'}\n", "c.yaml:1:10", "not part of this version");
-    assert_refused(f, "listen: {proxy_protocol: true}\n", "c.yaml:1:10",
-                   "not part of this version");
-    assert_refused(f, "tls: {profile: modern}\n", "c.yaml:1:7", "not part of this version");
-    assert_refused(f, "tls: {unknown_sni: reject}\n", "c.yaml:1:7", "not part of this version");
     assert_refused(f, "store: {prefix: x}\n", "c.yaml:1:9", "not part of this version");
-    assert_refused(f, "store: {encryption_key_file: k}\n", "c.yaml:1:9",
-                   "not part of this version");
     assert_refused(f, "store: {accept_empty: true}\n", "c.yaml:1:9", "not part of this version");
     assert_refused(f, "store: {wait_replicas: 1}\n", "c.yaml:1:9", "not part of this version");
     assert_refused(f, "store: {url: 'redis://u:secret@h/0'}\n", "c.yaml:1:9",
@@ -301,8 +323,6 @@ static void test_flags(void **state)
     assert_int_equal(set(f, "listen.https", "", false), 0);
     assert_int_equal(set(f, "limits.bdy", "1", false), ERR_INVALID);
     assert_problem(f, 0, "--set", "did you mean \"limits.body\"");
-    assert_int_equal(set(f, "listen.https", ":443", false), ERR_INVALID);
-    assert_problem(f, 1, "--set", "not part of this version");
     problems_fini(&f->problems);
     for (int i = 0; i < CONFIG_LISTEN_MAX; i++) {
         char address[16];
@@ -331,6 +351,8 @@ static void test_check(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(set(f, "listen.http", "", false), 0);
+    assert_int_equal(config_check(&f->config, &f->problems), 0); // https is left
+    assert_int_equal(set(f, "listen.https", "", false), 0);
     assert_int_equal(config_check(&f->config, &f->problems), ERR_INVALID);
     assert_problem(f, 0, "listen", "no address");
     problems_fini(&f->problems);
@@ -339,9 +361,62 @@ static void test_check(void **state)
     assert_problem(f, 0, "listen.http", ":1 is there twice");
     assert_int_equal(f->problems.count, 1);
     problems_fini(&f->problems);
-    assert_int_equal(set(f, "listen.http", "127.0.0.1:8081", false), 0);
+    assert_int_equal(set(f, "listen.http", ":1,:2", false), 0);
+    assert_int_equal(set(f, "listen.https", ":3,127.0.0.1:0,:2", false), 0);
+    assert_int_equal(config_check(&f->config, &f->problems), ERR_INVALID);
+    assert_problem(f, 0, "listen.https", ":2 is there twice");
+    assert_int_equal(f->problems.count, 1);
+    problems_fini(&f->problems);
+    assert_int_equal(set(f, "listen.https", "127.0.0.1:8081", false), 0);
     assert_int_equal(config_check(&f->config, &f->problems), ERR_INVALID);
     assert_problem(f, 0, "admin.address", "traffic");
+}
+
+static void assert_listens(struct fixture *f, const char *http, const char *https)
+{
+    const struct config *c = &f->config;
+    assert_int_equal(c->listen.http_count, http[0] != '\0');
+    assert_int_equal(c->listen.https_count, https[0] != '\0');
+    assert_string_equal(c->listen.http_count > 0 ? c->listen.http[0] : "", http);
+    assert_string_equal(c->listen.https_count > 0 ? c->listen.https[0] : "", https);
+    config_fini(&f->config);
+    assert_int_equal(config_init(&f->config), 0);
+}
+
+// The first address that is given replaces the default ones, for HTTP and for HTTPS; what is declared in
+// one place is replaced by another list by list.
+static void test_default_listeners(void **state)
+{
+    struct fixture *f = *state;
+    assert_listens(f, ":8080", ":8443");
+    assert_read(f, "listen: {http: ':1'}\n");
+    assert_listens(f, ":1", "");
+    assert_read(f, "listen: {https: [':2']}\n");
+    assert_listens(f, "", ":2");
+    assert_read(f, "listen: {https: ':2', http: ':1'}\n");
+    assert_listens(f, ":1", ":2");
+    assert_read(f, "listen: {http: [], https: ':2'}\n");
+    assert_listens(f, "", ":2");
+    assert_read(f, "listen: {https: []}\n"); // only this one is not wanted
+    assert_listens(f, ":8080", "");
+    assert_read(f, "listen: {https: null, half_close: true}\n");
+    assert_listens(f, ":8080", ":8443");
+    assert_int_equal(set(f, "listen.http", ":1", false), 0);
+    assert_listens(f, ":1", "");
+    assert_int_equal(set(f, "listen.https", ":2", false), 0);
+    assert_int_equal(set(f, "listen.http", ":1", false), 0);
+    assert_listens(f, ":1", ":2");
+    assert_int_equal(
+        read_environment(f, TEXT("POINTSMAN_HTTPS=:2"), TEXT("POINTSMAN_LISTEN_HALF_CLOSE=true")),
+        0);
+    assert_listens(f, "", ":2");
+    assert_read(f, "listen: {http: ':1', https: ':2'}\n");
+    assert_int_equal(set(f, "listen.https", ":3", false), 0);
+    assert_listens(f, ":1", ":3");
+    assert_read(f, "listen: {http: ':1'}\n");
+    assert_int_equal(
+        read_environment(f, TEXT("POINTSMAN_LISTEN_HTTPS=:2"), TEXT("POINTSMAN_WORKERS=1")), 0);
+    assert_listens(f, ":1", ":2");
 }
 
 static void test_files(void **state)
@@ -400,9 +475,10 @@ static void test_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults), TEST(test_whole_file),  TEST(test_small_files), TEST(test_places),
-        TEST(test_later),    TEST(test_environment), TEST(test_flags),       TEST(test_order),
-        TEST(test_check),    TEST(test_files),       TEST(test_table),
+        TEST(test_defaults), TEST(test_whole_file), TEST(test_small_files),
+        TEST(test_places),   TEST(test_later),      TEST(test_environment),
+        TEST(test_flags),    TEST(test_order),      TEST(test_check),
+        TEST(test_files),    TEST(test_table),      TEST(test_default_listeners),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

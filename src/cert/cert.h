@@ -50,7 +50,7 @@ struct cert_wait {
 };
 
 // Asks for slot->current. 0; ERR_LIMIT: too many wait already (limits.certificate_waits); ERR_NOT_FOUND:
-// the slot has no version any more. Worker, in an RCU section; wait->loop and on_loaded are set.
+// the slot has no version any more; ERR_UNAVAILABLE: it failed a moment ago, or the end is near. Worker, in an RCU section; wait->loop and on_loaded are set.
 int cert_ask(struct cert_table *table, struct cert_slot *slot, struct cert_wait *wait) WARN_UNUSED;
 
 struct cert_counts {

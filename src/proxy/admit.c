@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The first steps: which route, and may this request pass.
 #include "net/address.h"
-#include "proxy/transaction.h"
+#include "proxy/secure.h"
 
 static enum step_result refuse_target(struct txn *txn)
 {
     return txn_answer(txn, END_BAD_TARGET);
+}
+
+static enum step_result refuse_misdirected(struct txn *txn)
+{
+    stat_count(txn->proxy->stats, misdirected_total);
+    return txn_answer(txn, END_MISDIRECTED);
 }
 
 // Writes txn->host and txn->path. STEP_NEXT, or the answer.
@@ -40,7 +46,17 @@ enum step_result txn_step_route(struct txn *txn)
     if (result != STEP_NEXT) {
         return result;
     }
+    if (!secure_judge(txn)) {
+        return refuse_misdirected(txn);
+    }
     txn->route = route_find(txn->proxy->shared->routes, txn_host(txn), txn->path);
+    if (txn->route != NULL && txn->route->is_passthrough) {
+        // Its targets speak TLS to their clients themselves: nothing but that passes.
+        txn->route = NULL;
+        if (http_stream_tls(txn->client) != NULL) {
+            return refuse_misdirected(txn);
+        }
+    }
     if (txn->route == NULL) {
         stat_count(txn->proxy->stats, no_route_total);
         return txn_answer(txn, END_NO_ROUTE);
@@ -63,13 +79,12 @@ static bool matches(const struct cidr *list, unsigned count, const struct in6_ad
     return false;
 }
 
-static bool is_denied(const struct txn *txn, const struct route_decl *rules)
+bool proxy_denies(const struct route_decl *rules, const struct in6_addr *address)
 {
-    if (matches(rules->deny, rules->deny_count, &txn->client_address)) {
+    if (matches(rules->deny, rules->deny_count, address)) {
         return true;
     }
-    return rules->allow_count > 0 &&
-           !matches(rules->allow, rules->allow_count, &txn->client_address);
+    return rules->allow_count > 0 && !matches(rules->allow, rules->allow_count, address);
 }
 
 // A client that waits for 100 (Continue) would wait for ever: the target that could say so gets the
@@ -110,13 +125,19 @@ enum step_result txn_step_admit(struct txn *txn)
     const struct route_decl *rules = txn_rules(txn);
     txn->body_limit = txn->proxy->shared->config->limits.body;
     if (rules != NULL) {
-        if ((rules->allow_count | rules->deny_count) != 0 && is_denied(txn, rules)) {
+        if ((rules->allow_count | rules->deny_count) != 0 &&
+            proxy_denies(rules, &txn->client_address)) {
             return txn_answer(txn, END_DENIED);
         }
         if (rules->https_required && !txn->is_https) {
             // Without a host there is no address to send the client to.
             return txn_answer(txn, txn->host_len > 0 ? END_REDIRECT : END_BAD_TARGET);
         }
+    }
+    if (txn->lacks_certificate) {
+        return refuse_misdirected(txn); // whatever a proxy before this one says
+    }
+    if (rules != NULL) {
         if (txn->route->action == ROUTE_REDIRECT) {
             return txn_answer(txn, END_REDIRECT);
         }

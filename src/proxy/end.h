@@ -19,6 +19,8 @@
       "The address in the request is not valid.")                                                  \
     X(END_DENIED, "denied", 403, "http_request_denied",                                            \
       "Access from your address is not allowed.")                                                  \
+    X(END_MISDIRECTED, "misdirected", 421, "http_request_error",                                   \
+      "This connection is for another host.")                                                      \
     X(END_NO_ROUTE, "no_route", 404, "destination_not_found", "There is nothing at this address.") \
     X(END_BODY_TOO_LARGE, "body_too_large", 413, "http_request_error",                             \
       "The request is larger than allowed.")                                                       \

@@ -67,6 +67,7 @@ static void log_record(struct txn *txn, uint64_t duration_ns)
         .request_id = txn->request_id_text,
         .pool = txn->pool == NULL ? STR_NULL : txn->pool->name,
         .target = txn->target_text,
+        .tls_version = txn->tls_version,
         .end = end_info(txn->end)->token,
     };
     if (txn->route != NULL) {
@@ -107,7 +108,7 @@ void proxy_log_refused(struct proxy *proxy, struct http_stream *stream, int err)
     struct access_record record = {
         .real_ns = proxy->loop->real_ns,
         .status = (uint16_t)status,
-        .version = 11,
+        .version = stream->is_h2 ? 20 : 11,
         .client_ip = http_stream_peer_text(stream),
         .end = err_token(err),
     };

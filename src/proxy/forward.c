@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The heads that are sent on: hop-by-hop fields end here, forwarding fields are set or extended, the
 // route's header rules are applied (RFC 9110 7.6).
-#include "proxy/transaction.h"
+#include "proxy/secure.h"
 
 struct builder {
     struct txn *txn;
@@ -87,7 +87,7 @@ static void add_rules(struct builder *b)
 // Room for a builder: what came, what is set, what we add.
 static unsigned room_for(const struct http_head *head, const struct header_rules *rules)
 {
-    return head->field_count + (rules == NULL ? 0 : rules->set_count) + 12;
+    return head->field_count + (rules == NULL ? 0 : rules->set_count) + 15;
 }
 
 // All values of a field as one list, with `more` behind; for a single value no copy is made of it
@@ -173,6 +173,28 @@ static struct str trusted_or(const struct txn *txn, enum field_id id, struct str
     return given.len > 0 ? given : own;
 }
 
+// "1.1 pointsman": the protocol by which the message came (RFC 9110 7.6.3).
+static struct str via_of(const struct http_head *head)
+{
+    return head->version == 20   ? STR("2.0 pointsman")
+           : head->version == 10 ? STR("1.0 pointsman")
+                                 : STR("1.1 pointsman");
+}
+
+static void add_client_certificate(struct builder *b)
+{
+    struct secure_client client;
+    secure_read_client(b->txn, &client);
+    if (client.verify == NULL) {
+        return;
+    }
+    add_known(b, FIELD_CLIENT_VERIFY, str_from_c(client.verify));
+    if (client.fingerprint.len > 0) {
+        add_known(b, FIELD_CLIENT_CERT_SUBJECT, client.subject);
+        add_known(b, FIELD_CLIENT_CERT_SHA256, client.fingerprint);
+    }
+}
+
 static void add_forwarding(struct builder *b)
 {
     struct txn *txn = b->txn;
@@ -196,9 +218,8 @@ static void add_forwarding(struct builder *b)
     add_known(b, FIELD_X_REAL_IP, txn->client_ip);
     add_known(b, FIELD_X_REQUEST_ID, txn->request_id_text);
     add_known(b, FIELD_TRACEPARENT, txn->traceparent_text);
-    add_known(b, FIELD_VIA,
-              join(txn, request, FIELD_VIA,
-                   request->version == 10 ? STR("1.0 pointsman") : STR("1.1 pointsman")));
+    add_known(b, FIELD_VIA, join(txn, request, FIELD_VIA, via_of(request)));
+    add_client_certificate(b);
 }
 
 // The path that matched is the path that is sent; strip_path takes the route's prefix off, target_path
@@ -232,6 +253,16 @@ static struct str target_of(struct txn *txn)
     return str_make(text, (size_t)(end - text));
 }
 
+// A target's text without its scheme, and without the port that the scheme implies.
+static struct str target_authority(struct str text)
+{
+    if (str_starts(text, STR("https://"))) {
+        text = str_from(text, 8);
+        return str_ends(text, STR(":443")) ? str_sub(text, 0, text.len - 4) : text;
+    }
+    return str_starts(text, STR("h2c://")) ? str_from(text, 6) : text;
+}
+
 static struct str host_of(struct txn *txn)
 {
     const struct route_decl *rules = txn_rules(txn);
@@ -244,7 +275,7 @@ static struct str host_of(struct txn *txn)
     }
     char text[POOL_MEMBER_TEXT_MAX];
     size_t len = pool_member_text(txn->member, text, sizeof text);
-    struct str address = str_make(text, len);
+    struct str address = target_authority(str_make(text, len));
     return arena_str(&txn->arena, str_starts(address, STR("unix:")) ? STR("localhost") : address);
 }
 
@@ -344,10 +375,20 @@ int txn_build_request(struct txn *txn, struct http_head *out)
     return txn->arena.overflow ? ERR_MEMORY : 0;
 }
 
+struct str txn_hsts(struct txn *txn)
+{
+    const struct route_decl *rules = txn_rules(txn);
+    if (!txn->is_https || rules == NULL || rules->hsts_sec == 0) {
+        return STR_NULL; // over plain HTTP it must not be sent (RFC 6797 7.2)
+    }
+    return arena_printf(&txn->arena, "max-age=%llu", (unsigned long long)rules->hsts_sec);
+}
+
 int txn_build_response(struct txn *txn, const struct http_head *in, struct http_head *out)
 {
     const struct route_decl *rules = txn_rules(txn);
     const struct header_rules *header_rules = rules == NULL ? NULL : &rules->response_headers;
+    struct str hsts = in->status >= 200 ? txn_hsts(txn) : STR_NULL;
     struct builder b;
     if (begin(&b, txn, in, header_rules, room_for(in, header_rules)) != 0) {
         return ERR_MEMORY;
@@ -356,7 +397,8 @@ int txn_build_response(struct txn *txn, const struct http_head *in, struct http_
         const struct http_field *field = &in->fields[i];
         bool is_upgrade = in->status == 101 && field->id == FIELD_UPGRADE;
         if ((!is_upgrade && !passes(&b, field, response_dropped)) ||
-            is_ruled(header_rules, field->name)) {
+            is_ruled(header_rules, field->name) ||
+            (hsts.p != NULL && str_eq_case(field->name, HSTS_NAME))) {
             continue;
         }
         struct str value = field->id == FIELD_LOCATION || field->id == FIELD_CONTENT_LOCATION
@@ -364,11 +406,12 @@ int txn_build_response(struct txn *txn, const struct http_head *in, struct http_
                                : field->value;
         add(&b, field->id, field->name, value);
     }
-    add_known(
-        &b, FIELD_VIA,
-        join(txn, in, FIELD_VIA, in->version == 10 ? STR("1.0 pointsman") : STR("1.1 pointsman")));
+    add_known(&b, FIELD_VIA, join(txn, in, FIELD_VIA, via_of(in)));
     *out = *in;
     if (in->status >= 200) {
+        if (!is_ruled(header_rules, HSTS_NAME)) {
+            add(&b, FIELD_OTHER, HSTS_NAME, hsts);
+        }
         add_rules(&b);
         out->seen |= is_ruled(header_rules, field_name(FIELD_DATE)) ? FIELD_BIT(FIELD_DATE) : 0;
     }

@@ -4,8 +4,9 @@
 #include "net/address.h"
 #include "proxy/transaction.h"
 
-static bool is_trusted(const struct config *config, const struct in6_addr *address)
+bool proxy_is_trusted(const struct proxy *proxy, const struct in6_addr *address)
 {
+    const struct config *config = proxy->shared->config;
     for (unsigned i = 0; i < config->trusted_proxy_count; i++) {
         const struct cidr *network = &config->trusted_proxies[i];
         if (net_in6_matches(address, &network->address, network->bits)) {
@@ -32,7 +33,6 @@ static struct str strip_port(struct str element)
 // Goes from the right, past the trusted proxies, to the first address that is none.
 static void read_forwarded_for(struct txn *txn)
 {
-    const struct config *config = txn->proxy->shared->config;
     const struct http_head *request = &txn->request;
     for (unsigned i = request->field_count; i-- > 0;) {
         if (request->fields[i].id != FIELD_X_FORWARDED_FOR) {
@@ -50,7 +50,7 @@ static void read_forwarded_for(struct txn *txn)
             }
             txn->client_address = address;
             txn->client_ip = element;
-            if (!is_trusted(config, &address)) {
+            if (!proxy_is_trusted(txn->proxy, &address)) {
                 return;
             }
         }
@@ -157,15 +157,27 @@ static void read_traceparent(struct txn *txn)
     txn->traceparent_text = str_make(txn->traceparent, TXN_TRACEPARENT_LEN);
 }
 
+// What the connection itself says: TLS here, or before the proxy that sent a PROXY header.
+static void read_security(struct txn *txn)
+{
+    const struct tls *tls = http_stream_tls(txn->client);
+    const struct http_proxied *proxied = http_stream_proxied(txn->client);
+    txn->is_https = tls != NULL || (proxied != NULL && proxied->is_tls);
+    if (tls != NULL) {
+        txn->tls_version = str_eq(tls_version(tls), STR("1.2")) ? "1.2" : "1.3";
+    }
+}
+
 void txn_identify(struct txn *txn)
 {
     txn->client_address = *http_stream_peer(txn->client);
     txn->client_ip = http_stream_peer_text(txn->client);
-    txn->is_trusted = is_trusted(txn->proxy->shared->config, &txn->client_address);
+    txn->is_trusted = proxy_is_trusted(txn->proxy, &txn->client_address);
+    read_security(txn);
     if (txn->is_trusted) {
         read_forwarded_for(txn);
         struct str proto = http_head_value(&txn->request, FIELD_X_FORWARDED_PROTO);
-        txn->is_https = str_eq_case(proto, STR("https"));
+        txn->is_https = txn->is_https || str_eq_case(proto, STR("https"));
     }
     read_request_id(txn);
     read_traceparent(txn);

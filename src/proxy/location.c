@@ -8,11 +8,18 @@ static bool is_internal(const struct txn *txn, struct str authority)
 {
     char text[POOL_MEMBER_TEXT_MAX];
     struct str target = str_make(text, pool_member_text(txn->member, text, sizeof text));
+    struct str port = STR(":80"); // which may be left out
+    if (str_starts(target, STR("https://"))) {
+        target = str_from(target, 8);
+        port = STR(":443");
+    } else if (str_starts(target, STR("h2c://"))) {
+        target = str_from(target, 6);
+    }
     if (str_eq_case(authority, target)) {
         return true;
     }
-    if (str_ends(target, STR(":80")) &&
-        str_eq_case(authority, str_sub(target, 0, target.len - 3))) {
+    if (str_ends(target, port) &&
+        str_eq_case(authority, str_sub(target, 0, target.len - port.len))) {
         return true;
     }
     const struct route_decl *rules = txn_rules(txn);

@@ -3,7 +3,7 @@
 #include "base/log.h"
 #include "net/address.h"
 #include "net/outq.h"
-#include "proxy/transaction.h"
+#include "proxy/secure.h"
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
@@ -12,6 +12,7 @@
 enum {
     ACCEPT_MAX = 64, // connections taken in one event, so that others are served meanwhile
     KEPT_TXNS = 1024,
+    KEPT_RAWS = 64,
     KEPT_ARENA_BLOCKS = 1024,
     KEPT_BODY_BLOCKS = 128,
     PIN_BUCKETS = 4096,
@@ -47,10 +48,20 @@ static void on_closed(struct http_server *server)
                           server->timed_out_count, memory_order_relaxed);
 }
 
+static bool is_trusted(struct http_server *server, const struct in6_addr *peer)
+{
+    return proxy_is_trusted(server->owner, peer);
+}
+
 static const struct http_server_ops server_ops = {
     .on_request = on_request,
     .on_refused = on_refused,
     .on_closed = on_closed,
+    .is_trusted = is_trusted,
+    .on_hello = secure_on_hello,
+    .on_raw = raw_begin,
+    .on_handshake = secure_on_handshake,
+    .on_abuse = secure_on_abuse,
 };
 
 static void take_connection(struct proxy *proxy, int fd, const struct sockaddr_storage *peer,
@@ -146,6 +157,23 @@ static void read_admin_address(struct proxy *proxy)
     }
 }
 
+static int make_tls(struct proxy *proxy)
+{
+    const struct proxy_shared *shared = proxy->shared;
+    if (shared->certs == NULL) {
+        return 0;
+    }
+    const struct tls_server_config config = {
+        .profile =
+            shared->config->tls.profile == TLS_PROFILE_MODERN ? TLS_MODERN : TLS_INTERMEDIATE,
+        .tickets = shared->tickets,
+        .hooks = &secure_hooks,
+    };
+    int err = tls_server_context_new(&proxy->tls, &config);
+    proxy->server_config.tls = proxy->tls;
+    return err;
+}
+
 int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct proxy_shared *shared)
 {
     const struct config *config = shared->config;
@@ -158,10 +186,12 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     proxy->index = index;
     proxy->stats = stats_of_worker(index);
     list_init(&proxy->txns);
+    list_init(&proxy->raws);
     read_admin_address(proxy);
     loop_timer_init(&proxy->drain_timer, on_drain_end);
     arena_pool_init(&proxy->arenas, KEPT_ARENA_BLOCKS);
     slab_init(&proxy->txn_slab, sizeof(struct txn), KEPT_TXNS);
+    slab_init(&proxy->raw_slab, raw_len(), KEPT_RAWS);
     slab_init(&proxy->keep_slab, BODY_KEEP_BLOCK_LEN, KEPT_BODY_BLOCKS);
     bound_buffers(proxy);
     proxy->server_config = (struct http_server_config){
@@ -172,12 +202,18 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
         .idle_timeout_ms = config->timeouts.idle_ms,
         .body_timeout_ms = config->timeouts.response_ms,
         .half_close = config->listen.half_close,
+        .proxy_protocol = config->listen.proxy_protocol,
+        .handshakes_a_turn = config->limits.handshakes,
+        .h2_streams = config->limits.h2_streams,
     };
     proxy->listeners = calloc(LISTENER_MAX, sizeof *proxy->listeners);
     if (getrandom(proxy->random, sizeof proxy->random, 0) != (ssize_t)sizeof proxy->random) {
         proxy->random[0] = loop->now_ns | 1;
     }
     int err = proxy->listeners == NULL ? ERR_MEMORY : pin_table_init(&proxy->pins, PIN_BUCKETS);
+    if (err == 0) {
+        err = make_tls(proxy);
+    }
     if (err == 0) {
         err = http_server_init(&proxy->server, loop, &proxy->server_config, &server_ops, proxy);
     }
@@ -255,6 +291,7 @@ void proxy_cut(struct proxy *proxy)
             outq_flush_all(proxy->loop); // or each would hold a batch until all are ended
         }
     }
+    raw_cut_all(proxy);
 }
 
 void proxy_free(struct proxy **place)
@@ -277,7 +314,9 @@ void proxy_free(struct proxy **place)
     loop_run_deferred(loop);
     http_client_pool_fini(&proxy->upstream.clients);
     pin_table_fini(&proxy->pins);
+    tls_context_unref(&proxy->tls);
     slab_fini(&proxy->txn_slab);
+    slab_fini(&proxy->raw_slab);
     slab_fini(&proxy->keep_slab);
     arena_pool_fini(&proxy->arenas);
     free(proxy->listeners);

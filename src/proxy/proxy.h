@@ -24,7 +24,8 @@ struct proxy_shared {
     atomic_uint connections; // open client connections of all workers
 };
 
-// The loop must have its outq pool. 0, or ERR_MEMORY.
+// The loop must have its outq pool and, with `certs`, its wire buffers (tls_loop_init); then the caller sets
+// loop->owner to the proxy, where handshakes look for it. 0, or ERR_MEMORY, ERR_SYSTEM.
 int proxy_new(struct proxy **proxy, struct loop *loop, unsigned index,
               struct proxy_shared *shared) WARN_UNUSED;
 // Ends all connections. The loop's thread, or after it has ended.

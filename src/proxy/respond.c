@@ -22,6 +22,7 @@ static void add(struct answer *answer, enum field_id id, struct str name, struct
 static void send_answer(struct txn *txn, struct answer *answer)
 {
     struct http_stream *client = txn->client;
+    add(answer, FIELD_OTHER, HSTS_NAME, txn_hsts(txn));
     answer->head.fields = answer->fields;
     answer->head.body = BODY_LENGTH;
     answer->head.body_len = answer->body.len;
@@ -92,12 +93,38 @@ static bool is_refusal(enum end_reason end)
            end == END_HEAD_TOO_LARGE;
 }
 
+// A response that is nothing but a head, whose status says that gRPC itself worked.
+static void answer_grpc(struct txn *txn, const struct end_info *info)
+{
+    struct http_stream *client = txn->client;
+    struct answer answer = {.head = {.status = 200, .body = BODY_NONE}};
+    add(&answer, FIELD_CONTENT_TYPE, STR("Content-Type"), STR("application/grpc"));
+    add(&answer, FIELD_OTHER, STR("grpc-status"), txn_grpc_status(txn, info->status));
+    add(&answer, FIELD_OTHER, STR("grpc-message"), txn_grpc_message(txn, str_from_c(info->text)));
+    if (info->proxy_error[0] != '\0') {
+        add(&answer, FIELD_PROXY_STATUS, STR("Proxy-Status"),
+            arena_printf(&txn->arena, "pointsman; error=%s", info->proxy_error));
+    }
+    add(&answer, FIELD_X_REQUEST_ID, STR("X-Request-Id"), txn->request_id_text);
+    answer.head.fields = answer.fields;
+    txn->status = 200;
+    txn->response_started = true;
+    txn->response_ended = true;
+    client->ops->send_head(client, &answer.head);
+    client->ops->send_end(client, NULL, 0);
+    txn_resume_client(txn);
+}
+
 static void answer_error(struct txn *txn)
 {
     if (is_refusal(txn->end)) {
         http_stream_close_after(txn->client);
     }
     const struct end_info *info = end_info(txn->end);
+    if (txn_is_grpc(txn)) {
+        answer_grpc(txn, info);
+        return;
+    }
     const struct route_decl *rules = txn_rules(txn);
     struct answer answer = {.head = {.status = info->status}};
     if (rules != NULL && rules->unavailable.is_set && is_unavailable(txn->end)) {

@@ -7,45 +7,70 @@ static const struct http_stream_events client_events;
 
 static void on_timer(struct loop *loop, struct loop_timer *timer);
 
-// Moves a view into the copy when it points into the bytes that were copied.
-static struct str moved(struct str view, const char *from, const char *end, char *to)
+// The bytes of a head that are copied in one piece, and where to.
+struct kept_range {
+    const char *from;
+    const char *end;
+    char *to;
+};
+
+// The view in the copy. What lies elsewhere gets one of its own.
+static struct str keep_view(struct txn *txn, struct str view, const struct kept_range *range)
 {
-    if (view.p >= from && view.p <= end) {
-        view.p = to + (view.p - from);
+    if (view.len == 0) {
+        return str_make(view.p == NULL ? NULL : "", 0);
     }
-    return view;
+    if (view.p >= range->from && view.p + view.len <= range->end) {
+        view.p = range->to + (view.p - range->from);
+        return view;
+    }
+    return arena_str(&txn->arena, view);
 }
 
-// Copies a head into the arena: from the method to the end of the last field.
-static bool keep_head(struct txn *txn, const struct http_head *head)
+// From the method to the end of the last field: protocols put them there in this order. A range that
+// cannot be one is empty.
+static bool copy_range(struct txn *txn, const struct http_head *head, struct kept_range *range)
 {
-    const char *from = head->method_text.p;
-    const char *end = head->target.p + head->target.len;
+    range->from = head->method_text.p;
+    range->end = head->target.p + head->target.len;
     for (unsigned i = 0; i < head->field_count; i++) {
         const char *value_end = head->fields[i].value.p + head->fields[i].value.len;
-        end = value_end > end ? value_end : end;
+        range->end = value_end > range->end ? value_end : range->end;
     }
-    char *to = arena_alloc(&txn->arena, (size_t)(end - from));
+    if (range->end < range->from || range->end - range->from > TXN_ARENA_MAX) {
+        range->end = range->from;
+    }
+    size_t len = (size_t)(range->end - range->from);
+    range->to = len == 0 ? NULL : arena_alloc(&txn->arena, len);
+    if (range->to != NULL) {
+        memcpy(range->to, range->from, len);
+    }
+    return len == 0 || range->to != NULL;
+}
+
+// Copies a head into the arena.
+static bool keep_head(struct txn *txn, const struct http_head *head)
+{
+    struct kept_range range;
     struct http_field *fields = arena_alloc(&txn->arena, (head->field_count + 1) * sizeof *fields);
-    if (to == NULL || fields == NULL) {
+    if (fields == NULL || !copy_range(txn, head, &range)) {
         return false;
     }
-    memcpy(to, from, (size_t)(end - from));
     txn->request = *head;
     struct http_head *copy = &txn->request;
     copy->fields = fields;
     for (unsigned i = 0; i < head->field_count; i++) {
         fields[i].id = head->fields[i].id;
-        fields[i].name = moved(head->fields[i].name, from, end, to);
-        fields[i].value = moved(head->fields[i].value, from, end, to);
+        fields[i].name = keep_view(txn, head->fields[i].name, &range);
+        fields[i].value = keep_view(txn, head->fields[i].value, &range);
     }
-    copy->method_text = moved(head->method_text, from, end, to);
-    copy->target = moved(head->target, from, end, to);
-    copy->scheme = moved(head->scheme, from, end, to);
-    copy->authority = moved(head->authority, from, end, to);
-    copy->path = moved(head->path, from, end, to);
-    copy->query = moved(head->query, from, end, to);
-    return true;
+    copy->method_text = keep_view(txn, head->method_text, &range);
+    copy->target = keep_view(txn, head->target, &range);
+    copy->scheme = keep_view(txn, head->scheme, &range);
+    copy->authority = keep_view(txn, head->authority, &range);
+    copy->path = keep_view(txn, head->path, &range);
+    copy->query = keep_view(txn, head->query, &range);
+    return !txn->arena.overflow;
 }
 
 void txn_begin(struct proxy *proxy, struct http_stream *stream, const struct http_head *head)

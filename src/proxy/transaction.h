@@ -86,12 +86,15 @@ struct txn {
     bool force_fresh; // a kept connection was stale: no other one
     bool is_trusted;  // the peer is a trusted proxy
     bool is_https;
+    bool has_client_auth;   // the host asks for client certificates
+    bool lacks_certificate; // it must have one, and came without TLS
 
     char host[TXN_HOST_MAX]; // canonical
     size_t host_len;
     struct str path; // normalised
     struct str client_ip;
     struct in6_addr client_address;
+    const char *tls_version; // "1.3"; NULL: none
     char request_id[TXN_REQUEST_ID_LEN];
     struct str request_id_text;
     char traceparent[TXN_TRACEPARENT_LEN];
@@ -135,6 +138,9 @@ struct proxy {
     struct slab txn_slab;
     struct slab keep_slab;
     struct list txns;
+    struct list raws; // what is passed through (passthrough.c)
+    struct slab raw_slab;
+    struct tls_context *tls; // of clients; NULL: none
     struct pin_table pins;
     struct worker_stats *stats;
     struct listener *listeners;
@@ -190,11 +196,28 @@ void txn_attempt_failed(struct txn *txn, enum end_reason reason, unsigned retry_
 int txn_build_request(struct txn *txn, struct http_head *out) WARN_UNUSED;
 int txn_build_response(struct txn *txn, const struct http_head *in,
                        struct http_head *out) WARN_UNUSED;
+// The value of Strict-Transport-Security on responses of this route, or the null view: none.
+struct str txn_hsts(struct txn *txn);
+#define HSTS_NAME STR("Strict-Transport-Security")
+// grpc.c: a gRPC client reads the outcome from fields of its own, not from the status.
+bool txn_is_grpc(const struct txn *txn);
+struct str txn_grpc_status(struct txn *txn, unsigned http_status);
+struct str txn_grpc_message(struct txn *txn, struct str text);
 // identity.c: who asks (client address, scheme, ids), from the connection and trusted fields.
 void txn_identify(struct txn *txn);
 // location.c: a Location of the origin as the client must see it; the same view if it stays.
 struct str txn_rewrite_location(struct txn *txn, struct str location);
 
+// A connection whose TLS is not terminated here (passthrough.c): from http_server_ops.on_raw.
+struct raw;
+void raw_begin(struct http_server *server, struct http_stream *stream, struct str sni);
+// Ends those whose member is marked (pool_member.cut).
+void raw_cut_all(struct proxy *proxy);
+size_t raw_len(void); // of struct raw
+
+// Do the route's allow and deny keep this client out?
+bool proxy_denies(const struct route_decl *rules, const struct in6_addr *address);
+bool proxy_is_trusted(const struct proxy *proxy, const struct in6_addr *address);
 uint64_t proxy_random(struct proxy *proxy);
 // finish.c: a request that never became a transaction.
 void proxy_log_refused(struct proxy *proxy, struct http_stream *stream, int err);

@@ -68,6 +68,11 @@ static struct sim_route *make_route(struct sim *sim, unsigned member_count)
     return route;
 }
 
+struct route_version *sim_route(struct sim *sim)
+{
+    return sim->slot->current;
+}
+
 struct route_decl *sim_rules(struct sim *sim)
 {
     return &CONTAINER_OF(sim->slot->current, struct sim_route, version)->rules;
@@ -147,6 +152,7 @@ struct sim *sim_new(unsigned member_count)
     // Never looked into but by sim_links.c.
     sim->shared.routes = (const struct route_table *)(const void *)sim;
     sim->shared.access_log = (struct access_log *)(void *)sim;
+    sim->shared.certs = (struct cert_table *)(void *)sim;
     sim->shared.worker_count = 1;
     SIM_REQUIRE(sim, proxy_new(&sim->proxy, &sim->loop, 0, &sim->shared) == 0);
     for (unsigned i = 0; i < 4; i++) {
@@ -209,11 +215,34 @@ struct sim_stream *sim_request(struct sim *sim, const char *text)
         key = field->value;
         SIM_REQUIRE(sim, str_to_u64(key, &s->in_key) == 0);
     }
+    if (sim->tls.client != NULL) {
+        s->tls = sim->tls.client;
+        s->stream.is_h2 = s->tls->is_h2;
+        head.version = s->tls->is_h2 ? 20 : head.version;
+    }
     sim->server->conn_count++;
     sim->request_count++;
     sim->server->ops->on_request(sim->server, &s->stream, &head);
     free(bytes); // views are valid until the return
     sim_after_event(sim);
+    return s;
+}
+
+struct sim_stream *sim_raw(struct sim *sim, const char *sni, const char *bytes)
+{
+    SIM_REQUIRE(sim, sim->server->ops->on_hello(sim->server, str_from_c(sni)) == HTTP_HELLO_RAW);
+    struct sim_stream *s = sim_stream_new(sim, SIM_CLIENT, SIM_LIVE);
+    s->number = ++sim->client_count;
+    s->is_tunnel = true;
+    s->out_head = true;
+    sim->server->conn_count++;
+    sim->raw_count++;
+    sim->server->ops->on_raw(sim->server, &s->stream, str_from_c(sni));
+    if (sim_is_live(s)) {
+        sim_text(s, bytes);
+    } else {
+        sim_after_event(sim);
+    }
     return s;
 }
 
@@ -314,16 +343,21 @@ void sim_check_transactions(struct sim *sim)
         with_member += check_one(sim, CONTAINER_OF(node, struct txn, node));
         count++;
     }
+    LIST_FOR_EACH (node, &sim->live) {
+        const struct sim_stream *s = CONTAINER_OF(node, struct sim_stream, node);
+        with_member += s->side == SIM_ORIGIN && s->is_raw ? 1 : 0;
+    }
     SIM_REQUIRE(sim, sim_inflight(sim) == with_member);
     SIM_REQUIRE(sim, sim->proxy->txn_slab.live_count == count);
-    SIM_REQUIRE(sim, sim->record_count + count == sim->request_count);
+    count += sim->proxy->raw_slab.live_count;
+    SIM_REQUIRE(sim, sim->record_count + count == sim->request_count + sim->raw_count);
     SIM_REQUIRE(sim, sim->server->conn_count == count);
 }
 
 void sim_check_idle(struct sim *sim)
 {
     sim_check_transactions(sim);
-    SIM_REQUIRE(sim, list_is_empty(&sim->proxy->txns));
+    SIM_REQUIRE(sim, list_is_empty(&sim->proxy->txns) && list_is_empty(&sim->proxy->raws));
     SIM_REQUIRE(sim, list_is_empty(&sim->live));
     SIM_REQUIRE(sim, sim->proxy->keep_slab.live_count == 0);
     SIM_REQUIRE(sim, sim->proxy->pins.count == 0);

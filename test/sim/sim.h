@@ -9,6 +9,7 @@
 #pragma once
 #include "proxy/transaction.h"
 #include "sim/sim_stream.h"
+#include "sim/sim_tls.h"
 
 enum { SIM_MEMBERS = 4 };
 
@@ -29,6 +30,8 @@ struct sim_record {
     const char *end;
     uint64_t bytes_in;
     char target[64];
+    char host[64];
+    const char *tls_version;
 };
 
 struct sim {
@@ -56,13 +59,16 @@ struct sim {
     struct upstream_request last_asked;
     unsigned drop_idle_count;
 
+    struct sim_tls tls;
+
     // What was told.
     struct sim_record last;
     unsigned record_count;
     unsigned ends[END_COUNT];
     unsigned request_count;
-    bool close_after; // the last answer ends its connection
-    uint64_t seed;    // printed with a failure
+    unsigned raw_count; // connections that were passed through
+    bool close_after;   // the last answer ends its connection
+    uint64_t seed;      // printed with a failure
     uint64_t event;
     // After each event, with the transactions at rest. May be NULL.
     void (*check)(struct sim *sim);
@@ -97,6 +103,10 @@ void sim_drop_route(struct sim *sim);
 struct sim_stream *sim_request(struct sim *sim, const char *text);
 // A request and its target connected; the origin is sim->origin.
 struct sim_stream *sim_request_connected(struct sim *sim, const char *text);
+// A connection whose ClientHello names a host that is passed through (the route's version says so).
+struct sim_stream *sim_raw(struct sim *sim, const char *sni, const char *bytes);
+// The version of the route now.
+struct route_version *sim_route(struct sim *sim);
 // Time passes, millisecond by millisecond.
 void sim_advance(struct sim *sim, unsigned ms);
 // The same in one turn of the loop: it was busy, timers are late.

@@ -78,8 +78,15 @@ unsigned http_stream_local_port(const struct http_stream *stream)
 
 struct tls *http_stream_tls(const struct http_stream *stream)
 {
+    return CONTAINER_OF((struct http_stream *)(uintptr_t)stream, struct sim_stream, stream)->tls;
+}
+
+void http_stream_addresses(const struct http_stream *stream, struct sockaddr_storage *source,
+                           struct sockaddr_storage *destination)
+{
     (void)stream;
-    return NULL;
+    *source = (struct sockaddr_storage){.ss_family = AF_UNSPEC};
+    *destination = *source;
 }
 
 const struct http_proxied *http_stream_proxied(const struct http_stream *stream)
@@ -150,6 +157,7 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
     s->stream.events = events;
     s->stream.user = user;
     s->stream.was_reused = is_reused;
+    s->is_raw = events != &txn_origin_events;
     if (!is_reused) {
         loop_timer_set(upstream->loop, &s->connect_timer, request->connect_timeout_ms);
     }
@@ -161,10 +169,27 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
 
 struct route_version *route_find(const struct route_table *table, struct str host, struct str path)
 {
-    (void)host;
     (void)path;
+    struct sim *sim = (struct sim *)(uintptr_t)table;
+    struct route_version *route = rcu_load(sim->slot->current);
+    const struct sim_host *known = sim_find_host(sim, host);
+    if (route != NULL) { // one route is all hosts': it gets the policy of who is looked for
+        bool has_policy = known != NULL && known->auth.id[0] != 0;
+        route->client_auth =
+            has_policy ? (struct route_client_auth *)(uintptr_t)&known->auth : NULL;
+    }
+    return route;
+}
+
+bool route_table_has_client_auth(const struct route_table *table)
+{
     const struct sim *sim = (const struct sim *)(const void *)table;
-    return rcu_load(sim->slot->current);
+    for (unsigned i = 0; i < sim->tls.host_count; i++) {
+        if (sim->tls.hosts[i].auth.id[0] != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static const struct pool_version *current_of(struct pool_slot *pool)
@@ -200,4 +225,6 @@ void access_log_add(struct access_log *log, unsigned worker, const struct access
                                     .end = record->end,
                                     .bytes_in = record->bytes_in};
     str_copy(sim->last.target, sizeof sim->last.target, record->target);
+    str_copy(sim->last.host, sizeof sim->last.host, record->host);
+    sim->last.tls_version = record->tls_version;
 }

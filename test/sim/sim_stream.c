@@ -158,8 +158,14 @@ static void tunnel(struct http_stream *stream)
 {
     struct sim_stream *s = sim_stream_of(stream);
     require_usable(s);
-    SIM_REQUIRE(s->sim, !s->is_tunnel && !s->is_paused && s->wants_upgrade);
-    SIM_REQUIRE(s->sim, s->side == SIM_CLIENT ? s->status == 101 : s->in_status == 101);
+    SIM_REQUIRE(s->sim, !s->is_tunnel && !s->is_paused);
+    if (s->is_raw) {
+        s->out_head = true; // of neither side is there a head
+        s->in_head = true;
+    } else {
+        SIM_REQUIRE(s->sim, s->wants_upgrade);
+        SIM_REQUIRE(s->sim, s->side == SIM_CLIENT ? s->status == 101 : s->in_status == 101);
+    }
     s->is_tunnel = true;
     s->in_ended = false;
     s->out_ended = false;

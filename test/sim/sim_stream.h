@@ -29,6 +29,8 @@ struct sim_stream {
     enum sim_life life;
     unsigned number; // of its side, from 1
     unsigned member; // origin: index of the target
+    bool is_raw;     // origin: of a connection that is passed through
+    struct tls *tls; // client: NULL: none
 
     // What the peer said: the request of a client, the response of an origin.
     enum http_method method; // of the request, on both sides

@@ -10,19 +10,30 @@ enum {
     ADDRESS_MAX = sizeof(struct sockaddr_un),
 };
 
+// What makes connections interchangeable. Without padding that is not cleared: it is compared as bytes.
+struct key {
+    const struct tls_context *tls;
+    uint32_t protocol; // enum http_client_protocol
+    uint32_t address_len;
+};
+
 struct upstream_endpoint {
     struct http_client_owner owner; // first
     struct upstream_endpoint *next; // in its bucket
     struct upstream *upstream;
     struct list idle;      // last used first
+    struct list room;      // HTTP/2 with room for streams: open ones first, then those being opened
     struct list with_idle; // in upstream->with_idle
+    struct tls_context *tls; // referenced: its address means nothing else while this lives
     uint64_t hash;
     unsigned idle_count;
     unsigned keep_idle;
     unsigned keep_timeout_ms;
     unsigned in_use; // connections that are not idle
-    socklen_t address_len;
-    char address[];
+    bool speaks_h2;  // as far as is known
+    size_t name_len; // of the server name, behind the address
+    struct key key;
+    char text[];
 };
 
 static struct upstream_endpoint **bucket_of(struct upstream *upstream, uint64_t hash)
@@ -65,6 +76,7 @@ static void maybe_free(struct upstream_endpoint *endpoint)
     }
     *link = endpoint->next;
     endpoint->upstream->endpoint_count--;
+    tls_context_unref(&endpoint->tls);
     free(endpoint);
 }
 
@@ -81,6 +93,7 @@ static void unlink_idle(struct upstream_endpoint *endpoint, struct http_client_c
 static bool on_idle(struct http_client_owner *owner, struct http_client_conn *conn)
 {
     struct upstream_endpoint *endpoint = CONTAINER_OF(owner, struct upstream_endpoint, owner);
+    endpoint->speaks_h2 = conn->is_h2;
     if (endpoint->keep_idle == 0) {
         return false;
     }
@@ -99,9 +112,26 @@ static bool on_idle(struct http_client_owner *owner, struct http_client_conn *co
     return true;
 }
 
+static void on_room(struct http_client_owner *owner, struct http_client_conn *conn, bool has_room)
+{
+    struct upstream_endpoint *endpoint = CONTAINER_OF(owner, struct upstream_endpoint, owner);
+    list_remove(&conn->room);
+    if (conn->is_h2) {
+        endpoint->speaks_h2 = true;
+    } else if (!has_room) {
+        endpoint->speaks_h2 = false; // it was expected, and is not so
+    }
+    if (has_room && conn->is_h2) {
+        list_push(&endpoint->room, &conn->room);
+    } else if (has_room) {
+        list_append(&endpoint->room, &conn->room);
+    }
+}
+
 static void on_closed(struct http_client_owner *owner, struct http_client_conn *conn)
 {
     struct upstream_endpoint *endpoint = CONTAINER_OF(owner, struct upstream_endpoint, owner);
+    list_remove(&conn->room);
     if (list_is_empty(&conn->node)) {
         endpoint->in_use--;
     } else {
@@ -109,6 +139,31 @@ static void on_closed(struct http_client_owner *owner, struct http_client_conn *
     }
     maybe_free(endpoint);
 }
+
+// ---- of connections that are one exchange's alone ----
+
+static void on_room_alone(struct http_client_owner *owner, struct http_client_conn *conn,
+                          bool has_room)
+{
+    (void)owner;
+    (void)conn;
+    (void)has_room;
+}
+
+static bool on_idle_alone(struct http_client_owner *owner, struct http_client_conn *conn)
+{
+    (void)owner;
+    (void)conn;
+    return false;
+}
+
+static void on_closed_alone(struct http_client_owner *owner, struct http_client_conn *conn)
+{
+    (void)owner;
+    (void)conn;
+}
+
+// ---- ages ----
 
 // Closes connections that were idle for too long, and those over the bound that the last second did not
 // need: the last in each list.
@@ -141,27 +196,66 @@ static void on_sweep(struct loop *loop, struct loop_timer *timer)
     }
 }
 
-static struct upstream_endpoint *find(struct upstream *upstream,
-                                      const struct upstream_request *request)
+// ---- finding one ----
+
+static bool is_same(const struct upstream_endpoint *e, const struct key *key,
+                    const struct upstream_request *request)
+{
+    return e->key.tls == key->tls && e->key.protocol == key->protocol &&
+           e->key.address_len == key->address_len && e->name_len == request->server_name.len &&
+           memcmp(e->text, &request->address, key->address_len) == 0 &&
+           (e->name_len == 0 ||
+            memcmp(e->text + key->address_len, request->server_name.p, e->name_len) == 0);
+}
+
+static uint64_t hash_of(const struct key *key, const struct upstream_request *request)
 {
     uint64_t hash = hash_bytes(&request->address, request->address_len);
-    for (struct upstream_endpoint *e = *bucket_of(upstream, hash); e != NULL; e = e->next) {
-        if (e->hash == hash && e->address_len == request->address_len &&
-            memcmp(e->address, &request->address, request->address_len) == 0) {
-            return e;
-        }
+    if (key->tls != NULL || key->protocol != HTTP_CLIENT_AUTO) {
+        hash ^= hash_bytes(key, sizeof *key) * 3;
+        hash ^= hash_bytes(request->server_name.p, request->server_name.len) * 5;
     }
-    struct upstream_endpoint *endpoint = calloc(1, sizeof *endpoint + request->address_len);
+    return hash;
+}
+
+static struct upstream_endpoint *new_endpoint(struct upstream *upstream, const struct key *key,
+                                              const struct upstream_request *request)
+{
+    struct upstream_endpoint *endpoint =
+        calloc(1, sizeof *endpoint + key->address_len + request->server_name.len);
     if (endpoint == NULL) {
         return NULL;
     }
-    endpoint->owner = (struct http_client_owner){.on_idle = on_idle, .on_closed = on_closed};
+    endpoint->owner = (struct http_client_owner){on_room, on_idle, on_closed};
     endpoint->upstream = upstream;
     list_init(&endpoint->idle);
+    list_init(&endpoint->room);
     list_init(&endpoint->with_idle);
+    endpoint->tls = request->tls == NULL ? NULL : tls_context_ref(request->tls);
+    endpoint->key = *key;
+    endpoint->name_len = request->server_name.len;
+    memcpy(endpoint->text, &request->address, key->address_len);
+    if (endpoint->name_len > 0) {
+        memcpy(endpoint->text + key->address_len, request->server_name.p, endpoint->name_len);
+    }
+    return endpoint;
+}
+
+static struct upstream_endpoint *find(struct upstream *upstream,
+                                      const struct upstream_request *request)
+{
+    const struct key key = {request->tls, (uint32_t)request->protocol, request->address_len};
+    uint64_t hash = hash_of(&key, request);
+    for (struct upstream_endpoint *e = *bucket_of(upstream, hash); e != NULL; e = e->next) {
+        if (e->hash == hash && is_same(e, &key, request)) {
+            return e;
+        }
+    }
+    struct upstream_endpoint *endpoint = new_endpoint(upstream, &key, request);
+    if (endpoint == NULL) {
+        return NULL;
+    }
     endpoint->hash = hash;
-    endpoint->address_len = request->address_len;
-    memcpy(endpoint->address, &request->address, request->address_len);
     if (++upstream->endpoint_count > upstream->bucket_count) {
         grow(upstream);
     }
@@ -175,8 +269,11 @@ static struct upstream_endpoint *find(struct upstream *upstream,
 static struct http_stream *reuse(struct upstream_endpoint *endpoint, bool check,
                                  const struct http_stream_events *events, void *user)
 {
-    while (endpoint->idle_count > 0) {
-        struct http_client_conn *conn = LIST_FIRST(&endpoint->idle, struct http_client_conn, node);
+    LIST_FOR_EACH_SAFE (node, &endpoint->idle) {
+        struct http_client_conn *conn = CONTAINER_OF(node, struct http_client_conn, node);
+        if (conn->is_h2) {
+            continue; // without room, or it would have been joined
+        }
         unlink_idle(endpoint, conn);
         // One more, so that a stale connection does not take the endpoint with it.
         endpoint->in_use += 2;
@@ -189,12 +286,61 @@ static struct http_stream *reuse(struct upstream_endpoint *endpoint, bool check,
     return NULL;
 }
 
+// A stream on a connection that others use as well: an open one, or one that is still being opened.
+static struct http_stream *join(struct upstream_endpoint *endpoint, bool is_open,
+                                const struct http_stream_events *events, void *user)
+{
+    LIST_FOR_EACH_SAFE (node, &endpoint->room) {
+        struct http_client_conn *conn = CONTAINER_OF(node, struct http_client_conn, room);
+        if (conn->is_h2 != is_open) {
+            continue;
+        }
+        if (!list_is_empty(&conn->node)) {
+            unlink_idle(endpoint, conn);
+            endpoint->in_use++;
+        }
+        struct http_stream *stream = http_client_join(conn, events, user);
+        if (stream != NULL) {
+            return stream;
+        }
+    }
+    return NULL;
+}
+
+static struct http_stream *kept(struct upstream_endpoint *endpoint, bool check,
+                                const struct http_stream_events *events, void *user)
+{
+    struct http_stream *stream = join(endpoint, true, events, user);
+    if (stream == NULL) {
+        stream = reuse(endpoint, check, events, user);
+    }
+    return stream != NULL ? stream : join(endpoint, false, events, user);
+}
+
+static struct http_client_target target_of(const struct upstream_request *request)
+{
+    return (struct http_client_target){
+        .address = &request->address,
+        .address_len = request->address_len,
+        .tls = request->tls,
+        .server_name = request->server_name,
+        .protocol = request->protocol,
+        .preamble = request->preamble,
+        .connect_timeout_ms = request->connect_timeout_ms,
+    };
+}
+
 struct http_stream *upstream_get(struct upstream *upstream, const struct upstream_request *request,
                                  const struct http_stream_events *events, void *user, int *err)
 {
-    if (request->address_len > ADDRESS_MAX) {
+    if (request->address_len > ADDRESS_MAX || request->server_name.len > TLS_SNI_MAX) {
         *err = ERR_SYSTEM;
         return NULL;
+    }
+    struct http_client_target target = target_of(request);
+    if (request->preamble.len > 0) {
+        upstream->opened_count++;
+        return http_client_open(&upstream->clients, &target, &upstream->alone, events, user, err);
     }
     struct upstream_endpoint *endpoint = find(upstream, request);
     if (endpoint == NULL) {
@@ -203,28 +349,26 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
     }
     endpoint->keep_idle = request->keep_idle;
     endpoint->keep_timeout_ms = request->keep_timeout_ms;
+    endpoint->in_use++; // until there is a connection, or none
     struct http_stream *stream =
-        request->fresh ? NULL : reuse(endpoint, request->check, events, user);
-    if (stream != NULL) {
-        return stream;
-    }
-    endpoint->in_use++;
-    const struct http_client_target target = {
-        .address = &request->address,
-        .address_len = request->address_len,
-        .connect_timeout_ms = request->connect_timeout_ms,
-    };
-    stream = http_client_open(&upstream->clients, &target, &endpoint->owner, events, user, err);
+        request->fresh ? NULL : kept(endpoint, request->check, events, user);
     if (stream == NULL) {
-        endpoint->in_use--;
-        maybe_free(endpoint);
+        target.expects_h2 =
+            !request->fresh && (endpoint->speaks_h2 || request->protocol == HTTP_CLIENT_H2);
+        endpoint->in_use++;
+        upstream->opened_count++;
+        stream = http_client_open(&upstream->clients, &target, &endpoint->owner, events, user, err);
+        endpoint->in_use -= stream == NULL;
     }
+    endpoint->in_use--;
+    maybe_free(endpoint);
     return stream;
 }
 
 int upstream_init(struct upstream *upstream, struct loop *loop, const struct h1_limits *limits)
 {
     *upstream = (struct upstream){.loop = loop, .bucket_count = BUCKETS_AT_START};
+    upstream->alone = (struct http_client_owner){on_room_alone, on_idle_alone, on_closed_alone};
     http_client_pool_init(&upstream->clients, loop, limits);
     list_init(&upstream->with_idle);
     loop_timer_init(&upstream->timer, on_sweep);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Connections to targets, kept and reused. One a worker; connections are shared by all pools and
-// routes that name the same address.
+// routes that name the same address and speak to it in the same way.
 //
-//   address ─► endpoint ─► idle connections (last used first), a bound and an age
+//   address, TLS, name, protocol ─► endpoint ─┬► idle connections (last used first), a bound and an age
+//                                             └► HTTP/2 connections with room for another stream
 #pragma once
 #include "http/client.h"
 
@@ -15,7 +16,9 @@ struct upstream {
     unsigned bucket_count; // a power of 2
     unsigned endpoint_count;
     uint64_t idle_count;
-    struct list with_idle; // endpoints that keep a connection
+    uint64_t opened_count;          // connections begun since the start
+    struct http_client_owner alone; // of connections with a preamble
+    struct list with_idle;          // endpoints that keep a connection
     struct loop_timer timer;
 };
 
@@ -31,7 +34,7 @@ struct upstream_request {
     unsigned connect_timeout_ms;
     unsigned keep_idle;       // connections this worker may keep for the address
     unsigned keep_timeout_ms; // how long
-    bool fresh;               // no kept connection
+    bool fresh;               // no kept connection, and none that others use
     bool check;               // ask the socket of a kept one whether the target has closed
 };
 
@@ -39,8 +42,9 @@ int upstream_init(struct upstream *upstream, struct loop *loop,
                   const struct h1_limits *limits) WARN_UNUSED;
 // Closes the idle connections; none may be in use.
 void upstream_fini(struct upstream *upstream);
-// A stream on a kept connection (stream->was_reused: send_head at once), or on a new one (on_ready
-// follows). NULL with *err when it failed at once.
+// A stream on a kept connection or beside others on an HTTP/2 one (stream->was_reused: send_head at
+// once), or on one that is being opened, for it or for others before it (on_ready follows). NULL with *err
+// when it failed at once.
 struct http_stream *upstream_get(struct upstream *upstream, const struct upstream_request *request,
                                  const struct http_stream_events *events, void *user, int *err);
 // Closes all idle connections.

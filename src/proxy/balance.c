@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: MIT
 // A target and a connection to it; then the request.
 #include "net/address.h"
+#include "net/proxy_protocol.h"
 #include "proxy/transaction.h"
+
+enum { UNIQUE_ID_MAX = 128 }; // PROXY protocol 2.2.5
+
+// What a request for a connection points to while it is asked for.
+struct wanted {
+    struct upstream_request request;
+    const struct pool_settings *settings; // NULL: all defaults
+    char target[POOL_MEMBER_TEXT_MAX];
+    char preamble[PROXY_HEADER_MAX];
+};
 
 // Route over pool over configuration.
 static void settle_timeouts(struct txn *txn, const struct pool_version *pool)
@@ -39,10 +50,16 @@ static bool hold_version(struct txn *txn, struct route_version *route)
     return true;
 }
 
+// The same target would fail in the same way.
+static bool is_connect_failure(enum end_reason end)
+{
+    return end == END_CONNECT_REFUSED || end == END_CONNECT_TIMEOUT || end == END_TLS_FAILED ||
+           end == END_TLS_VERIFY;
+}
+
 // Chooses and counts; NULL with the reason in *end. The tables are read anew for each attempt: a target
 // that left meanwhile is not chosen.
-static struct pool_member *pick(struct txn *txn, struct upstream_request *request,
-                                enum end_reason *end)
+static struct pool_member *pick(struct txn *txn, struct wanted *wanted, enum end_reason *end)
 {
     struct route_version *route = rcu_load(txn->route->slot->current);
     if (route == NULL) {
@@ -60,8 +77,7 @@ static struct pool_member *pick(struct txn *txn, struct upstream_request *reques
     }
     atomic_uint *cursor = txn->pool == NULL ? NULL : &txn->pool->cursor;
     struct pool_member *member = pool_pick(pool, cursor, random, txn->tried, txn->tried_count);
-    if (member == NULL && txn->tried_count > 0 && txn->end != END_CONNECT_REFUSED &&
-        txn->end != END_CONNECT_TIMEOUT) {
+    if (member == NULL && txn->tried_count > 0 && !is_connect_failure(txn->end)) {
         member = pool_pick(pool, cursor, random, NULL, 0); // better again than not at all
     }
     if (member == NULL) {
@@ -71,18 +87,136 @@ static struct pool_member *pick(struct txn *txn, struct upstream_request *reques
     settle_timeouts(txn, pool);
     unsigned workers = txn->proxy->shared->worker_count;
     unsigned idle = pool->settings == NULL ? 64 : pool->settings->keepalive_idle;
-    request->keep_idle = (idle + workers - 1) / workers;
-    request->keep_timeout_ms =
+    wanted->settings = pool->settings;
+    wanted->request.keep_idle = (idle + workers - 1) / workers;
+    wanted->request.keep_timeout_ms =
         pool->settings == NULL ? 60000 : pool->settings->keepalive_timeout_ms;
     return member;
+}
+
+// ---- how the target is spoken to ----
+
+// The name without port and brackets.
+static struct str without_port(struct str host)
+{
+    if (host.len > 0 && host.p[0] == '[') {
+        size_t end = str_find_char(host, ']');
+        return end == SIZE_MAX ? host : str_sub(host, 1, end - 1);
+    }
+    size_t colon = str_find_char(host, ':');
+    return colon == SIZE_MAX ? host : str_sub(host, 0, colon);
+}
+
+// Whose certificate it must be: what the pool says, else the Host that is sent.
+static struct str server_name_of(struct txn *txn, struct wanted *wanted)
+{
+    const struct route_decl *rules = txn_rules(txn);
+    enum host_header mode = rules == NULL ? HOST_KEEP : rules->host_header;
+    if (wanted->settings != NULL && wanted->settings->server_name.len > 0) {
+        return wanted->settings->server_name;
+    }
+    if (mode == HOST_LITERAL) {
+        return without_port(rules->host_literal);
+    }
+    if (mode == HOST_TARGET || txn->request.authority.len == 0) {
+        size_t len = pool_member_text(txn->member, wanted->target, sizeof wanted->target);
+        struct str address = str_make(wanted->target, len);
+        if (!str_starts(address, STR("unix:"))) {
+            return without_port(address);
+        }
+    }
+    return without_port(txn->request.authority);
+}
+
+static enum http_client_protocol protocol_of(const struct txn *txn, const struct wanted *wanted)
+{
+    enum pool_protocol protocol =
+        wanted->settings == NULL ? POOL_AUTO : (enum pool_protocol)wanted->settings->protocol;
+    bool is_tls = txn->member->scheme == TARGET_HTTPS;
+    if (txn->member->scheme == TARGET_H2C) {
+        return HTTP_CLIENT_H2;
+    }
+    switch (protocol) {
+    case POOL_H2:
+    case POOL_H2C:
+        return HTTP_CLIENT_H2;
+    case POOL_HTTP1:
+        return is_tls ? HTTP_CLIENT_HTTP1 : HTTP_CLIENT_AUTO; // without TLS the same
+    case POOL_AUTO:
+        break;
+    }
+    // A switch of protocols is what HTTP/1 is surely able to do.
+    return is_tls && txn_asks_upgrade(txn) ? HTTP_CLIENT_HTTP1 : HTTP_CLIENT_AUTO;
+}
+
+static struct sockaddr_storage address_of(const struct in6_addr *in6)
+{
+    struct sockaddr_storage storage = {0};
+    if (IN6_IS_ADDR_V4MAPPED(in6)) {
+        struct sockaddr_in in4 = {.sin_family = AF_INET};
+        memcpy(&in4.sin_addr, in6->s6_addr + 12, sizeof in4.sin_addr);
+        memcpy(&storage, &in4, sizeof in4);
+    } else {
+        struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = *in6};
+        memcpy(&storage, &address, sizeof address);
+    }
+    return storage;
+}
+
+// Who the client is, for a target that reads the PROXY protocol. Behind other proxies, which name it in a
+// field, its port is not known: 0.
+static struct str preamble_of(struct txn *txn, struct wanted *wanted)
+{
+    struct tls *tls = http_stream_tls(txn->client);
+    struct proxy_header header = {
+        .version = wanted->settings->send_proxy == SEND_PROXY_V1 ? 1 : 2,
+        .unique_id = str_sub(txn->request_id_text, 0, UNIQUE_ID_MAX),
+    };
+    http_stream_addresses(txn->client, &header.source, &header.destination);
+    const struct in6_addr *peer = http_stream_peer(txn->client);
+    if (memcmp(peer, &txn->client_address, sizeof *peer) != 0) {
+        header.source = address_of(&txn->client_address);
+    }
+    if (tls != NULL) {
+        header.is_tls = true;
+        header.authority = tls_sni(tls);
+        header.alpn = tls_protocol(tls) == TLS_H2      ? STR("h2")
+                      : tls_protocol(tls) == TLS_HTTP1 ? STR("http/1.1")
+                                                       : STR_NULL;
+        header.tls_version = tls_version(tls);
+    }
+    return str_make(wanted->preamble,
+                    proxy_header_write(&header, wanted->preamble, sizeof wanted->preamble));
+}
+
+// False: the target cannot be spoken to.
+static bool settle_protocol(struct txn *txn, struct wanted *wanted)
+{
+    struct upstream_request *request = &wanted->request;
+    const struct pool_settings *settings = wanted->settings;
+    request->protocol = protocol_of(txn, wanted);
+    if (txn->member->scheme == TARGET_HTTPS) {
+        request->tls = settings != NULL && settings->tls != NULL ? settings->tls
+                                                                 : txn->proxy->shared->origin_tls;
+        request->server_name = server_name_of(txn, wanted);
+        if (request->tls == NULL || request->server_name.len > TLS_SNI_MAX) {
+            return false;
+        }
+    }
+    if (settings != NULL && settings->send_proxy != SEND_PROXY_OFF) {
+        request->preamble = preamble_of(txn, wanted);
+    }
+    return true;
 }
 
 enum step_result txn_step_balance(struct txn *txn)
 {
     struct proxy *proxy = txn->proxy;
-    struct upstream_request request = {0};
+    struct wanted wanted;
+    struct upstream_request *request = &wanted.request;
     enum end_reason end = END_NO_TARGET;
-    txn->member = pick(txn, &request, &end);
+    *request = (struct upstream_request){0};
+    txn->member = pick(txn, &wanted, &end);
     if (txn->member == NULL) {
         if (txn->tried_count > 0) {
             return txn_answer(txn, txn->end); // what the last attempt failed with
@@ -91,14 +225,16 @@ enum step_result txn_step_balance(struct txn *txn)
         return txn_answer(txn, end);
     }
     int err = ERR_CLOSED;
+    uint64_t opened_before = proxy->upstream.opened_count;
     txn->connect_started_ns = proxy->loop->now_ns;
-    request.connect_timeout_ms = txn->timeouts.connect_ms;
-    request.fresh = txn->force_fresh;
-    request.check = !http_method_is_idempotent(txn->request.method);
+    request->connect_timeout_ms = txn->timeouts.connect_ms;
+    request->fresh = txn->force_fresh;
+    request->check = !http_method_is_idempotent(txn->request.method);
     // The admin API believes who is on this machine; a declared target must not make that of a client.
-    if (pool_member_address(txn->member, &request.address, &request.address_len) &&
-        !net_reaches_locally(&request.address, &proxy->admin_address)) {
-        txn->origin = upstream_get(&proxy->upstream, &request, &txn_origin_events, txn, &err);
+    if (pool_member_address(txn->member, &request->address, &request->address_len) &&
+        !net_reaches_locally(&request->address, &proxy->admin_address) &&
+        settle_protocol(txn, &wanted)) {
+        txn->origin = upstream_get(&proxy->upstream, request, &txn_origin_events, txn, &err);
     }
     if (txn->origin == NULL) {
         stat_count(proxy->stats, upstream_connect_errors_total);
@@ -109,7 +245,9 @@ enum step_result txn_step_balance(struct txn *txn)
         txn->origin_ready = true;
         return STEP_NEXT;
     }
-    stat_count(proxy->stats, upstream_connects_total);
+    if (proxy->upstream.opened_count != opened_before) { // else it joined one that is being opened
+        stat_count(proxy->stats, upstream_connects_total);
+    }
     txn->wait = WAIT_CONNECT;
     return STEP_WAIT;
 }

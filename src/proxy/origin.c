@@ -37,6 +37,7 @@ void txn_attempt_failed(struct txn *txn, enum end_reason reason, unsigned retry_
 static void on_ready(struct http_stream *stream)
 {
     struct txn *txn = stream->user;
+    txn->origin = stream; // of the protocol that was found
     txn->connect_ns = stream->loop->now_ns - txn->connect_started_ns;
     txn->origin_ready = true;
     txn->step = STEP_SEND;
@@ -183,17 +184,25 @@ static void on_room(struct http_stream *stream)
     txn_resume_client(txn);
 }
 
-// A kept connection turned out to be closed: the request goes out on a new one, to whichever target is
-// next. Not an attempt of its own, since no target has seen it, or it may be seen twice.
+// Can no target have acted on the request, or may it be acted on twice? Nothing has reached one before the
+// connection was there, a kept one may have been closed before, and of HTTP/2 the peer says which streams
+// it did not look at.
+static bool is_stale(const struct txn *txn, const struct http_stream *stream)
+{
+    if (stream->never_arrived) {
+        return true;
+    }
+    return txn->origin_ready && stream->was_reused && stream->bytes_in == 0 &&
+           (stream->bytes_out == 0 || http_method_is_idempotent(txn->request.method));
+}
+
+// A connection that others had used turned out to be useless: the request goes out on a new one, to
+// whichever target is next. Not an attempt of its own. Once for each: force_fresh.
 static bool retry_stale(struct txn *txn, const struct http_stream *stream)
 {
-    bool is_safe = stream->bytes_out == 0 || stream->never_arrived ||
-                   http_method_is_idempotent(txn->request.method);
-    if (!stream->was_reused || stream->bytes_in > 0 || !is_safe || txn->keep_overflow ||
-        txn->force_fresh || txn->response_started) {
+    if (!is_stale(txn, stream) || txn->keep_overflow || txn->force_fresh || txn->response_started) {
         return false;
     }
-    txn->origin = NULL;
     txn_drop_origin(txn);
     txn->force_fresh = true;
     txn->request_sent = false;
@@ -204,36 +213,53 @@ static bool retry_stale(struct txn *txn, const struct http_stream *stream)
     return true;
 }
 
+static enum end_reason connect_failure(const struct txn *txn, int err)
+{
+    switch (err) {
+    case ERR_TIMEOUT:
+        return END_CONNECT_TIMEOUT;
+    case ERR_TLS_VERIFY:
+        return END_TLS_VERIFY;
+    case ERR_TLS:
+        return END_TLS_FAILED;
+    case ERR_PROTOCOL: // ALPN had nothing that suits both, or it is no HTTP/2
+        return txn->member->scheme == TARGET_HTTPS ? END_TLS_FAILED : END_ORIGIN_BAD;
+    default:
+        return END_CONNECT_REFUSED;
+    }
+}
+
+static void on_failed_exchange(struct txn *txn, const struct http_stream *stream, int err)
+{
+    stat_count(txn->proxy->stats, upstream_errors_total);
+    bool is_closed = err == ERR_CLOSED || err == ERR_TLS;
+    if (txn->response_started) {
+        txn_abort(txn, is_closed ? END_TRUNCATED : END_ORIGIN_BAD);
+    } else if (is_closed) {
+        // A response that had begun (a part of its head came) is not asked for again.
+        txn_attempt_failed(txn, END_ORIGIN_CLOSED, stream->bytes_in == 0 ? RETRY_RESET : 0,
+                           stream->never_arrived);
+    } else {
+        bool cannot = stream->is_h2 && err == ERR_UPGRADE; // it takes no extended CONNECT
+        txn_abort(txn, cannot ? END_UPGRADE_FAILED : END_ORIGIN_BAD);
+    }
+}
+
 static void on_reset(struct http_stream *stream, int err)
 {
     struct txn *txn = stream->user;
-    bool was_ready = txn->origin_ready;
     txn->origin = NULL; // it is gone by itself
-    if (!was_ready) {
-        stat_count(txn->proxy->stats, upstream_connect_errors_total);
-        txn_attempt_failed(txn, err == ERR_TIMEOUT ? END_CONNECT_TIMEOUT : END_CONNECT_REFUSED,
-                           RETRY_CONNECT, true);
-        return;
-    }
     if (txn->is_tunnel) {
         txn_abort(txn, END_TUNNEL);
+    } else if (err == ERR_CLOSED && retry_stale(txn, stream)) {
         return;
-    }
-    if (err == ERR_CLOSED && retry_stale(txn, stream)) {
-        return;
-    }
-    if (err == ERR_MEMORY) {
+    } else if (!txn->origin_ready) {
+        stat_count(txn->proxy->stats, upstream_connect_errors_total);
+        txn_attempt_failed(txn, connect_failure(txn, err), RETRY_CONNECT, true);
+    } else if (err == ERR_MEMORY) {
         txn_abort(txn, END_NO_MEMORY);
-        return;
-    }
-    stat_count(txn->proxy->stats, upstream_errors_total);
-    if (txn->response_started) {
-        txn_abort(txn, err == ERR_CLOSED ? END_TRUNCATED : END_ORIGIN_BAD);
-    } else if (err == ERR_CLOSED) {
-        // A response that had begun (a part of its head came) is not asked for again.
-        txn_attempt_failed(txn, END_ORIGIN_CLOSED, stream->bytes_in == 0 ? RETRY_RESET : 0, false);
     } else {
-        txn_abort(txn, END_ORIGIN_BAD);
+        on_failed_exchange(txn, stream, err);
     }
 }
 

@@ -217,8 +217,9 @@ static void tell(struct h2_server_stream *s)
 {
     s->stream.queued = h2_queue_len(&s->out);
     if (s->err != 0) {
+        int err = s->err;
         h2_server_reset_stream(s, NGHTTP2_INTERNAL_ERROR);
-        h2_server_reset_user(s, s->err);
+        h2_server_reset_user(s, err);
     } else if (s->end_sent) {
         finish(s);
     } else if (!s->in_exchange) {

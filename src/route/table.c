@@ -199,7 +199,14 @@ struct route_version *route_table_publish(struct route_table *table, struct rout
                                           struct route_version *version)
 {
     struct route_version *before = slot->current;
+    if (version != NULL && version->client_auth != NULL) {
+        // Before it is seen: publishing it is a release, whoever finds it finds the count.
+        atomic_fetch_add_explicit(&table->client_auth_count, 1, memory_order_relaxed);
+    }
     rcu_publish(slot->current, version);
+    if (before != NULL && before->client_auth != NULL) {
+        atomic_fetch_sub_explicit(&table->client_auth_count, 1, memory_order_relaxed);
+    }
     table->route_count += (version != NULL) - (before != NULL);
     return before;
 }
@@ -271,6 +278,11 @@ void route_table_expect(struct route_table *table, uint64_t hosts)
         table->host_buckets *= 2; // liburcu would look for ever for a size that is no power of 2
     }
     cds_lfht_resize(table->hosts, table->host_buckets);
+}
+
+bool route_table_has_client_auth(const struct route_table *table)
+{
+    return atomic_load_explicit(&table->client_auth_count, memory_order_relaxed) > 0;
 }
 
 uint64_t route_table_count(const struct route_table *table)

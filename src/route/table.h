@@ -33,6 +33,8 @@ unsigned route_table_unlink(struct route_table *table, struct route_slot *slot,
 // Frees at 0, and the host with its last path.
 void route_slot_unref(struct route_slot *slot);
 
+// Is there a route with client_auth? Any thread; one that is being published counts already.
+bool route_table_has_client_auth(const struct route_table *table);
 // Slots with a version.
 uint64_t route_table_count(const struct route_table *table);
 // Empties the table at its end, when no worker is left: gives each version to on_version and frees the

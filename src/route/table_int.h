@@ -39,6 +39,7 @@ struct route_table {
         wildcards[LABEL_MAX / 64]; // bit d - 1: there are "*." names with d labels more
     unsigned wildcard_counts[LABEL_MAX];
     uint64_t route_count;
+    _Atomic uint64_t client_auth_count; // live routes with client_auth
     // Control: nodes, and the buckets that were asked for.
     unsigned long host_count, host_buckets;
     unsigned long path_count, path_buckets;

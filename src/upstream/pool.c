@@ -215,3 +215,12 @@ size_t pool_member_text(const struct pool_member *member, char *to, size_t size)
         return str_copy(to, size, str_make(named_of(member)->text, named_of(member)->text_len));
     }
 }
+
+size_t pool_member_show(const struct pool_member *member, char *to, size_t size)
+{
+    struct str scheme = member->scheme == TARGET_HTTPS ? STR("https://")
+                        : member->scheme == TARGET_H2C ? STR("h2c://")
+                                                       : STR("");
+    size_t len = str_copy(to, size, scheme);
+    return len + pool_member_text(member, to + len, size - len);
+}

@@ -108,6 +108,8 @@ void pool_member_put(struct pool_member *member);
 // member picked or its version pinned.
 bool pool_member_address(const struct pool_member *member, struct sockaddr_storage *address,
                          socklen_t *len);
-enum { POOL_MEMBER_TEXT_MAX = 272 };
+enum { POOL_MEMBER_TEXT_MAX = 280 };
 // Writes "10.0.0.5:8080", "unix:/run/x", "name:80" terminated and cut to fit; returns the length.
 size_t pool_member_text(const struct pool_member *member, char *to, size_t size);
+// The same as it is declared and shown: with "https://" or "h2c://" in front where the target has it.
+size_t pool_member_show(const struct pool_member *member, char *to, size_t size);

@@ -15,11 +15,12 @@ struct member_key {
     struct str text; // names and unix paths
 };
 
-static void make_key(struct member_key *key, uint8_t family, uint16_t port, const void *address,
-                     size_t len, struct str text)
+static void make_key(struct member_key *key, uint8_t family, uint8_t scheme, uint16_t port,
+                     const void *address, size_t len, struct str text)
 {
     memset(key->bytes, 0, sizeof key->bytes);
     key->bytes[0] = family;
+    key->bytes[1] = scheme;
     memcpy(key->bytes + 2, &port, 2);
     if (len > 0) {
         memcpy(key->bytes + 4, address, len);
@@ -30,28 +31,38 @@ static void make_key(struct member_key *key, uint8_t family, uint16_t port, cons
 static void key_of_member(struct member_key *key, const struct pool_member *member)
 {
     if (member->family == AF_INET) {
-        make_key(key, AF_INET, member->port, member->in4, 4, STR_NULL);
+        make_key(key, AF_INET, member->scheme, member->port, member->in4, 4, STR_NULL);
     } else if (member->family == AF_INET6) {
         const struct member_in6 *in6 = (const struct member_in6 *)(const void *)member;
-        make_key(key, AF_INET6, member->port, in6->address, 16, STR_NULL);
+        make_key(key, AF_INET6, member->scheme, member->port, in6->address, 16, STR_NULL);
     } else {
         const struct member_named *named = (const struct member_named *)(const void *)member;
-        make_key(key, member->family, 0, NULL, 0, str_make(named->text, named->text_len));
+        make_key(key, member->family, member->scheme, 0, NULL, 0,
+                 str_make(named->text, named->text_len));
     }
+}
+
+// The text without its scheme.
+static struct str bare_text(const struct target_address *address)
+{
+    size_t at = str_find(address->text, STR("://"));
+    return address->is_unix || at == SIZE_MAX ? address->text : str_from(address->text, at + 3);
 }
 
 static void key_of_address(struct member_key *key, const struct target_address *address)
 {
+    uint8_t scheme = (uint8_t)address->scheme;
     if (address->is_unix || address->is_name) {
-        make_key(key, address->is_unix ? AF_UNIX : AF_UNSPEC, 0, NULL, 0, address->text);
+        make_key(key, address->is_unix ? AF_UNIX : AF_UNSPEC, scheme, 0, NULL, 0,
+                 bare_text(address));
     } else if (address->sockaddr.ss_family == AF_INET6) {
         struct sockaddr_in6 in6;
         memcpy(&in6, &address->sockaddr, sizeof in6);
-        make_key(key, AF_INET6, in6.sin6_port, &in6.sin6_addr, 16, STR_NULL);
+        make_key(key, AF_INET6, scheme, in6.sin6_port, &in6.sin6_addr, 16, STR_NULL);
     } else {
         struct sockaddr_in in4;
         memcpy(&in4, &address->sockaddr, sizeof in4);
-        make_key(key, AF_INET, in4.sin_port, &in4.sin_addr, 4, STR_NULL);
+        make_key(key, AF_INET, scheme, in4.sin_port, &in4.sin_addr, 4, STR_NULL);
     }
 }
 
@@ -138,16 +149,18 @@ static struct pool_member *find_known(const struct known_set *set, const struct 
 
 static struct pool_member *make_named(const struct target_address *address)
 {
-    size_t size = sizeof(struct member_named) + address->text.len + 1;
+    struct str text = bare_text(address);
+    size_t size = sizeof(struct member_named) + text.len + 1;
     struct member_named *named = calloc(1, size);
     if (named == NULL) {
         return NULL;
     }
     named->member.family = address->is_unix ? AF_UNIX : AF_UNSPEC;
     named->member.port = htons(address->port);
-    named->text_len = (uint32_t)address->text.len;
+    named->member.scheme = (uint8_t)address->scheme;
+    named->text_len = (uint32_t)text.len;
     named->host_len = (uint32_t)address->host.len;
-    str_copy(named->text, address->text.len + 1, address->text);
+    str_copy(named->text, text.len + 1, text);
     return &named->member;
 }
 
@@ -164,6 +177,7 @@ static struct pool_member *make_member(const struct target_address *address,
         return NULL;
     }
     member->family = key->bytes[0];
+    member->scheme = key->bytes[1];
     memcpy(&member->port, key->bytes + 2, 2);
     if (is_in6) {
         memcpy(((struct member_in6 *)(void *)member)->address, key->bytes + 4, 16);
@@ -311,16 +325,22 @@ struct pool_own_version *pool_own_version_new(const struct pool_decl *decl,
                                               struct pool_member *const *known,
                                               unsigned known_count)
 {
-    struct pool_own_version *own =
-        calloc(1, sizeof *own + decl->target_count * sizeof(struct pool_entry));
+    size_t entries_len = decl->target_count * sizeof(struct pool_entry);
+    struct str server_name = decl->tls.server_name;
+    struct pool_own_version *own = calloc(1, sizeof *own + entries_len + server_name.len + 1);
     if (own == NULL) {
         return NULL;
     }
+    char *name = (char *)(own + 1) + entries_len;
+    str_copy(name, server_name.len + 1, server_name);
     version_init(&own->version, pool_own_version_free);
     own->settings = (struct pool_settings){
         .keepalive_idle = decl->keepalive.idle,
         .keepalive_timeout_ms = decl->keepalive.timeout_ms,
         .timeouts = decl->timeouts,
+        .protocol = (uint8_t)decl->protocol,
+        .send_proxy = (uint8_t)decl->send_proxy,
+        .server_name = str_make(name, server_name.len),
     };
     own->pool.version = &own->version;
     own->pool.settings = &own->settings;

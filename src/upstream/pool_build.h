@@ -7,6 +7,7 @@
 struct pool_own_version {
     struct version version;
     struct pool_settings settings;
+    void *tls_share; // what settings.tls belongs to; the publisher's
     struct pool_version pool;
 };
 
@@ -20,7 +21,8 @@ void pool_unfill(struct pool_version *pool);
 // Each member's state is that of this version; right after it was published.
 void pool_show_states(const struct pool_version *pool);
 
-// NULL when memory is out. version.refs is 1; the settings are the declaration's.
+// NULL when memory is out. version.refs is 1; the settings are the declaration's (without
+// tls).
 struct pool_own_version *pool_own_version_new(const struct pool_decl *decl,
                                               struct pool_member *const *known,
                                               unsigned known_count);

@@ -8,23 +8,48 @@ static bool is_bad(int code)
     return code != SQLITE_ROW && code != SQLITE_DONE;
 }
 
-int store_get(struct store *store, enum noun noun, struct str key, struct store_record *out)
+void store_forget_read(struct store *store)
 {
-    sqlite3_stmt *statement = store->read_statements[READ_GET];
+    if (store->has_read_secret) {
+        explicit_bzero(store->read_buf.p, store->read_buf.len);
+        store->has_read_secret = false;
+    }
+    buf_clear(&store->read_buf);
+}
+
+// From a row of (value, revision), and the secret if there is a third column.
+static void take_row(struct store *store, sqlite3_stmt *statement, enum noun noun, struct str key,
+                     struct store_record *out)
+{
+    struct str value = store_db_column(statement, 0);
+    bool has_secret = sqlite3_column_type(statement, 2) == SQLITE_TEXT; // NULL past the last column
+    struct str secret = has_secret ? store_db_column(statement, 2) : STR("");
+    // All the room first: a buffer that grows leaves a copy behind.
+    (void)buf_reserve(&store->read_buf, key.len + value.len + secret.len + 1);
+    buf_put(&store->read_buf, key);
+    buf_put(&store->read_buf, value);
+    buf_put(&store->read_buf, secret);
+    store->has_read_secret = has_secret && !store->read_buf.failed;
+    struct str all = buf_str(&store->read_buf);
+    *out = (struct store_record){
+        .noun = noun,
+        .key = str_sub(all, 0, key.len),
+        .value = str_sub(all, key.len, value.len),
+        .secret = str_from(all, key.len + value.len),
+        .revision = (uint64_t)sqlite3_column_int64(statement, 1),
+    };
+}
+
+static int get(struct store *store, enum store_read_statement which, enum noun noun, struct str key,
+               struct store_record *out)
+{
+    store_forget_read(store);
+    sqlite3_stmt *statement = store->read_statements[which];
     sqlite3_bind_int(statement, 1, (int)noun);
     store_db_bind(statement, 2, key);
     int code = sqlite3_step(statement);
     if (code == SQLITE_ROW) {
-        struct str value = store_db_column(statement, 0);
-        buf_clear(&store->read_buf);
-        buf_put(&store->read_buf, key);
-        buf_put(&store->read_buf, value);
-        *out = (struct store_record){
-            .noun = noun,
-            .key = str_sub(buf_str(&store->read_buf), 0, key.len),
-            .value = str_from(buf_str(&store->read_buf), key.len),
-            .revision = (uint64_t)sqlite3_column_int64(statement, 1),
-        };
+        take_row(store, statement, noun, key, out);
     }
     sqlite3_reset(statement);
     if (store->read_buf.failed) {
@@ -33,6 +58,16 @@ int store_get(struct store *store, enum noun noun, struct str key, struct store_
         return ERR_MEMORY;
     }
     return code == SQLITE_ROW ? 0 : code == SQLITE_DONE ? ERR_NOT_FOUND : ERR_UNAVAILABLE;
+}
+
+int store_get(struct store *store, enum noun noun, struct str key, struct store_record *out)
+{
+    return get(store, READ_GET, noun, key, out);
+}
+
+int store_get_secret(struct store *store, enum noun noun, struct str key, struct store_record *out)
+{
+    return get(store, READ_GET_SECRET, noun, key, out);
 }
 
 // A list under way.

@@ -48,6 +48,10 @@ void store_request_free(struct store_request **request)
         free(change->references);
         free(change->key);
         free(change->value);
+        if (change->secret != NULL) {
+            explicit_bzero(change->secret, strlen(change->secret));
+            free(change->secret);
+        }
         problems_fini(&change->problems);
     }
     free(r->changes);
@@ -93,6 +97,7 @@ struct store_batch *store_batch_new(const struct store *store, const struct stor
                 .noun = change->noun,
                 .key = str_from_c(change->key),
                 .value = str_from_c(change->value),
+                .secret = str_from_c(change->secret),
                 .revision = change->revision,
             };
         }

@@ -58,6 +58,7 @@ static int read_meta(struct store *store, struct problems *problems)
         [NOUN_CERTIFICATE] = "SELECT value FROM meta WHERE name = 'count_certificate'",
         [NOUN_TENANT] = "SELECT value FROM meta WHERE name = 'count_tenant'",
         [NOUN_KEY] = "SELECT value FROM meta WHERE name = 'count_key'",
+        [NOUN_TICKETS] = "SELECT value FROM meta WHERE name = 'count_tickets'",
     };
     struct store_writer *writer = &store->writer;
     int64_t number = 0;
@@ -65,7 +66,7 @@ static int read_meta(struct store *store, struct problems *problems)
                               "SELECT value FROM meta WHERE name = 'revision'", &number, problems);
     writer->revision = (uint64_t)number;
     atomic_init(&store->revision, writer->revision);
-    for (int noun = 0; err == 0 && noun < NOUN_TICKETS; noun++) {
+    for (int noun = 0; err == 0 && noun < NOUN_COUNT; noun++) {
         err = store_db_number(writer->db, store->path, count_sql[noun], &number, problems);
         writer->counts[noun] = (uint64_t)number;
         atomic_init(&store->counts[noun], writer->counts[noun]);
@@ -103,6 +104,7 @@ static int open_writer(struct store *store, struct problems *problems)
                            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
                            "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;"
                            "PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;"
+                           "PRAGMA secure_delete = ON;"
                            "PRAGMA cache_size = -6144",
                            problems);
     }
@@ -182,6 +184,7 @@ static void free_store(struct store **store)
     sqlite3_close(s->checkpoint_db);
     sqlite3_close(s->read_db);
     sqlite3_close(s->writer.db);
+    store_forget_read(s);
     buf_fini(&s->read_buf);
     store_lock_give(&s->lock_fd);
     pthread_mutex_destroy(&s->mutex);
@@ -231,6 +234,10 @@ int store_open(struct store **store, struct str url, struct problems *problems)
     if (err != 0) {
         free_store(&s);
         return err;
+    }
+    if ((s->file.st_mode & S_IRWXO) != 0) {
+        log_warning("%s: every user of this machine has access to it, and it may hold private keys",
+                    s->path);
     }
     *store = s;
     return 0;

@@ -33,8 +33,12 @@ struct store_change {
     char *key;    // canonical; owned
     char *value;  // canonical JSON text; owned; NULL: delete
     char *secret; // what GET never shows (sealed by the caller, cert/seal.h); owned; NULL: none, or
-                  // with keep_secret what is stored stays
+        // with keep_secret what is stored stays. Equal values are taken to have equal secrets
+        // (they hold a digest of what is secret): then nothing is written
     bool keep_secret;
+    // Only `secret`, which is the stored one sealed anew: no new revision, no feed, `value` is not looked
+    // at. With if_match, so that it never takes the place of a newer one.
+    bool reseal;
     struct store_reference *references; // malloc, with their texts; owned
     unsigned reference_count;
     uint64_t if_match;  // 0: none; else the record's revision must be this
@@ -79,8 +83,9 @@ struct store_request {
 struct store_record {
     enum noun noun;
     struct str key;
-    struct str value;  // empty: deleted
-    struct str secret; // of the feed and of store_get_secret; empty elsewhere
+    struct str value; // empty: deleted
+    struct str
+        secret; // of store_get_secret, and in a feed of the change that brought it; else empty
     uint64_t revision; // the record's own
 };
 
@@ -141,14 +146,16 @@ void store_request_free(struct store_request **request);
 // 0; ERR_NOT_FOUND; ERR_UNAVAILABLE.
 int store_get(struct store *store, enum noun noun, struct str key,
               struct store_record *out) WARN_UNUSED;
-// With its secret.
+// With its secret (empty: none), which is cleared by the next read call.
 int store_get_secret(struct store *store, enum noun noun, struct str key,
                      struct store_record *out) WARN_UNUSED;
-// For another thread, over a connection of its own (made by store_reader_open; closed before the store).
-// Appends the secret of a record. 0; ERR_NOT_FOUND; ERR_UNAVAILABLE; ERR_MEMORY.
+// For one other thread at a time, over a connection of its own, which never waits for the writer. The
+// reader is closed before the store; NULL is allowed. Open: 0; ERR_UNAVAILABLE (logged); ERR_MEMORY.
 struct store_reader;
 int store_reader_open(struct store *store, struct store_reader **reader) WARN_UNUSED;
 void store_reader_close(struct store_reader **reader);
+// Appends the secret of a record, as it was committed last. 0; ERR_NOT_FOUND (no record, or none of its
+// own); ERR_UNAVAILABLE; ERR_MEMORY.
 int store_reader_secret(struct store_reader *reader, enum noun noun, struct str key,
                         struct buf *secret) WARN_UNUSED;
 // Up to `limit` records with keys > `after` in byte order (routes: optionally only those of one host)

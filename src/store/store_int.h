@@ -4,6 +4,7 @@
 //     store.c       open, start, close, submit; the store thread
 //     write.c       one group: requests into a transaction         (store thread)
 //     read.c        look-ups and lists                             (control thread)
+//     reader.c      secrets, for other threads                     (theirs)
 //     request.c     requests, and how answers and feed travel back
 //     line.c        their order on the control loop              (control thread)
 //     checkpoint.c  moves the log into the file, beside the writer (a thread of its own)
@@ -40,6 +41,10 @@ enum {
     X(WRITE_PUT, "REPLACE INTO records(noun, key, value, revision, schema)"                      \
                  " VALUES(?1, ?2, ?3, ?4, ?5)")                                                  \
     X(WRITE_DELETE, "DELETE FROM records WHERE noun = ?1 AND key = ?2")                          \
+    X(WRITE_SECRET_PUT, "INSERT INTO secrets(noun, key, secret) VALUES(?1, ?2, ?3)"              \
+                        " ON CONFLICT(noun, key) DO UPDATE SET secret = excluded.secret")        \
+    X(WRITE_SECRET_CLEAR, "DELETE FROM secrets WHERE noun = ?1 AND key = ?2")                    \
+    X(WRITE_SECRET_EXISTS, "SELECT 1 FROM secrets WHERE noun = ?1 AND key = ?2")                 \
     X(WRITE_REF_ADD, "INSERT OR IGNORE INTO refs(from_noun, from_key, to_noun, to_key)"          \
                      " VALUES(?1, ?2, ?3, ?4)")                                                  \
     X(WRITE_REF_FROM, "SELECT to_noun, to_key FROM refs WHERE from_noun = ?1 AND from_key = ?2") \
@@ -50,6 +55,9 @@ enum {
 
 #define STORE_READ_STATEMENTS(X)                                                             \
     X(READ_GET, "SELECT value, revision FROM records WHERE noun = ?1 AND key = ?2")          \
+    X(READ_GET_SECRET, "SELECT r.value, r.revision, s.secret FROM records r"                 \
+                       " LEFT JOIN secrets s ON s.noun = r.noun AND s.key = r.key"           \
+                       " WHERE r.noun = ?1 AND r.key = ?2")                                  \
     X(READ_LIST, "SELECT key, value, revision FROM records"                                  \
                  " WHERE noun = ?1 AND key > ?2 AND key < ?3 ORDER BY key LIMIT ?4")         \
     X(READ_HOST, "SELECT key, value, revision FROM records WHERE noun = ?1 AND key = ?2")    \
@@ -102,7 +110,8 @@ struct store {
     // The control thread's.
     sqlite3 *read_db;
     sqlite3_stmt *read_statements[READ_STATEMENT_COUNT];
-    struct buf read_buf; // what store_get's views point into
+    struct buf read_buf;  // what store_get's views point into
+    bool has_read_secret; // it holds one
 
     struct store_writer writer;
     struct loop *control;
@@ -191,6 +200,11 @@ bool store_state_deliver(struct store *store, bool is_writable, const char *deta
 // ---- line.c ----
 
 void store_line_add(struct store_line *line, struct store_request *request);
+
+// ---- read.c ----
+
+// What store_get's views point into is gone, a secret cleared. Control.
+void store_forget_read(struct store *store);
 
 // ---- write.c ----
 

@@ -8,6 +8,7 @@
 // wrongly is in its own err and undoes that request alone.
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/invariant.h"
 #include "base/log.h"
 #include "store/store_int.h"
 #include <errno.h>
@@ -66,6 +67,19 @@ static int look_up(struct store_writer *writer, const struct store_change *chang
                            str_eq(store_db_column(statement, 0), str_from_c(change->value));
     }
     sqlite3_reset(statement);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? 0 : ERR_UNAVAILABLE;
+}
+
+// Equal values have equal secrets, but for one that was never stored, or is to go.
+static int compare_secrets(struct store_writer *writer, const struct store_change *change,
+                           struct present *present)
+{
+    if (!present->is_same || (change->secret == NULL && change->keep_secret)) {
+        return 0;
+    }
+    int code = sqlite3_step(bind_key(writer, WRITE_SECRET_EXISTS, change->noun, change->key));
+    sqlite3_reset(writer->statements[WRITE_SECRET_EXISTS]);
+    present->is_same = (code == SQLITE_ROW) == (change->secret != NULL);
     return code == SQLITE_ROW || code == SQLITE_DONE ? 0 : ERR_UNAVAILABLE;
 }
 
@@ -172,6 +186,24 @@ static int write_references(struct store_writer *writer, const struct store_chan
     return err != 0 ? err : put_references(writer, change, count);
 }
 
+static int write_secret(struct store_writer *writer, const struct store_change *change, bool exists)
+{
+    if (change->value != NULL && change->secret == NULL && (change->keep_secret || !exists)) {
+        return 0;
+    }
+    bool is_put = change->secret != NULL && (change->value != NULL || change->reseal);
+    enum store_write_statement which = is_put ? WRITE_SECRET_PUT : WRITE_SECRET_CLEAR;
+    sqlite3_stmt *statement = bind_key(writer, which, change->noun, change->key);
+    if (is_put) {
+        store_db_bind(statement, 3, str_from_c(change->secret));
+    }
+    int err = run(writer, which);
+    if (is_put) {
+        sqlite3_clear_bindings(statement); // a view into a change that is cleared and freed
+    }
+    return err;
+}
+
 static int write_change(struct store_writer *writer, struct store_change *change, bool exists)
 {
     enum store_write_statement which = change->value == NULL ? WRITE_DELETE : WRITE_PUT;
@@ -182,6 +214,9 @@ static int write_change(struct store_writer *writer, struct store_change *change
         sqlite3_bind_int(statement, 5, STORE_RECORD_SCHEMA);
     }
     int err = run(writer, which);
+    if (err == 0) {
+        err = write_secret(writer, change, exists);
+    }
     return err != 0 ? err : write_references(writer, change, exists);
 }
 
@@ -190,7 +225,18 @@ static int apply_change(struct store_writer *writer, struct store_request *reque
 {
     struct present present;
     int err = look_up(writer, change, &present);
+    if (err == 0) {
+        err = compare_secrets(writer, change, &present);
+    }
     if (err != 0 || !check_conditions(request, change, &present)) {
+        return err;
+    }
+    if (change->reseal) {
+        INVARIANT(change->if_match != 0 && change->secret != NULL);
+        present.is_same = true;
+        err = write_secret(writer, change, true);
+    }
+    if (err != 0) {
         return err;
     }
     if (present.is_same) {
@@ -220,7 +266,7 @@ struct key_entry {
 static int mark_last(struct store_request *request)
 {
     if (request->count == 1) {
-        request->changes[0].is_last = true;
+        request->changes[0].is_last = !request->changes[0].reseal;
         request->changes[0].is_fed = request->changes[0].is_changed;
         return 0;
     }
@@ -234,6 +280,9 @@ static int mark_last(struct store_request *request)
     }
     for (unsigned i = request->count; i-- > 0;) {
         struct store_change *change = &request->changes[i];
+        if (change->reseal) {
+            continue; // it says nothing of the key's value
+        }
         struct str key = str_from_c(change->key);
         size_t at = (hash_str(key) + (size_t)change->noun) & (size - 1);
         while (entries[at].number != 0) {

@@ -41,6 +41,9 @@ static inline bool check_on_change(void *context, uint64_t revision,
         if (r->value.len != 0) {
             buf_printf(&check->log, "=%.*s", STR_ARG(r->value));
         }
+        if (r->secret.len != 0) {
+            buf_printf(&check->log, "+%.*s", STR_ARG(r->secret));
+        }
         buf_printf(&check->log, "@%llu", (unsigned long long)r->revision);
         assert_int_equal(r->revision, revision);
         buf_put(&check->log, STR("; "));

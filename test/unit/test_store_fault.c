@@ -192,7 +192,7 @@ static void disarm(void)
 
 enum { STEPS = 5, VALUE_LEN = 3000 };
 
-// Each request makes a pool and a route that uses it, and replaces the record "same".
+// Each request makes a pool and a route that uses it, and replaces the record "same" and its secret.
 static struct store_request *step_request(unsigned step)
 {
     char name[16];
@@ -204,7 +204,7 @@ static struct store_request *step_request(unsigned step)
     check_set(request, 0, NOUN_POOL, name, value);
     check_set(request, 1, NOUN_ROUTE, name, value);
     check_refer(request, 1, NOUN_POOL, name, "/pool");
-    check_set(request, 2, NOUN_ROUTE, "same", value);
+    check_set(request, 2, NOUN_ROUTE, "same", value)->secret = str_dup(str_from_c(value));
     return request;
 }
 
@@ -253,6 +253,15 @@ static bool has_record(struct check *check, enum noun noun, const char *key, uns
     return err == 0;
 }
 
+// The secret is that of the value.
+static void check_secret(struct check *check)
+{
+    struct store_record record;
+    if (store_get_secret(check->store, NOUN_ROUTE, STR("same"), &record) == 0) {
+        assert_true(str_eq(record.secret, record.value));
+    }
+}
+
 static bool count_one(void *context, const struct store_record *record)
 {
     (void)record;
@@ -294,6 +303,7 @@ static void verify(struct check *check, const struct outcome *outcome)
     assert_true(store_revision(check->store) >= revision);
     assert_int_equal(last >= 0,
                      has_record(check, NOUN_ROUTE, "same", last < 0 ? 0 : (unsigned)last));
+    check_secret(check);
     check_counts(check);
     check_expect(check, check_one(NOUN_ROUTE, "after", "1"), 0);
     check_close(check);

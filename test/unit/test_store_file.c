@@ -69,6 +69,28 @@ static void test_schema_1(void **state)
     struct store_request *r = check_run(check, check_one(NOUN_ROUTE, "new", "1"));
     assert_int_equal(r->revision, 8);
     store_request_free(&r);
+    // What schema 2 brought.
+    assert_int_equal(store_count(check->store, NOUN_TICKETS), 0);
+    struct store_request *secret = check_one(NOUN_CERTIFICATE, "c", "1");
+    secret->changes[0].secret = str_dup(STR("s"));
+    check_expect(check, secret, 0);
+    assert_int_equal(store_get_secret(check->store, NOUN_CERTIFICATE, STR("c"), &record), 0);
+    assert_true(str_eq(record.secret, STR("s")));
+}
+
+static void test_schema_2(void **state)
+{
+    struct check *check = *state;
+    run_file(check, "store-schema-2.sql");
+    check_open(check);
+    assert_int_equal(store_revision(check->store), 9);
+    assert_int_equal(store_count(check->store, NOUN_CERTIFICATE), 1);
+    assert_int_equal(store_count(check->store, NOUN_TICKETS), 1);
+    struct store_record record;
+    assert_int_equal(store_get_secret(check->store, NOUN_CERTIFICATE, STR("shop"), &record), 0);
+    assert_int_equal(record.revision, 8);
+    assert_true(str_eq(record.secret, STR("{\"chain\":\"a\",\"key\":\"b\"}")));
+    check_expect(check, check_one(NOUN_CERTIFICATE, "shop", NULL), ERR_IN_USE);
 }
 
 // What a new file has is what the dump of the newest schema has.
@@ -84,7 +106,7 @@ static void test_new_file_is_the_newest_schema(void **state)
             check_close(check);
         } else {
             assert_int_equal(unlink(check->path), 0);
-            run_file(check, "store-schema-1.sql");
+            run_file(check, "store-schema-2.sql");
         }
         sqlite3 *db;
         sqlite3_stmt *statement;
@@ -106,21 +128,21 @@ static void test_new_file_is_the_newest_schema(void **state)
 static void test_steps(void **state)
 {
     static const struct store_step more[] = {
-        {1, "this one is done already"},
-        {2, "ALTER TABLE records ADD COLUMN tenant TEXT; INSERT INTO meta VALUES('step', 2)"},
-        {3, "INSERT INTO meta VALUES('half', 3); INSERT INTO nowhere VALUES(1)"},
+        {2, "this one is done already"},
+        {3, "ALTER TABLE records ADD COLUMN tenant TEXT; INSERT INTO meta VALUES('step', 3)"},
+        {4, "INSERT INTO meta VALUES('half', 3); INSERT INTO nowhere VALUES(1)"},
     };
     struct check *check = *state;
-    run_file(check, "store-schema-1.sql");
+    run_file(check, "store-schema-2.sql");
     sqlite3 *db = NULL;
     struct problems *problems = &check->problems;
     assert_int_equal(store_db_open(check->path, &db, problems), 0);
-    // The third fails: the second stays, the third leaves nothing behind.
+    // The last one fails: the one before stays, the last leaves nothing behind.
     assert_int_equal(store_schema_migrate(db, check->path, more, 3, problems), ERR_UNAVAILABLE);
     assert_non_null(strstr(problems->items[0].detail, "nowhere"));
     int64_t number;
     assert_int_equal(store_db_number(db, "", "PRAGMA user_version", &number, problems), 0);
-    assert_int_equal(number, 2);
+    assert_int_equal(number, 3);
     assert_int_equal(
         store_db_number(db, "", "SELECT count(*) FROM meta WHERE name = 'half'", &number, problems),
         0);
@@ -128,10 +150,10 @@ static void test_steps(void **state)
     assert_int_equal(store_db_number(db, "", "SELECT count(*) FROM records WHERE tenant IS NULL",
                                      &number, problems),
                      0);
-    assert_int_equal(number, 3);
+    assert_int_equal(number, 5);
     sqlite3_close(db);
     // Now it is newer than what is released.
-    assert_refused(check, ERR_INVALID, "has schema 2, made by a newer version");
+    assert_refused(check, ERR_INVALID, "has schema 3, made by a newer version");
 }
 
 static void test_newer_schema(void **state)
@@ -141,7 +163,7 @@ static void test_newer_schema(void **state)
     check_close(check);
     run_sql(check, "PRAGMA user_version = 99");
     assert_refused(check, ERR_INVALID, "schema 99");
-    run_sql(check, "PRAGMA user_version = 1");
+    run_sql(check, "PRAGMA user_version = 2");
     check_open(check); // the refusal gave the lock back and changed nothing
 }
 
@@ -294,6 +316,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_schema_1, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_schema_2, setup, teardown),
         cmocka_unit_test_setup_teardown(test_new_file_is_the_newest_schema, setup, teardown),
         cmocka_unit_test_setup_teardown(test_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_newer_schema, setup, teardown),

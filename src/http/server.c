@@ -14,8 +14,23 @@ struct http_server_lists {
     struct http_server *server;
     struct list phases[PHASE_COUNT];
     struct loop_timer timer;
-    struct slab conns;
+    struct slab conns;    // of openings and HTTP/1
+    struct slab h2_conns; // of HTTP/2, which are larger
+    struct http_handshakes handshakes;
 };
+
+struct http_handshakes *http_server_handshakes(struct http_server *server)
+{
+    return &server->lists->handshakes;
+}
+
+// A block of this length: openings and HTTP/1 are made of each other in place.
+static size_t small_len(void)
+{
+    size_t h1 = h1_server_conn_len();
+    size_t opening = http_opening_len();
+    return h1 > opening ? h1 : opening;
+}
 
 static unsigned phase_timeout_ms(const struct http_server *server, enum http_phase phase)
 {
@@ -102,14 +117,61 @@ static void free_conn(struct loop *loop, struct loop_deferred *deferred)
 {
     (void)loop;
     struct http_conn *conn = CONTAINER_OF(deferred, struct http_conn, deferred);
+    struct http_server_lists *lists = conn->server->lists;
     conn->ops->fini(conn);
+    tls_free(&conn->tls);
+    free(conn->proxied);
+    slab_put(conn->is_large ? &lists->h2_conns : &lists->conns, conn);
+}
+
+// What it was made in before it grew.
+static void free_small(struct loop *loop, struct loop_deferred *deferred)
+{
+    (void)loop;
+    struct http_conn *conn = CONTAINER_OF(deferred, struct http_conn, deferred);
     slab_put(&conn->server->lists->conns, conn);
+}
+
+bool http_conn_begin_h2(struct http_conn *conn, struct str bytes, bool readable)
+{
+    struct http_server *server = conn->server;
+    struct loop *loop = server->loop;
+    struct http_conn *large = slab_get(&server->lists->h2_conns);
+    if (large == NULL) {
+        return false;
+    }
+    memset(large, 0, h2_server_conn_len());
+    *large = *conn;
+    if (loop_move(loop, &conn->io, &large->io) != 0) {
+        slab_put(&server->lists->h2_conns, large);
+        return false;
+    }
+    large->io.on_event = conn->io.on_event;
+    large->is_large = true;
+    list_init(&large->node);
+    list_remove(&conn->node);
+    // Its output with all that waits there (the last of a handshake).
+    large->out.io = &large->io;
+    list_init(&large->out.dirty);
+    if (!list_is_empty(&conn->out.dirty)) {
+        list_remove(&conn->out.dirty);
+        outq_wake(loop, &large->out);
+    }
+    if (large->tls != NULL) {
+        tls_move(large->tls, &large->io, &large->out);
+    }
+    loop_defer(loop, &conn->deferred, free_small);
+    h2_server_conn_begin(large, bytes, readable);
+    return true;
 }
 
 void http_conn_close(struct http_conn *conn)
 {
     if (conn->io.fd < 0) {
         return;
+    }
+    if (conn->tls != NULL && outq_is_empty(&conn->out) && !conn->out.failed && !conn->is_cut) {
+        outq_shut(conn->server->loop, &conn->out); // close_notify, as far as the kernel takes it
     }
     outq_fini(conn->server->loop, &conn->out);
     loop_close(conn->server->loop, &conn->io);
@@ -145,13 +207,12 @@ static void read_local_port(struct http_conn *conn)
 int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer,
                        enum http_accept kind)
 {
-    (void)kind;
     struct http_conn *conn = slab_get(&server->lists->conns);
     if (conn == NULL) {
         close(fd);
         return ERR_MEMORY;
     }
-    memset(conn, 0, h1_server_conn_len());
+    memset(conn, 0, small_len());
     conn->io = (struct loop_io){.fd = fd, .on_event = on_event};
     conn->server = server;
     list_init(&conn->node);
@@ -165,7 +226,13 @@ int http_server_accept(struct http_server *server, int fd, const struct sockaddr
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         read_local_port(conn);
     }
-    h1_server_conn_init(conn);
+    bool is_trusted = server->config->proxy_protocol && server->ops->is_trusted != NULL &&
+                      server->ops->is_trusted(server, &conn->peer);
+    if (kind == HTTP_ACCEPT_PLAIN && !is_trusted) {
+        h1_server_conn_init(conn);
+    } else {
+        http_opening_init(conn, kind, is_trusted);
+    }
     int err = loop_add(server->loop, &conn->io);
     if (err != 0) {
         close(fd);
@@ -192,7 +259,9 @@ int http_server_init(struct http_server *server, struct loop *loop,
         list_init(&lists->phases[phase]);
     }
     loop_timer_init(&lists->timer, on_timer);
-    slab_init(&lists->conns, h1_server_conn_len(), KEPT_CONNS);
+    slab_init(&lists->conns, small_len(), KEPT_CONNS);
+    slab_init(&lists->h2_conns, h2_server_conn_len(), KEPT_CONNS);
+    http_handshakes_init(server);
     server->lists = lists;
     return 0;
 }
@@ -234,7 +303,9 @@ void http_server_fini(struct http_server *server)
     http_server_abort_all(server);
     loop_timer_cancel(server->loop, &server->lists->timer);
     loop_run_deferred(server->loop);
+    loop_task_cancel(&server->lists->handshakes.task);
     slab_fini(&server->lists->conns);
+    slab_fini(&server->lists->h2_conns);
     free(server->lists);
     server->lists = NULL;
 }

@@ -68,6 +68,8 @@ struct http_conn {
     struct in6_addr peer;
     char peer_text[HTTP_PEER_TEXT_MAX];
     uint8_t peer_text_len;
+    bool is_large; // in a block for HTTP/2
+    bool is_cut;   // the peer must see that something is missing: no close_notify
 };
 
 // Enters a phase now (or renews it): its timeout starts anew.
@@ -80,7 +82,21 @@ void http_conn_close(struct http_conn *conn);
 //
 // server_opening.c
 size_t http_opening_len(void);
-void http_opening_init(struct http_conn *conn, enum http_accept kind);
+// `is_trusted`: a PROXY header comes first.
+void http_opening_init(struct http_conn *conn, enum http_accept kind, bool is_trusted);
+// Handshakes of a server that wait for their turn.
+struct http_handshakes {
+    struct list waiting; // of struct http_opening
+    struct loop_task task;
+    struct http_server *server;
+    uint64_t turn;  // of the loop
+    unsigned begun; // in that turn
+};
+void http_handshakes_init(struct http_server *server);
+// server.c
+struct http_handshakes *http_server_handshakes(struct http_server *server);
+// Goes on as HTTP/2, in another block: `conn` is gone. False: no memory, and nothing has changed.
+bool http_conn_begin_h2(struct http_conn *conn, struct str bytes, bool readable) WARN_UNUSED;
 // h1/h1_server.c. Nothing is read before the first event, but `bytes`.
 size_t h1_server_conn_len(void);
 void h1_server_conn_init(struct http_conn *conn);

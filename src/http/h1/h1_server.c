@@ -15,7 +15,12 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-enum { START_LINE_REST = H1_METHOD_MAX + 16 }; // bytes of a start line without its target
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" // RFC 9113 3.4
+
+enum {
+    START_LINE_REST = H1_METHOD_MAX + 16, // bytes of a start line without its target
+    PREFACE_LEN = sizeof PREFACE - 1,
+};
 
 static const struct h1_server_state state_wait, state_body, state_answer;
 
@@ -24,6 +29,18 @@ void h1_server_close(struct h1_server_conn *c)
     h1_server_set_state(c, &h1_server_in_closed);
     loop_task_cancel(&c->again);
     http_conn_close(&c->conn);
+}
+
+// The client speaks HTTP/2, as it knew before (RFC 9113 3.3): another protocol takes the connection over.
+static void turn_to_h2(struct h1_server_conn *c, struct str bytes)
+{
+    const struct h1_server_state *before = c->state;
+    loop_task_cancel(&c->again);
+    c->state = &h1_server_in_closed;
+    if (!http_conn_begin_h2(&c->conn, bytes, c->readable)) {
+        c->state = before;
+        h1_server_close(c);
+    }
 }
 
 // Ends the user's part with an error, if there is one.
@@ -40,6 +57,7 @@ void h1_server_cut(struct h1_server_conn *c)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->conn.io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    c->conn.is_cut = true;
     h1_server_close(c);
 }
 
@@ -64,7 +82,7 @@ void h1_server_linger(struct h1_server_conn *c)
     c->paused = false;
     http_conn_enter(&c->conn, PHASE_LINGER);
     if (outq_is_empty(&c->conn.out)) {
-        shutdown(c->conn.io.fd, SHUT_WR);
+        outq_shut(h1_server_loop(c), &c->conn.out);
         c->shut = true;
     }
     h1_server_run_again(c);
@@ -100,6 +118,7 @@ static void refuse(struct h1_server_conn *c, int err)
 
 static void start_exchange(struct h1_server_conn *c, const struct http_head *head, size_t head_len)
 {
+    c->is_fresh = false;
     c->stream.bytes_in = head_len;
     c->stream.bytes_out = 0;
     c->stream.queued = 0;
@@ -123,8 +142,22 @@ static void start_exchange(struct h1_server_conn *c, const struct http_head *hea
     c->conn.server->ops->on_request(c->conn.server, &c->stream, head);
 }
 
+// Do these bytes, the first of the connection, begin as HTTP/2's preface does?
+static bool may_be_preface(const char *p, size_t len)
+{
+    return memcmp(p, PREFACE, len < PREFACE_LEN ? len : PREFACE_LEN) == 0;
+}
+
 static size_t wait_input(struct h1_server_conn *c, const char *p, size_t len)
 {
+    if (c->is_fresh && may_be_preface(p, len)) {
+        if (len >= PREFACE_LEN) {
+            turn_to_h2(c, str_make(p, len));
+            return len;
+        }
+        http_conn_enter(&c->conn, c->conn.phase == PHASE_NEW ? PHASE_HEAD : c->conn.phase);
+        return 0;
+    }
     struct http_field fields[H1_FIELD_MAX];
     struct http_head head;
     ptrdiff_t n = h1_parse_request(p, len, &c->conn.server->config->limits, fields, &head);
@@ -301,12 +334,10 @@ static bool wants_input(const struct h1_server_conn *c)
 static void receive(struct h1_server_conn *c)
 {
     struct loop *loop = h1_server_loop(c);
-    ssize_t n;
-    do {
-        n = recv(c->conn.io.fd, loop->read_buf, LOOP_READ_LEN, 0);
-    } while (n < 0 && errno == EINTR);
+    bool is_drained;
+    ssize_t n = net_recv(&c->conn.io, c->conn.tls, loop->read_buf, LOOP_READ_LEN, &is_drained);
     if (n < 0) {
-        c->readable = false;
+        c->readable = !is_drained;
         if (errno != EAGAIN && errno != EWOULDBLOCK) {
             h1_server_lose(c, ERR_CLOSED);
         }
@@ -318,8 +349,8 @@ static void receive(struct h1_server_conn *c)
         c->state->on_fin(c);
         return;
     }
-    // A short read is the end, unless FIN or an error waits behind it.
-    if (n < LOOP_READ_LEN && !c->fin && !c->broken) {
+    // Read empty, unless FIN or an error waits behind it.
+    if (is_drained && !c->fin && !c->broken) {
         c->readable = false;
     }
     if (c->state == &state_body || c->state == &h1_server_in_tunnel) {
@@ -537,14 +568,56 @@ size_t h1_server_conn_len(void)
     return sizeof(struct h1_server_conn);
 }
 
-void h1_server_conn_init(struct http_conn *conn)
+// What is HTTP/1's own; the head of the struct, with its output, stays as it is.
+static struct h1_server_conn *begin(struct http_conn *conn)
 {
     struct h1_server_conn *c = CONTAINER_OF(conn, struct h1_server_conn, conn);
+    memset((char *)c + sizeof *conn, 0, sizeof *c - sizeof *conn);
     conn->ops = &h1_conn_ops;
-    outq_init(&conn->out, &conn->io, h1_server_on_flushed);
+    conn->out.on_flushed = h1_server_on_flushed;
     c->stream.ops = &h1_server_stream_ops;
     c->stream.loop = conn->server->loop;
     c->stream.conn = conn;
     c->state = &state_wait;
     loop_task_init(&c->again, on_again);
+    return c;
+}
+
+void h1_server_conn_init(struct http_conn *conn)
+{
+    outq_init(&conn->out, &conn->io, NULL);
+    begin(conn)->is_fresh = true;
+}
+
+static void begin_input(struct h1_server_conn *c, struct str bytes, bool readable)
+{
+    c->readable = readable;
+    if (bytes.len > 0) {
+        take(c, bytes);
+    }
+    if (!h1_server_is_closed(c) && readable) {
+        h1_server_run_again(c);
+    }
+}
+
+void h1_server_conn_begin(struct http_conn *conn, struct str bytes, bool readable)
+{
+    struct h1_server_conn *c = begin(conn);
+    c->is_fresh = conn->tls == NULL; // with TLS it was settled by ALPN
+    http_conn_enter(conn, PHASE_NEW);
+    begin_input(c, bytes, readable);
+}
+
+void h1_server_conn_begin_raw(struct http_conn *conn, struct str sni, struct str bytes,
+                              bool readable)
+{
+    struct h1_server_conn *c = begin(conn);
+    c->in_exchange = true;
+    c->head_sent = true;
+    h1_server_set_state(c, &h1_server_in_tunnel);
+    http_conn_enter(conn, PHASE_BUSY);
+    conn->server->ops->on_raw(conn->server, &c->stream, sni);
+    if (!h1_server_is_closed(c)) {
+        begin_input(c, bytes, readable);
+    }
 }

@@ -30,6 +30,7 @@ struct h1_server_conn {
     uint64_t written_before; // conn.out.written at the start of the exchange
     uint32_t lingered;       // bytes dropped
     uint8_t response_body;   // enum http_body
+    bool is_fresh;           // nothing but HTTP/2's preface may have come
     bool readable;           // the kernel may have more
     bool fin;                // the peer sent FIN (it may not be read yet)
     bool broken;             // reset

@@ -33,7 +33,6 @@ static void response_done(struct h1_server_conn *c)
 
 void h1_server_on_flushed(struct loop *loop, struct outq *out)
 {
-    (void)loop;
     struct http_conn *conn = CONTAINER_OF(out, struct http_conn, out);
     struct h1_server_conn *c = CONTAINER_OF(conn, struct h1_server_conn, conn);
     size_t before = c->stream.queued;
@@ -47,7 +46,7 @@ void h1_server_on_flushed(struct loop *loop, struct outq *out)
         http_conn_enter(conn, PHASE_BUSY);
     }
     if (out->queued == 0 && c->fin_queued && !c->shut) {
-        shutdown(conn->io.fd, SHUT_WR);
+        outq_shut(loop, out);
         c->shut = true;
         if (c->state == &h1_server_in_tunnel && c->request_ended) {
             h1_server_tunnel_done(c);
@@ -56,7 +55,7 @@ void h1_server_on_flushed(struct loop *loop, struct outq *out)
     }
     if (c->state == &h1_server_in_linger) {
         if (out->queued == 0 && !c->shut) {
-            shutdown(conn->io.fd, SHUT_WR);
+            outq_shut(loop, out);
             c->shut = true;
         }
         if (c->shut && c->fin && !c->readable) {

@@ -290,6 +290,11 @@ void cert_slot_unref(struct cert_table *table, struct cert_slot *slot)
     cert_table_sweep(table, slot);
 }
 
+struct cert_version *cert_slot_version(const struct cert_slot *slot)
+{
+    return slot->current;
+}
+
 struct str cert_slot_name(const struct cert_slot *slot)
 {
     return str_make(slot->name, slot->name_len);

@@ -99,4 +99,6 @@ void cert_slot_unref(struct cert_table *table, struct cert_slot *slot);
 // or come twice.
 bool cert_table_visit(struct cert_table *table, uint64_t *position, unsigned limit,
                       void (*visit)(void *context, struct cert_version *version), void *context);
+// Control. NULL: it has none.
+struct cert_version *cert_slot_version(const struct cert_slot *slot);
 struct str cert_slot_name(const struct cert_slot *slot);

@@ -2,12 +2,12 @@
 // Certificates in files: looked at every second, a part of them if they are many. Renames and swapped
 // symbolic links change what stat() says of the path, whoever does them. A pair is judged when it has been
 // the same for two looks, since chain and key are not replaced in one moment.
+#include "base/buf.h"
 #include "base/log.h"
 #include "cert/check.h"
 #include "cert/facts.h"
 #include "cert/table_int.h"
 #include "base/hash.h"
-#include <jansson.h>
 #include <sys/stat.h>
 
 enum { LOOK_MAX = 500 }; // certificates in one turn
@@ -90,14 +90,21 @@ static uint64_t sign(const char *path)
 // The declaration of a version, to be checked like a new one. NULL: out of memory.
 static struct declaration *declare(const struct cert_version *version, struct problems *problems)
 {
-    json_t *value = json_pack("{s:s, s:s}", "chain_file", version->chain_file.p, "key_file",
-                              version->key_file.p);
-    json_t *hosts = version->has_hosts ? json_array() : NULL;
-    for (unsigned i = 0; hosts != NULL && i < version->name_count; i++) {
-        json_array_append_new(hosts, json_stringn(version->names[i].p, version->names[i].len));
+    struct buf text;
+    buf_init(&text, 0);
+    buf_put(&text, STR("{\"chain_file\":"));
+    buf_put_json(&text, version->chain_file);
+    buf_put(&text, STR(",\"key_file\":"));
+    buf_put_json(&text, version->key_file);
+    for (unsigned i = 0; version->has_hosts && i < version->name_count; i++) {
+        buf_put(&text, i == 0 ? STR(",\"hosts\":[") : STR(","));
+        buf_put_json(&text, version->names[i]);
     }
+    buf_put(&text, version->has_hosts ? STR("]}") : STR("}"));
+    json_t *value = text.failed ? NULL : model_json_parse(buf_str(&text), problems);
+    buf_fini(&text);
     struct declaration *declaration = NULL;
-    if (value != NULL && (hosts == NULL || json_object_set_new(value, "hosts", hosts) == 0)) {
+    if (value != NULL) {
         int err = declaration_decode(NOUN_CERTIFICATE, cert_slot_name(version->slot), value,
                                      DECODE_STRICT, &declaration, NULL, problems);
         if (err != 0) {

@@ -12,17 +12,18 @@ static bool is_plain_timeouts(const struct timeouts_decl *timeouts)
            timeouts->tunnel_idle_ms == 0;
 }
 
-// Does the version alone say it all? Then the declaration need not stay.
+// Does the version alone say it all (client_auth and passthrough too)? Then the declaration need not
+// stay.
 static bool is_plain(const struct route_decl *decl)
 {
     return (decl->action == ROUTE_POOL || decl->action == ROUTE_SPLIT ||
             decl->action == ROUTE_TARGETS) &&
            !decl->https_required && decl->target_path.len == 0 && !decl->strip_path &&
-           decl->host_header == HOST_KEEP && decl->request_headers.set_count == 0 &&
-           decl->request_headers.remove_count == 0 && decl->response_headers.set_count == 0 &&
-           decl->response_headers.remove_count == 0 && decl->allow_count == 0 &&
-           decl->deny_count == 0 && decl->buffer_request == 0 && !decl->has_body_limit &&
-           is_plain_timeouts(&decl->timeouts) && decl->retries == 1 &&
+           decl->hsts_sec == 0 && decl->host_header == HOST_KEEP &&
+           decl->request_headers.set_count == 0 && decl->request_headers.remove_count == 0 &&
+           decl->response_headers.set_count == 0 && decl->response_headers.remove_count == 0 &&
+           decl->allow_count == 0 && decl->deny_count == 0 && decl->buffer_request == 0 &&
+           !decl->has_body_limit && is_plain_timeouts(&decl->timeouts) && decl->retries == 1 &&
            decl->retry_on == RETRY_DEFAULT && !decl->unavailable.is_set;
 }
 
@@ -143,7 +144,11 @@ int build_route(struct publisher *publisher, struct route_slot *slot, struct dec
     route->action = (uint8_t)rules->action;
     route->access_log = rules->access_log;
     route->has_access_rules = rules->allow_count > 0 || rules->deny_count > 0;
-    int err = build_action(publisher, route, rules);
+    route->is_passthrough = rules->passthrough;
+    int err = rules->client_auth.ca.len == 0 ? 0 : auth_get(publisher, rules, &route->client_auth);
+    if (err == 0) {
+        err = build_action(publisher, route, rules);
+    }
     if (is_plain(rules)) {
         declaration_free(decl);
     } else {
@@ -173,6 +178,21 @@ static bool reserve_members(struct named_pool *pool, unsigned more)
     return true;
 }
 
+static int build_tls(struct publisher *publisher, struct pool_own_version *version,
+                     const struct pool_decl *decl)
+{
+    for (unsigned i = 0; i < decl->target_count; i++) {
+        if (decl->targets[i].address.scheme == TARGET_HTTPS) {
+            struct named_tls *tls = NULL;
+            int err = tls_get(publisher, decl, &tls);
+            version->tls_share = tls;
+            version->settings.tls = tls == NULL ? NULL : tls->context;
+            return err;
+        }
+    }
+    return 0;
+}
+
 int build_pool(struct publisher *publisher, struct named_pool *pool, const struct pool_decl *decl,
                struct pool_own_version **out)
 {
@@ -191,7 +211,10 @@ int build_pool(struct publisher *publisher, struct named_pool *pool, const struc
             pool->members[pool->member_count++] = member;
         }
     }
-    int err = watch_members(publisher, &version->pool);
+    int err = build_tls(publisher, version, decl);
+    if (err == 0) {
+        err = watch_members(publisher, &version->pool);
+    }
     if (err != 0) {
         INVARIANT(drop_pool(publisher, pool, version, true) == 0);
         return err;
@@ -306,6 +329,9 @@ int drop_route(struct publisher *publisher, struct route_version *route, bool is
     case ROUTE_RESPOND:
         break;
     }
+    if (route->client_auth != NULL) {
+        auth_put(publisher, route->client_auth);
+    }
     route_slot_unref(route->slot);
     version_unref(&route->version);
     return 0;
@@ -316,6 +342,9 @@ int drop_pool(struct publisher *publisher, struct named_pool *named,
 {
     if (drop_entries(publisher, named, &version->pool, is_unseen) != 0) {
         return ERR_MEMORY;
+    }
+    if (version->tls_share != NULL) {
+        tls_put(publisher, version->tls_share);
     }
     version_unref(&version->version);
     return 0;

@@ -5,9 +5,10 @@
 //   it needs ─► publish: swap ─► finish: remove what is empty
 #include "base/invariant.h"
 #include "publish/publish_int.h"
+#include "publish/tickets.h"
 #include <jansson.h>
 
-static int decode(const struct store_record *record, struct declaration **out,
+int change_decode(const struct store_record *record, struct declaration **out,
                   struct problems *problems)
 {
     json_error_t error;
@@ -53,7 +54,7 @@ static int prepare_route(struct publisher *publisher, struct change *change,
         return change->slot == NULL ? 0 : make_retirements(change, true);
     }
     struct declaration *decl = NULL;
-    int err = decode(change->record, &decl, problems);
+    int err = change_decode(change->record, &decl, problems);
     if (err != 0) {
         return err;
     }
@@ -74,7 +75,7 @@ static int prepare_pool(struct publisher *publisher, struct change *change,
 {
     bool is_delete = change->record->value.len == 0;
     struct declaration *decl = NULL;
-    int err = is_delete ? 0 : decode(change->record, &decl, problems);
+    int err = is_delete ? 0 : change_decode(change->record, &decl, problems);
     if (err != 0) {
         return err;
     }
@@ -92,6 +93,22 @@ static int prepare_pool(struct publisher *publisher, struct change *change,
     return err;
 }
 
+static int prepare_tickets(struct publisher *publisher, struct change *change,
+                           struct problems *problems)
+{
+    if (publisher->tickets == NULL || change->record->value.len == 0) {
+        return 0; // without the record the keys stay until there are others
+    }
+    int err = tickets_open(publisher->seal, change->record->secret, &change->tickets);
+    if (err != 0) {
+        return problems_add(problems, err, "", "the ticket keys cannot be opened: %s",
+                            err == ERR_NOT_FOUND ? "sealed with a key that is not there"
+                                                 : err_text(err));
+    }
+    change->tickets_retired = rcu_retired_new();
+    return change->tickets_retired == NULL ? ERR_MEMORY : 0;
+}
+
 int change_prepare(struct publisher *publisher, struct change *change, struct problems *problems)
 {
     switch (change->record->noun) {
@@ -100,9 +117,11 @@ int change_prepare(struct publisher *publisher, struct change *change, struct pr
     case NOUN_POOL:
         return prepare_pool(publisher, change, problems);
     case NOUN_CERTIFICATE:
+        return prepare_certificate(publisher, change, problems);
+    case NOUN_TICKETS:
+        return prepare_tickets(publisher, change, problems);
     case NOUN_TENANT:
     case NOUN_KEY:
-    case NOUN_TICKETS:
     case NOUN_COUNT:
         break;
     }
@@ -143,12 +162,26 @@ static void publish_pool(struct publisher *publisher, struct change *change)
     }
 }
 
+static void publish_tickets(struct publisher *publisher, struct change *change)
+{
+    struct tls_ticket_keys *before = publisher->tickets->current;
+    rcu_publish(publisher->tickets->current, change->tickets);
+    change->tickets = NULL;
+    if (before != NULL) {
+        rcu_retire(&change->tickets_retired, tickets_free, before);
+    }
+}
+
 void change_publish(struct publisher *publisher, struct change *change)
 {
     if (change->slot != NULL) {
         publish_route(publisher, change);
     } else if (change->pool != NULL) {
         publish_pool(publisher, change);
+    } else if (change->cert != NULL) {
+        publish_certificate(publisher, change);
+    } else if (change->tickets != NULL) {
+        publish_tickets(publisher, change);
     }
 }
 
@@ -179,6 +212,11 @@ void change_finish(struct publisher *publisher, struct change *change)
         change->pool->holds--;
         pool_sweep(publisher, change->pool);
     }
+    if (change->cert != NULL) {
+        cert_slot_unref(publisher->certs, change->cert);
+    }
+    tickets_free(change->tickets);
+    rcu_retired_free(&change->tickets_retired);
     retirement_free(&change->retired);
     retirement_free(&change->unlinked[0]);
     retirement_free(&change->unlinked[1]);

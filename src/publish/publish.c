@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/invariant.h"
 #include "publish/publish_int.h"
+#include "publish/tickets.h"
 #include <stdlib.h>
 
 enum {
@@ -26,6 +27,7 @@ int publisher_new(struct publisher **out, struct cert_table *certs, struct tls_t
     list_init(&publisher->held);
     list_init(&publisher->leaving);
     list_init(&publisher->listeners);
+    list_init(&publisher->certificate_listeners);
     publisher->held_at = &publisher->held;
     publisher->leaving_at = &publisher->leaving;
     int err = rcu_start();
@@ -71,6 +73,15 @@ static void clear_pools(struct publisher *publisher)
     }
     name_map_fini(&publisher->tenants);
     name_map_fini(&publisher->names);
+    shared_clear(publisher);
+}
+
+static void clear_tickets(struct publisher *publisher)
+{
+    if (publisher->tickets != NULL) {
+        tickets_free(publisher->tickets->current);
+        publisher->tickets->current = NULL;
+    }
 }
 
 void publisher_free(struct publisher **place)
@@ -85,6 +96,7 @@ void publisher_free(struct publisher **place)
         reap_all(publisher);
         route_table_clear(publisher->routes, clear_version, publisher);
         clear_pools(publisher);
+        clear_tickets(publisher);
         rcu_drain();
         route_table_free(&publisher->routes);
     }
@@ -122,12 +134,30 @@ static bool load_one(void *context, const struct store_record *record)
     return true;
 }
 
+// A list gives no secrets.
+static int load_tickets(struct load *load, struct store *store)
+{
+    struct store_record record;
+    int err = store_get_secret(store, NOUN_TICKETS, STR("current"), &record);
+    if (err == 0) {
+        (void)load_one(load, &record);
+    }
+    return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 int publisher_load(struct publisher *publisher, struct store *store)
 {
     struct load load = {.publisher = publisher};
     uint64_t revision = store_revision(store);
     route_table_expect(publisher->routes, store_count(store, NOUN_ROUTE));
     int err = store_list(store, NOUN_POOL, STR_NULL, STR_NULL, 0, load_one, &load);
+    if (err == 0 && publisher->certs != NULL) {
+        cert_table_expect(publisher->certs, store_count(store, NOUN_CERTIFICATE));
+        err = store_list(store, NOUN_CERTIFICATE, STR_NULL, STR_NULL, 0, load_one, &load);
+    }
+    if (err == 0) {
+        err = load_tickets(&load, store);
+    }
     if (err == 0) {
         err = store_list(store, NOUN_ROUTE, STR_NULL, STR_NULL, 0, load_one, &load);
     }
@@ -147,13 +177,17 @@ int publisher_start(struct publisher *publisher, struct loop *control)
     publisher->control = control;
     loop_timer_init(&publisher->timer, on_reap);
     arm_reaper(publisher, false);
-    return resolver_start(publisher->resolver, control);
+    expiry_start(publisher);
+    int err = watch_files(publisher);
+    return err != 0 ? err : resolver_start(publisher->resolver, control);
 }
 
 void publisher_stop(struct publisher *publisher)
 {
     if (publisher->control != NULL) {
         loop_timer_cancel(publisher->control, &publisher->timer);
+        expiry_stop(publisher);
+        unwatch_files(publisher);
         publisher->control = NULL;
     }
     resolver_stop(publisher->resolver);

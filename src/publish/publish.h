@@ -6,15 +6,17 @@
 // Control thread, but where it says otherwise.
 #pragma once
 #include "cert/table.h"
+#include "net/tls.h"
 #include "route/route.h"
 #include "store/store.h"
 
 struct publisher;
 
-// `certs` (may be NULL in tests: certificates are skipped) and `tickets` outlive it.
+// `certs` (may be NULL in tests: certificates are skipped), `tickets` and `seal` outlive it. At its end the
+// ring is empty again.
 int publisher_new(struct publisher **publisher, struct cert_table *certs,
                   struct tls_ticket_ring *tickets, const struct seal *seal) WARN_UNUSED;
-// After all workers have stopped.
+// After all workers have stopped and their mailboxes are empty; before cert_table_free().
 void publisher_free(struct publisher **publisher);
 // For workers: constant pointer for the life of the publisher.
 const struct route_table *publisher_routes(const struct publisher *publisher);
@@ -52,6 +54,33 @@ struct publish_listener {
                        const struct store_record *records, unsigned count, bool is_last);
 };
 void publisher_listen(struct publisher *publisher, struct publish_listener *listener);
+
+// Something to know about a certificate.
+struct publish_certificate_event {
+    struct str name;
+    const char *state; // "expiring", "expired", "file_changed" (and live), "file_broken" (not used)
+    uint64_t not_after; // Unix seconds; 0: not known
+    uint64_t days_left; // whole days
+    const char *detail; // why it is broken, or ""
+};
+// Control loop. "expiring" comes once for each certificate and threshold (30, 7, 1 days), "expired" once;
+// again when it was replaced, and after a start.
+struct publish_certificate_listener {
+    struct list node;
+    void (*on_event)(struct publish_certificate_listener *listener,
+                     const struct publish_certificate_event *event);
+};
+void publisher_listen_certificates(struct publisher *publisher,
+                                   struct publish_certificate_listener *listener);
+// Certificates that end within that time (whole days, up to 31), with those that have ended; as of the last
+// look, a minute ago at most, shortly after a change.
+uint64_t publisher_expiring(const struct publisher *publisher, uint64_t within_sec);
+// The one that ends first: its time in Unix seconds and its name in name[size], terminated. 0: there is
+// none.
+uint64_t publisher_next_expiry(const struct publisher *publisher, char *name, size_t size);
+// What a live certificate says; of one in files that may be newer than the stored facts. NULL: none. Lives
+// until the next change.
+const struct certificate_facts *publisher_certificate(struct publisher *publisher, struct str name);
 
 // What is live.
 uint64_t publisher_revision(const struct publisher *publisher);

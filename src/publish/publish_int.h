@@ -2,6 +2,7 @@
 // Inside the publisher. All of it belongs to the control thread; what crosses to the reclaim thread is
 // one flag of a retirement.
 #pragma once
+#include "cert/handshake.h"
 #include "loop/loop.h"
 #include "loop/rcu.h"
 #include "net/resolver.h"
@@ -37,7 +38,7 @@ struct watched_name {
     char host[];
 };
 
-enum retired_kind { RETIRED_ROUTE, RETIRED_POOL, RETIRED_SLOT };
+enum retired_kind { RETIRED_ROUTE, RETIRED_POOL, RETIRED_CERTIFICATE, RETIRED_SLOT };
 
 // Something that no look-up finds any more, from its unlinking to its free:
 // a grace period, then (versions) the last pin.
@@ -49,6 +50,7 @@ struct retirement {
     union {
         struct route_version *route;
         struct pool_own_version *pool;
+        struct cert_version *certificate;
         struct route_slot *slot;
     } object;
     struct named_pool *named; // of a pool version
@@ -64,6 +66,48 @@ struct leaving {
     atomic_bool is_past;
 };
 
+// Who may connect, by CA and mode: shared by all routes that say the same.
+struct named_auth {
+    struct name_node node;
+    struct route_client_auth auth; // what workers see, through the versions of routes
+    unsigned refs;
+    char digest[65];
+};
+
+// How pools connect to targets with TLS: shared by all that say the same.
+struct named_tls {
+    struct name_node node;
+    struct tls_context *context;
+    unsigned refs;
+    char digest[65];
+};
+
+// A certificate that is shown to targets, by name. Made when a pool first names it, never freed: contexts
+// that refer to it may live as long as a connection.
+struct named_client {
+    struct name_node node;
+    struct cert_client client;
+    char name[];
+};
+
+enum { EXPIRY_DAYS = 32 };
+
+// When certificates end, as of the last whole look.
+struct expiry {
+    struct loop_timer timer;
+    uint64_t position; // of a look under way
+    bool is_looking;
+    bool is_stale; // something has changed since it began
+    struct expiry_sum {
+        uint64_t
+            by_days[EXPIRY_DAYS]; // those that end in that many whole days; the last one: later
+        uint64_t expired;
+        uint64_t next; // Unix seconds, 0: none
+        char next_name[256];
+    } sum, building;
+};
+
+struct file_bridge;
 struct applying;
 
 struct publisher {
@@ -74,6 +118,9 @@ struct publisher {
     struct name_map pools;
     struct name_map tenants;
     struct name_map names;
+    struct name_map auths;
+    struct name_map tls;
+    struct name_map clients;
     struct resolver *resolver;
     struct list fresh;    // retirements, oldest first
     struct list held;     // past their grace period, pinned; oldest first
@@ -82,6 +129,9 @@ struct publisher {
     struct list *leaving_at;
     uint64_t retired_count; // versions in fresh and held
     struct list listeners;
+    struct list certificate_listeners;
+    struct expiry expiry;
+    struct file_bridge *files; // what the certificate thread knows of us
     struct loop *control;
     struct loop_timer timer;
     uint64_t revision;
@@ -101,8 +151,12 @@ struct change {
     bool is_skipped;                     // it failed: only to be finished
     struct route_slot *slot;             // routes; NULL: nothing to do
     struct named_pool *pool;             // pools; NULL: nothing to do
+    struct cert_slot *cert;              // certificates; NULL: nothing to do
+    struct tls_ticket_keys *tickets;     // ticket keys; NULL: nothing to do
+    struct rcu_retired *tickets_retired; // for the keys before
     struct route_version *route_version; // NULL: delete
     struct pool_own_version *pool_version;
+    struct cert_version *cert_version;
     struct retirement *retired; // for the version before
     struct retirement *unlinked[2];
 };
@@ -117,6 +171,8 @@ void apply_records(struct publisher *publisher, struct change *changes,
 void arm_reaper(struct publisher *publisher, bool is_more);
 
 // change.c: the steps of a change.
+int change_decode(const struct store_record *record, struct declaration **out,
+                  struct problems *problems) WARN_UNUSED;
 // 0, or a negative err: nothing of it stays, but perhaps an empty slot that change_finish() removes.
 int change_prepare(struct publisher *publisher, struct change *change,
                    struct problems *problems) WARN_UNUSED;
@@ -167,3 +223,29 @@ void leave(struct publisher *publisher, struct leaving *leaving);
 bool reap(struct publisher *publisher, unsigned budget);
 // At the end: workers are gone, all is freed.
 void reap_all(struct publisher *publisher);
+
+// certs.c
+int prepare_certificate(struct publisher *publisher, struct change *change,
+                        struct problems *problems) WARN_UNUSED;
+void publish_certificate(struct publisher *publisher, struct change *change);
+// Files that change are published from now on, or not any more.
+int watch_files(struct publisher *publisher) WARN_UNUSED;
+void unwatch_files(struct publisher *publisher);
+
+// expiry.c
+void expiry_start(struct publisher *publisher);
+void expiry_stop(struct publisher *publisher);
+// A certificate was published: a look soon.
+void expiry_changed(struct publisher *publisher);
+void tell_certificate(struct publisher *publisher, const struct publish_certificate_event *event);
+
+// shared.c
+// Found or made, with a reference. 0, or ERR_MEMORY, ERR_INVALID.
+int auth_get(struct publisher *publisher, const struct route_decl *decl,
+             struct route_client_auth **auth) WARN_UNUSED;
+void auth_put(struct publisher *publisher, struct route_client_auth *auth);
+int tls_get(struct publisher *publisher, const struct pool_decl *decl,
+            struct named_tls **tls) WARN_UNUSED;
+void tls_put(struct publisher *publisher, struct named_tls *tls);
+// At the end.
+void shared_clear(struct publisher *publisher);

@@ -64,15 +64,24 @@ void retire(struct publisher *publisher, struct retirement **place)
 
 static const struct version *version_of(const struct retirement *retirement)
 {
-    return retirement->kind == RETIRED_ROUTE ? &retirement->object.route->version
-                                             : &retirement->object.pool->version;
+    switch (retirement->kind) {
+    case RETIRED_ROUTE:
+        return &retirement->object.route->version;
+    case RETIRED_POOL:
+        return &retirement->object.pool->version;
+    case RETIRED_CERTIFICATE:
+        return &retirement->object.certificate->version;
+    case RETIRED_SLOT:
+        break;
+    }
+    return NULL;
 }
 
 static bool is_pinned(const struct retirement *retirement)
 {
     // Acquire: pairs with the release of a worker's unref. After the grace period nobody can pin anew.
-    return retirement->kind != RETIRED_SLOT &&
-           atomic_load_explicit(&version_of(retirement)->refs, memory_order_acquire) > 1;
+    const struct version *version = version_of(retirement);
+    return version != NULL && atomic_load_explicit(&version->refs, memory_order_acquire) > 1;
 }
 
 // False: memory is out, again later.
@@ -90,6 +99,12 @@ static bool end_retirement(struct publisher *publisher, struct retirement *retir
             pool_sweep(publisher, retirement->named);
         }
         break;
+    case RETIRED_CERTIFICATE: {
+        struct cert_slot *slot = retirement->object.certificate->slot;
+        version_unref(&retirement->object.certificate->version);
+        cert_table_sweep(publisher->certs, slot);
+        break;
+    }
     case RETIRED_SLOT:
         route_slot_unref(retirement->object.slot);
         break;

@@ -17,6 +17,15 @@ uint64_t publisher_pool_count(const struct publisher *publisher)
     return publisher->pool_count;
 }
 
+uint64_t publisher_certificate_count(const struct publisher *publisher)
+{
+    struct cert_counts counts = {0};
+    if (publisher->certs != NULL) {
+        cert_get_counts(publisher->certs, &counts);
+    }
+    return counts.certificates;
+}
+
 uint64_t publisher_skipped_count(const struct publisher *publisher)
 {
     return publisher->skipped;
@@ -83,7 +92,7 @@ bool publisher_pool_members(struct publisher *publisher, struct str name,
     }
     for (unsigned i = 0; i < pool->member_count; i++) {
         char text[POOL_MEMBER_TEXT_MAX];
-        size_t len = pool_member_text(pool->members[i], text, sizeof text);
+        size_t len = pool_member_show(pool->members[i], text, sizeof text);
         visit(context, str_make(text, len), pool->members[i]);
     }
     return pool->slot.current != NULL;
@@ -107,7 +116,7 @@ unsigned publisher_cut_member(struct publisher *publisher, struct str name, stru
     for (unsigned i = 0; pool != NULL && i < pool->member_count; i++) {
         struct pool_member *member = pool->members[i];
         char text[POOL_MEMBER_TEXT_MAX];
-        size_t len = pool_member_text(member, text, sizeof text);
+        size_t len = pool_member_show(member, text, sizeof text);
         if (!str_eq(str_make(text, len), address) || is_current(pool, member)) {
             continue;
         }

@@ -5,7 +5,7 @@
 
 enum { SEEN_SIZE = 2048, FEW = 16 };
 
-_Static_assert(READER_TEXTS_MAX < SEEN_SIZE, "a probe ends at a free place");
+_Static_assert((int)READER_TEXTS_MAX < (int)SEEN_SIZE, "a probe ends at a free place");
 
 // Open addressing over the texts seen; the table is twice as large as the list may be.
 struct seen {

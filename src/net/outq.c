@@ -325,6 +325,10 @@ static void flush_sealed(struct loop *loop, struct outq *out)
     unsigned unused = 0;
     while (!out->blocked && out->queued > 0 && send_some(loop, out, &unused)) {
     }
+    if (out->is_shut && out->queued == 0 && !out->failed) {
+        shutdown(out->io->fd, SHUT_WR);
+        out->is_shut = false;
+    }
     size_t at = 0; // bytes of the batch that are sealed
     size_t left = 0;
     for (unsigned i = 0; batch != NULL && i < batch->iov_count; i++) {
@@ -398,7 +402,11 @@ void outq_shut(struct loop *loop, struct outq *out)
     if (out->tls != NULL) {
         (void)put_wire(loop, out, tls_seal_end(out->tls));
     }
-    shutdown(out->io->fd, SHUT_WR);
+    if (out->queued > 0) {
+        out->is_shut = true;
+    } else {
+        shutdown(out->io->fd, SHUT_WR);
+    }
 }
 
 void outq_flush_all(struct loop *loop)

@@ -42,6 +42,7 @@ struct outq {
     // EPOLLOUT: `queued` and `failed` say what became of it.
     void (*on_flushed)(struct loop *loop, struct outq *out);
     bool blocked;  // the kernel took less than offered; until EPOLLOUT
+    bool is_shut;  // FIN follows what is queued (outq_shut)
     bool failed;   // the peer is gone, or memory is out: all later bytes are dropped
     bool is_short; // it failed since memory was out, or all blocks of the loop are in use
 };
@@ -64,7 +65,8 @@ char *outq_reserve(struct loop *loop, struct outq *out, size_t len);
 void outq_commit(struct outq *out, size_t len);
 // Sends now as much as the kernel takes; the rest is owned after. on_flushed is not called.
 void outq_flush(struct loop *loop, struct outq *out);
-// Nothing more will be put: close_notify, if it is sealed, and FIN. The output must be empty.
+// Nothing more will be put: close_notify, if it is sealed, and FIN. The output must be empty; what the kernel
+// does not take of close_notify is queued, and FIN follows it at EPOLLOUT (outq_flush).
 void outq_shut(struct loop *loop, struct outq *out);
 // Bytes that are wire bytes already (alerts and handshakes of TLS): sent now if nothing is queued, else
 // behind it.

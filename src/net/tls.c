@@ -40,6 +40,7 @@ struct tls *tls_new_server(struct loop *loop, struct tls_context *context, struc
     if (tls != NULL) {
         SSL_set_accept_state(tls->ssl);
         tls_set_scope(tls, &(struct tls_scope){0});
+        tls_ticket_begin(tls);
     }
     return tls;
 }
@@ -176,7 +177,7 @@ bool tls_is_established(const struct tls *tls)
 
 bool tls_is_truncated(const struct tls *tls)
 {
-    return tls->is_eof && !(SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN);
+    return tls->is_eof && !tls->got_end;
 }
 
 void tls_on_resumed(struct tls *tls, void (*on_resumed)(struct tls *tls, void *user))
@@ -187,18 +188,28 @@ void tls_on_resumed(struct tls *tls, void (*on_resumed)(struct tls *tls, void *u
 void tls_resume(struct tls *tls)
 {
     INVARIANT(!tls->in_hook);
-    if (tls->is_suspended && tls->on_resumed != NULL) {
+    if (!tls->is_suspended) {
+        return;
+    }
+    tls->is_suspended = false;
+    if (tls->on_resumed != NULL) {
         tls->on_resumed(tls, tls->user);
     }
 }
 
+// Without verification the result is there all the same, and means nothing.
+static bool is_unverified(const struct tls *tls)
+{
+    return (SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_PEER) &&
+           SSL_get_verify_result(tls->ssl) != X509_V_OK;
+}
+
 static void note_failure(struct tls *tls)
 {
-    long verified = SSL_get_verify_result(tls->ssl);
     unsigned long error = ERR_peek_last_error();
     const char *reason = error == 0 ? NULL : ERR_reason_error_string(error);
-    if (verified != X509_V_OK) {
-        reason = X509_verify_cert_error_string(verified);
+    if (is_unverified(tls)) {
+        reason = X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl));
     }
     if (reason == NULL) {
         reason = tls->io_errno != 0 ? strerror(tls->io_errno) : "the connection was closed";
@@ -216,8 +227,8 @@ const char *tls_failure(const struct tls *tls)
 
 static int handshake_failed(struct tls *tls, int error)
 {
-    if (error == SSL_ERROR_WANT_READ) {
-        return tls->is_eof ? ERR_CLOSED : STEP_AGAIN;
+    if (error == SSL_ERROR_WANT_READ && !tls->is_eof) {
+        return STEP_AGAIN;
     }
     if (error == SSL_ERROR_WANT_X509_LOOKUP || error == SSL_ERROR_WANT_CLIENT_HELLO_CB) {
         tls->is_suspended = true;
@@ -225,10 +236,20 @@ static int handshake_failed(struct tls *tls, int error)
     }
     tls->is_broken = true;
     note_failure(tls);
-    if (SSL_get_verify_result(tls->ssl) != X509_V_OK) {
+    if (is_unverified(tls)) {
         return ERR_TLS_VERIFY;
     }
-    return tls->is_eof && error == SSL_ERROR_SYSCALL ? ERR_CLOSED : ERR_TLS;
+    return tls->is_eof && error != SSL_ERROR_SSL ? ERR_CLOSED : ERR_TLS;
+}
+
+// What only handshakes need: a certificate that is replaced is not kept by connections that were made with it.
+static void established(struct tls *tls)
+{
+    tls->is_established = true;
+    SSL_certs_clear(tls->ssl);
+    if (tls->context->is_server) {
+        SSL_set0_CA_list(tls->ssl, NULL);
+    }
 }
 
 int tls_handshake(struct tls *tls, bool *is_drained)
@@ -241,20 +262,21 @@ int tls_handshake(struct tls *tls, bool *is_drained)
     if (tls->is_established) {
         return STEP_DONE;
     }
-    tls->is_suspended = false;
-    tls_io_begin(tls);
-    ERR_clear_error();
+    if (tls->is_suspended) {
+        return STEP_AGAIN; // nobody is asked twice
+    }
+    tls_io_begin(tls, true);
     int result = SSL_do_handshake(tls->ssl);
     int step = STEP_DONE;
     if (result == 1) {
-        tls->is_established = true;
+        established(tls);
     } else {
         step = handshake_failed(tls, SSL_get_error(tls->ssl, result));
     }
     tls_io_end(tls, false);
     // What is held has to be looked at before the socket is.
     *is_drained = tls->is_drained && tls->held == NULL;
-    return step;
+    return step >= 0 && tls->is_broken ? ERR_TLS : step; // no memory for what is held
 }
 
 // ---- bytes ----
@@ -270,16 +292,42 @@ static ssize_t recv_ended(struct tls *tls, int error)
         }
         break;
     case SSL_ERROR_ZERO_RETURN:
-        return 0;
-    default:
+        if (tls->io_errno == 0) {
+            return 0;
+        }
         break;
-    }
-    if (tls->is_eof && tls->io_errno == 0) {
-        return 0; // FIN without close_notify
+    default:
+        note_failure(tls);
+        break;
     }
     tls->is_broken = true;
     errno = tls->io_errno != 0 ? tls->io_errno : EPROTO;
     return -1;
+}
+
+// Plain bytes of what is here, and the error of the last SSL_read (none: there may be more, or *is_all).
+static size_t read_all(struct tls *tls, char *to, size_t len, int *error, bool *is_all)
+{
+    bool may_read_more = tls->held != NULL; // they alone may be no whole record
+    size_t total = 0;
+    *error = SSL_ERROR_NONE;
+    *is_all = false;
+    while (total < len && !*is_all) {
+        size_t room = len - total;
+        int n = SSL_read(tls->ssl, to + total, room > INT32_MAX ? INT32_MAX : (int)room);
+        if (n > 0) {
+            total += (size_t)n;
+            *is_all = !tls_io_has_more(tls) && SSL_pending(tls->ssl) == 0;
+            continue;
+        }
+        *error = SSL_get_error(tls->ssl, n);
+        if (*error != SSL_ERROR_WANT_READ || total > 0 || !may_read_more) {
+            break;
+        }
+        may_read_more = false;
+        tls->may_read = true;
+    }
+    return total;
 }
 
 ssize_t tls_recv(struct tls *tls, char *to, size_t len, bool *is_drained)
@@ -290,23 +338,16 @@ ssize_t tls_recv(struct tls *tls, char *to, size_t len, bool *is_drained)
         errno = EPROTO;
         return -1;
     }
-    tls_io_begin(tls);
-    ERR_clear_error();
-    size_t total = 0;
-    int n = 0;
-    while (total < len) {
-        size_t room = len - total;
-        n = SSL_read(tls->ssl, to + total, room > INT32_MAX ? INT32_MAX : (int)room);
-        if (n <= 0) {
-            break;
-        }
-        total += (size_t)n;
-    }
-    int error = n > 0 ? SSL_ERROR_NONE : SSL_get_error(tls->ssl, n);
-    bool is_end = error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ;
+    int error;
+    bool is_all;
+    // With much that is held a read on top of it could bring more than there is room for.
+    tls_io_begin(tls, tls->held == NULL);
+    size_t total = read_all(tls, to, len, &error, &is_all);
+    tls->got_end = tls->got_end || (error == SSL_ERROR_ZERO_RETURN && !tls->is_eof);
     tls_io_end(tls, false);
     // The end, and what could not be read for lack of room, are told by the next call.
-    *is_drained = tls->is_drained && tls->held == NULL && !(is_end && total > 0) && n <= 0;
+    is_all = is_all || error == SSL_ERROR_WANT_READ || (error != SSL_ERROR_NONE && total == 0);
+    *is_drained = tls->is_drained && is_all;
     if (total > 0) {
         return (ssize_t)total;
     }
@@ -375,8 +416,7 @@ ssize_t tls_seal(struct tls *tls, const struct iovec *iov, unsigned count, size_
         return -1;
     }
     advance(&at, skip);
-    tls_io_begin(tls);
-    ERR_clear_error();
+    tls_io_begin(tls, false);
     while (at.left > 0 && TLS_WIRE_OUT - buffers->out_len >= TLS_RECORD_MAX + TLS_RECORD_OVERHEAD) {
         struct str record = next_record(buffers, &at);
         if (record.len == 0) {
@@ -402,8 +442,7 @@ struct str tls_seal_end(struct tls *tls)
         return STR_NULL;
     }
     tls->end_sealed = true;
-    tls_io_begin(tls);
-    ERR_clear_error();
+    tls_io_begin(tls, false);
     (void)SSL_shutdown(tls->ssl);
     tls_io_end(tls, true);
     return str_make(buffers->out, buffers->out_len);

@@ -137,12 +137,12 @@ void *tls_user(const struct tls *tls);
 // 0, or ERR_MEMORY.
 int tls_feed(struct tls *tls, struct str bytes) WARN_UNUSED;
 // Goes on with the handshake: reads from the socket at most once. STEP_DONE; STEP_AGAIN: needs input or
-// room (tls_is_suspended(): or tls_resume); or negative: ERR_CLOSED (FIN or reset), ERR_TLS (broken,
-// refused; an alert was sent if one is due), ERR_TLS_VERIFY (the peer's certificate was not accepted).
-// *is_drained: the socket has no more input now (edge-triggered).
+// room (tls_is_suspended(): tls_resume, nothing is done before that); or negative: ERR_CLOSED (FIN or
+// reset), ERR_TLS (broken, refused; an alert was sent if one is due), ERR_TLS_VERIFY (the peer's
+// certificate was not accepted). *is_drained: the socket has no more input now (edge-triggered).
 int tls_handshake(struct tls *tls, bool *is_drained);
 bool tls_is_suspended(const struct tls *tls);
-// What suspended it is there: calls `on_resumed`, which calls tls_handshake() again. From a message or
+// What suspended it is there: calls `on_resumed`, if it was set, which calls tls_handshake() again. From a message or
 // task, not from within a hook.
 void tls_resume(struct tls *tls);
 void tls_on_resumed(struct tls *tls, void (*on_resumed)(struct tls *tls, void *user));
@@ -188,7 +188,8 @@ void tls_set_scope(struct tls *tls, const struct tls_scope *scope);
 void tls_ask_certificate(struct tls *tls, struct x509_store_st *store, bool is_required);
 
 // The client's certificate, also in a resumed connection. False: none. Subject as RFC 2253 text (bytes
-// beyond ASCII and control bytes escaped), SHA-256 fingerprint as 64 lower case hexadecimal digits.
+// beyond ASCII and control bytes escaped; empty if it has no room), SHA-256 fingerprint as 64 lower case
+// hexadecimal digits.
 bool tls_peer_certificate(const struct tls *tls, char *subject, size_t size, size_t *subject_len,
                           char fingerprint[64]);
 // Why ERR_TLS or ERR_TLS_VERIFY: "certificate has expired", "no shared cipher". Lives until the next

@@ -55,7 +55,7 @@ static bool write_subject(const X509 *certificate, char *to, size_t size, size_t
     char *text = NULL;
     long text_len = BIO_get_mem_data(bio, &text);
     bool done = written >= 0 && text_len >= 0;
-    if (done) {
+    if (done && (size_t)text_len < size) { // a part of it could be somebody else's name
         *len = str_copy(to, size, str_make(text, (size_t)text_len));
     }
     BIO_free(bio);

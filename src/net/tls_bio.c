@@ -3,12 +3,14 @@
 #include "net/tls_int.h"
 #include <errno.h>
 #include <openssl/bio.h>
+#include <openssl/err.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 int tls_loop_init(struct loop *loop)
 {
+    (void)tls_memory_kept(); // so that a program that links the one file has the other
     loop->tls_buffers = calloc(1, sizeof *loop->tls_buffers);
     return loop->tls_buffers == NULL ? ERR_MEMORY : 0;
 }
@@ -72,8 +74,8 @@ static int bio_read(BIO *bio, char *to, int len)
         }
         return (int)part;
     }
-    bool has = buffers->in_owner == tls && buffers->in_start < buffers->in_end;
-    if (!has && !fill(tls, buffers)) {
+    bool is_here = buffers->in_owner == tls && buffers->in_start < buffers->in_end;
+    if (!is_here && !fill(tls, buffers)) {
         if (tls->is_eof) {
             return 0;
         }
@@ -150,17 +152,24 @@ int tls_bio_attach(struct tls *tls)
     return 0;
 }
 
-void tls_io_begin(struct tls *tls)
+void tls_io_begin(struct tls *tls, bool may_read)
 {
     struct tls_buffers *buffers = tls->loop->tls_buffers;
-    // What is held comes first; with much of it a read on top could bring more than the caller has room for.
-    tls->may_read = tls->held == NULL;
+    ERR_clear_error();
+    tls->may_read = may_read;
     tls->is_drained = false;
     buffers->in_owner = NULL;
     buffers->out_len = 0;
 }
 
-// Wire bytes in front of those that are held already.
+bool tls_io_has_more(const struct tls *tls)
+{
+    const struct tls_buffers *buffers = tls->loop->tls_buffers;
+    return tls->may_read || tls->held != NULL ||
+           (buffers->in_owner == tls && buffers->in_start < buffers->in_end);
+}
+
+// Wire bytes behind those that are held already.
 static bool hold(struct tls *tls, const char *bytes, size_t len)
 {
     size_t have = tls->held == NULL ? 0 : tls->held_end - tls->held_start;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What connections have in common: versions, ciphers, trust. Mozilla's server side TLS guide 5.7; its DHE
-// suites are left out (no client that has them lacks ECDHE, and they are dear to the server).
+// What connections have in common: versions, ciphers, trust. Mozilla's server side TLS guide 5.7, where the
+// client chooses among ciphers that are all good.
 #include "net/tls_int.h"
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -11,7 +11,8 @@
 #define CIPHERS_12                                               \
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:" \
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:" \
-    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:" \
+    "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
 #define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS     "X25519:P-256:P-384"
 
@@ -34,9 +35,10 @@ static struct tls_context *new_context(const SSL_METHOD *side, enum tls_profile 
         return NULL;
     }
     SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    // FIN without close_notify is the end of input as on a plain connection, and tls_is_truncated() tells: the
+    // other way stays open, and sessions stay good.
     SSL_CTX_set_options(context->ssl, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
-                                          SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                          SSL_OP_PRIORITIZE_CHACHA);
+                                          SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_session_cache_mode(context->ssl, SSL_SESS_CACHE_OFF);
     return context;
 }
@@ -54,6 +56,7 @@ int tls_server_context_new(struct tls_context **out, const struct tls_server_con
     context->tickets = config->tickets;
     context->http1_only = config->http1_only;
     tls_server_callbacks(context->ssl);
+    SSL_CTX_set_dh_auto(context->ssl, 1);
     int err = tls_ticket_callbacks(context);
     if (err != 0) {
         tls_context_unref(out);
@@ -134,7 +137,7 @@ struct x509_store_st *tls_store_from_pem(struct str pem, const char **why)
 {
     *why = "out of memory";
     ERR_clear_error();
-    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.len);
+    BIO *bio = pem.len > INT32_MAX ? NULL : BIO_new_mem_buf(pem.p, (int)pem.len);
     X509_STORE *store = X509_STORE_new();
     unsigned count = 0;
     while (bio != NULL && store != NULL) {
@@ -146,14 +149,18 @@ struct x509_store_st *tls_store_from_pem(struct str pem, const char **why)
         X509_free(certificate);
     }
     bool is_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    bool has_memory = bio != NULL && store != NULL;
     ERR_clear_error();
     BIO_free(bio);
-    if (store != NULL && bio != NULL && (count == 0 || !is_end)) {
-        *why = count == 0 ? "holds no certificate in PEM" : "holds a certificate that is malformed";
-        X509_STORE_free(store);
-        return NULL;
+    if (has_memory && count > 0 && is_end) {
+        *why = NULL;
+        return store;
     }
-    return bio == NULL ? NULL : store;
+    if (has_memory) {
+        *why = count == 0 ? "holds no certificate in PEM" : "holds a certificate that is malformed";
+    }
+    X509_STORE_free(store);
+    return NULL;
 }
 
 void tls_store_free(struct x509_store_st *store)

@@ -12,7 +12,8 @@
 
 enum {
     TLS_RECORD_MAX = 16384,
-    TLS_RECORD_OVERHEAD = 512, // header, explicit nonce, MAC, padding: more than there can be
+    // Header, nonce and tag, also of 32 records: a client may ask for such small ones (RFC 6066 4).
+    TLS_RECORD_OVERHEAD = 2048,
     // Wire bytes of one read: with a partial record that OpenSSL holds their plain bytes fit LOOP_READ_LEN.
     TLS_WIRE_IN = LOOP_READ_LEN - TLS_RECORD_MAX - 1024,
     TLS_WIRE_OUT = 65536 + TLS_RECORD_MAX + TLS_RECORD_OVERHEAD,
@@ -58,7 +59,8 @@ struct tls {
     int io_errno;    // of a failed read
     bool may_read;   // this call has not read from the socket yet
     bool is_drained; // of the last read
-    bool is_eof;     // the socket's FIN was read
+    bool is_eof;     // the socket's FIN, or an error (io_errno), was read
+    bool got_end;    // close_notify came before that
     bool is_suspended;
     bool is_established;
     bool is_broken; // no bytes pass any more
@@ -70,16 +72,24 @@ extern _Thread_local char tls_failure_text[256];
 
 // tls_bio.c
 int tls_bio_attach(struct tls *tls) WARN_UNUSED;
-// Around each use of tls->ssl: begin, the call, end. `end` hands what was written (but not when `seals`) to
-// the output and saves what was not read.
-void tls_io_begin(struct tls *tls);
+// Around each use of tls->ssl: begin, the call, end. Errors of earlier calls are forgotten; one read from the
+// socket follows at most, and only if it may. `end` hands what was written (but not when `seals`) to the
+// output and saves what was not read.
+void tls_io_begin(struct tls *tls, bool may_read);
+// Inside of it: there are wire bytes that were not asked for yet, or may be.
+bool tls_io_has_more(const struct tls *tls);
 void tls_io_end(struct tls *tls, bool seals);
+
+// tls_memory.c
+// Buffers that the calling thread keeps; 0 where they are not kept. Whoever links TLS links this with it.
+unsigned tls_memory_kept(void);
 
 // tls_hello.c
 void tls_server_callbacks(SSL_CTX *ssl);
 
 // tls_ticket.c
 int tls_ticket_callbacks(struct tls_context *context) WARN_UNUSED;
+void tls_ticket_begin(struct tls *tls); // server: none are promised while there is no key
 int tls_sessions_new(struct tls_context *context) WARN_UNUSED;
 void tls_sessions_free(struct tls_sessions **sessions);
 void tls_session_offer(struct tls *tls); // client: resumes what was kept for its name

@@ -3,12 +3,20 @@
 // which is what makes idle connections small. Blocks of that size are kept by the thread that freed them,
 // so that malloc is not asked on a warm path.
 #include "base/sanitize.h"
+#include "net/tls_int.h"
 #include <malloc.h>
 #include <openssl/crypto.h>
 #include <stddef.h>
 #include <stdlib.h>
 
-#ifndef SANITIZE_HAS_ASAN
+#ifdef SANITIZE_HAS_ASAN
+
+unsigned tls_memory_kept(void)
+{
+    return 0;
+}
+
+#else
 
 enum {
     BLOCK_MIN = 16384, // usable bytes of what is kept
@@ -64,6 +72,11 @@ static void *resize(void *block, size_t size, const char *file, int line)
         return NULL;
     }
     return realloc(block, size);
+}
+
+unsigned tls_memory_kept(void)
+{
+    return kept_count;
 }
 
 // Before anything else uses OpenSSL; without it all is as it would be, only slower.

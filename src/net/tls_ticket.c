@@ -95,6 +95,16 @@ int tls_ticket_callbacks(struct tls_context *context)
     return SSL_CTX_set_num_tickets(context->ssl, TICKETS_PER_HANDSHAKE) == 1 ? 0 : ERR_MEMORY;
 }
 
+void tls_ticket_begin(struct tls *tls)
+{
+    const struct tls_ticket_ring *ring = tls->context->tickets;
+    const struct tls_ticket_keys *keys = ring == NULL ? NULL : rcu_load(ring->current);
+    if (keys == NULL || keys->count == 0) {
+        SSL_set_options(tls->ssl, SSL_OP_NO_TICKET);
+        SSL_set_num_tickets(tls->ssl, 0);
+    }
+}
+
 // ---- sessions with targets ----
 
 // The last session by name, in a place that the name's hash says. Contexts are shared by workers: a lock, taken

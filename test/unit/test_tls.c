@@ -212,6 +212,7 @@ static void pair_free(struct pair **place)
 static void step(struct pair *p, struct side *side)
 {
     bool is_drained;
+    tls_resume(side->tls);
     if (side->step == STEP_AGAIN) {
         side->step = tls_handshake(side->tls, &is_drained);
     }
@@ -442,6 +443,10 @@ static void test_suspended(void **state)
     assert_int_equal(tls_handshake(p->server.tls, &is_drained), STEP_AGAIN);
     assert_true(tls_is_suspended(p->server.tls));
     assert_int_equal(p->hellos, 1);
+    assert_int_equal(tls_handshake(p->server.tls, &is_drained), STEP_AGAIN);
+    assert_int_equal(p->hellos, 1); // nobody is asked twice
+    tls_resume(p->server.tls);
+    assert_false(tls_is_suspended(p->server.tls));
     assert_int_equal(tls_handshake(p->server.tls, &is_drained), STEP_AGAIN);
     assert_true(tls_is_suspended(p->server.tls));
     assert_int_equal(p->certificates, 1);

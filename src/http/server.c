@@ -261,8 +261,8 @@ int http_server_init(struct http_server *server, struct loop *loop,
     loop_timer_init(&lists->timer, on_timer);
     slab_init(&lists->conns, small_len(), KEPT_CONNS);
     slab_init(&lists->h2_conns, h2_server_conn_len(), KEPT_CONNS);
-    http_handshakes_init(server);
     server->lists = lists;
+    http_handshakes_init(server);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 #include "http/h2/h2_memory.h"
 #include "base/invariant.h"
 #include "base/sanitize.h"
+#include "http/h2/h2_pages.h"
 #include <stdalign.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,13 +15,16 @@ enum {
     LAST_BITS = 16, // the last: up to 64 KiB
     CLASS_COUNT = 2 * (LAST_BITS - FIRST_BITS) + 1,
     CLASS_NONE = CLASS_COUNT, // larger: straight from malloc
+    CLASS_PAGES,              // a frame buffer: of h2_pages
     KEPT_LEN = 1 << 20,       // bytes that a class may keep
-    PAGE_LEN = 4096,
+    FRAME_MIN = 16384,
 };
 
+// Classes count what is asked for, without this header: nghttp2 asks for powers of two.
 struct block {
-    size_t size; // of all, with this header
-    unsigned kind;
+    struct h2_region *region; // CLASS_PAGES
+    uint32_t size;            // of `data`
+    uint32_t kind;
     alignas(16) char data[];
 };
 
@@ -35,6 +39,7 @@ struct h2_memory {
     nghttp2_mem mem;
     unsigned users;
     struct free_list lists[CLASS_COUNT];
+    struct h2_pages pages;
 };
 
 static _Thread_local struct h2_memory *of_thread;
@@ -64,36 +69,46 @@ static struct block *block_of(void *p)
     return (struct block *)(void *)((char *)p - HEADER_LEN);
 }
 
-static struct block *new_block(unsigned kind, size_t size)
+static void *get_new(unsigned kind, size_t size)
 {
-    // A session's frame buffer is large and used at its beginning only: on a page boundary the rest
-    // of it never becomes resident.
-    struct block *block =
-        size >= 4 * PAGE_LEN && kind != CLASS_NONE ? aligned_alloc(PAGE_LEN, size) : malloc(size);
-    if (block != NULL) {
-        block->size = size;
-        block->kind = kind;
+    struct block *block = size > UINT32_MAX ? NULL : malloc(HEADER_LEN + size);
+    if (block == NULL) {
+        return NULL;
     }
-    return block;
+    block->region = NULL;
+    block->size = (uint32_t)size;
+    block->kind = kind;
+    return block->data;
+}
+
+static void *get_pages(struct h2_memory *memory)
+{
+    struct h2_region *region;
+    struct block *block = h2_pages_get(&memory->pages, &region);
+    if (block == NULL) {
+        return NULL;
+    }
+    block->region = region;
+    block->size = H2_PAGES_LEN - HEADER_LEN;
+    block->kind = CLASS_PAGES;
+    return block->data;
 }
 
 void *h2_memory_get(struct h2_memory *memory, size_t size)
 {
-    if (size > SIZE_MAX - HEADER_LEN) {
-        return NULL;
+    if (size > FRAME_MIN && size <= H2_PAGES_LEN - HEADER_LEN) {
+        return get_pages(memory);
     }
-    unsigned kind = class_of(size + HEADER_LEN);
+    unsigned kind = class_of(size);
     if (kind == CLASS_NONE) {
-        struct block *large = new_block(kind, size + HEADER_LEN);
-        return large == NULL ? NULL : large->data;
+        return get_new(kind, size);
     }
     struct free_list *list = &memory->lists[kind];
     struct block *block = list->first;
     if (block == NULL) {
-        block = new_block(kind, size_of(kind));
-        return block == NULL ? NULL : block->data;
+        return get_new(kind, size_of(kind));
     }
-    SANITIZE_UNPOISON(block->data, block->size - HEADER_LEN);
+    SANITIZE_UNPOISON(block->data, block->size);
     memcpy(&list->first, block->data, sizeof(struct block *));
     list->count--;
     return block->data;
@@ -105,6 +120,10 @@ void h2_memory_put(struct h2_memory *memory, void *p)
         return;
     }
     struct block *block = block_of(p);
+    if (block->kind == CLASS_PAGES) {
+        h2_pages_put(&memory->pages, block->region, block);
+        return;
+    }
     if (block->kind == CLASS_NONE) {
         free(block);
         return;
@@ -118,7 +137,7 @@ void h2_memory_put(struct h2_memory *memory, void *p)
     memcpy(block->data, &list->first, sizeof(struct block *));
     list->first = block;
     list->count++;
-    SANITIZE_POISON(block->data, block->size - HEADER_LEN);
+    SANITIZE_POISON(block->data, block->size);
 }
 
 static void *on_malloc(size_t size, void *user)
@@ -149,7 +168,7 @@ static void *on_realloc(void *p, size_t size, void *user)
     if (p == NULL) {
         return h2_memory_get(user, size);
     }
-    size_t had = block_of(p)->size - HEADER_LEN;
+    size_t had = block_of(p)->size;
     if (size <= had) {
         return p;
     }
@@ -168,6 +187,7 @@ struct h2_memory *h2_memory_ref(void)
         if (of_thread == NULL) {
             return NULL;
         }
+        h2_pages_init(&of_thread->pages);
         of_thread->mem = (nghttp2_mem){of_thread, on_malloc, on_free, on_calloc, on_realloc};
     }
     of_thread->users++;
@@ -185,11 +205,12 @@ void h2_memory_unref(struct h2_memory **memory)
     for (unsigned kind = 0; kind < CLASS_COUNT; kind++) {
         while (m->lists[kind].first != NULL) {
             struct block *block = m->lists[kind].first;
-            SANITIZE_UNPOISON(block->data, block->size - HEADER_LEN);
+            SANITIZE_UNPOISON(block->data, block->size);
             memcpy(&m->lists[kind].first, block->data, sizeof(struct block *));
             free(block);
         }
     }
+    h2_pages_fini(&m->pages);
     if (of_thread == m) { // else its thread has ended, and another one clears up
         of_thread = NULL;
     }

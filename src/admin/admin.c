@@ -10,6 +10,8 @@
 enum {
     ACCEPT_MAX = 64,      // connections taken by one event
     ACCEPT_REST_MS = 100, // without accepting when descriptors have run out
+    HANDSHAKES_A_TURN = 4,
+    H2_STREAMS = 16, // of one connection; each may send ADMIN_BODY_MAX
 };
 
 static void on_request(struct http_server *server, struct http_stream *stream,
@@ -28,6 +30,8 @@ static void on_refused(struct http_server *server, struct http_stream *stream, i
 static const struct http_server_ops server_ops = {
     .on_request = on_request,
     .on_refused = on_refused,
+    .may_be_plain = admin_tls_may_be_plain,
+    .on_handshake = admin_tls_on_handshake,
 };
 
 // A level-triggered listener that cannot be served would turn the loop without end.
@@ -79,15 +83,22 @@ int admin_new(struct admin **out, const struct admin_deps *deps)
         .idle_timeout_ms = 60000,
         .body_timeout_ms = 60000,
         .half_close = false,
+        .handshakes_a_turn = HANDSHAKES_A_TURN,
+        .h2_streams = H2_STREAMS,
     };
     list_init(&admin->calls);
     loop_timer_init(&admin->rest_timer, on_rested);
     int err = events_new(&admin->events, admin);
     if (err == 0) {
+        err = admin_tls_open(admin);
+        admin->server_config.tls = admin->tls;
+    }
+    if (err == 0) {
         err = http_server_init(&admin->server, admin->loop, &admin->server_config, &server_ops,
                                admin);
     }
     if (err != 0) {
+        admin_tls_close(admin);
         events_free(&admin->events);
         free(admin);
         return err;
@@ -122,7 +133,8 @@ static void on_accept(struct loop *loop, struct loop_io *io, uint32_t bits)
             close(fd);
             continue;
         }
-        int err = http_server_accept(&admin->server, fd, &peer, HTTP_ACCEPT_PLAIN);
+        enum http_accept kind = admin->tls == NULL ? HTTP_ACCEPT_PLAIN : HTTP_ACCEPT_EITHER;
+        int err = http_server_accept(&admin->server, fd, &peer, kind);
         if (err != 0) {
             log_warning("admin: cannot take a connection: %s", err_text(err));
         }
@@ -199,6 +211,7 @@ void admin_free(struct admin **admin_ref)
         call_drop(call);
     }
     http_server_fini(&admin->server);
+    admin_tls_close(admin);
     events_free(&admin->events);
     free(admin); // calls are freed by the loop, at the latest in loop_fini()
 }

@@ -231,13 +231,13 @@ json_t *secret_merge(struct call *call, json_t *stored, json_t *patch);
 void secret_wipe_buf(struct buf *buf);
 void secret_wipe_json(json_t *value);
 
-// secure.c: TLS of the admin API.
+// admin_tls.c: TLS of the admin API.
 // Makes admin->tls, if there are certificates. 0, or a negative err.
-int secure_open(struct admin *admin) WARN_UNUSED;
-void secure_close(struct admin *admin);
+int admin_tls_open(struct admin *admin) WARN_UNUSED;
+void admin_tls_close(struct admin *admin);
 // Of http_server_ops.
-bool secure_may_be_plain(struct http_server *server, const struct in6_addr *peer);
-void secure_on_handshake(struct http_server *server, struct tls *tls, int err);
+bool admin_tls_may_be_plain(struct http_server *server, const struct in6_addr *peer);
+void admin_tls_on_handshake(struct http_server *server, struct tls *tls, int err);
 
 // certificates.c: what is known of certificates and TLS for status and metrics.
 void certificates_put_metrics(const struct admin *admin, struct buf *out);

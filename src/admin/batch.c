@@ -26,6 +26,7 @@ static void free_batch(struct call *call)
     }
     free(batch->lines);
     free(batch->changes);
+    secret_wipe_buf(&batch->in);
     buf_fini(&batch->in);
     free(batch);
     call->admin->batch_count--;

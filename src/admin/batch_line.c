@@ -60,8 +60,9 @@ static int read_operation(json_t *tree, struct line *line, struct problems *prob
     const char *kind = json_string_value(json_object_get(tree, "kind"));
     int noun = kind == NULL ? -1 : noun_find(str_from_c(kind));
     if (noun < 0) {
-        problems_add(problems, ERR_INVALID, "/kind", "must be \"route\" or \"pool\"");
-    } else if (noun != NOUN_ROUTE && noun != NOUN_POOL) {
+        problems_add(problems, ERR_INVALID, "/kind",
+                     "must be \"route\", \"pool\" or \"certificate\"");
+    } else if (!noun_is_supported((enum noun)noun)) {
         problems_add(problems, ERR_INVALID, "/kind", "\"%s\" is not part of this version", kind);
     }
     line->noun = noun < 0 ? NOUN_ROUTE : (enum noun)noun;
@@ -135,7 +136,8 @@ static int build_line(struct batch *batch, json_t *tree, struct problems *proble
     if (err != 0) {
         return err;
     }
-    size_t len = strlen(change->key) + (change->value == NULL ? 0 : strlen(change->value));
+    size_t len = strlen(change->key) + (change->value == NULL ? 0 : strlen(change->value)) +
+                 (change->secret == NULL ? 0 : strlen(change->secret));
     if (batch->bytes + len > BATCH_BLOCK_BYTES) {
         change_fini(change);
         return problems_add(problems, ERR_BODY_TOO_LARGE, "",
@@ -176,6 +178,7 @@ void batch_take_line(struct batch *batch, struct str text)
     problems_init(&problems);
     json_t *tree = model_json_parse(text, &problems);
     int err = tree == NULL ? problems.err : build_line(batch, tree, &problems);
+    secret_wipe_json(json_object_get(tree, "value"));
     json_decref(tree);
     if (err != 0) {
         refuse(batch, line, err, &problems);

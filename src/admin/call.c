@@ -13,7 +13,9 @@ static void free_call(struct loop *loop, struct loop_deferred *deferred)
 {
     (void)loop;
     struct call *call = CONTAINER_OF(deferred, struct call, deferred);
+    secret_wipe_buf(&call->body); // a certificate's key
     buf_fini(&call->body);
+    secret_wipe_buf(&call->out); // the same, of an export
     buf_fini(&call->out);
     free(call->key);
     free(call->text);

@@ -22,6 +22,11 @@ static const struct call_row rows[] = {
     ROW(METHOD_GET, "/v1/pools/{}/targets", call_targets_get, .noun = NOUN_POOL),
     ROW(METHOD_PUT, "/v1/pools/{}/targets/{}", call_target_put, .noun = NOUN_POOL),
     ROW(METHOD_DELETE, "/v1/pools/{}/targets/{}", call_target_delete, .noun = NOUN_POOL),
+    ROW(METHOD_GET, "/v1/certificates", call_list, .noun = NOUN_CERTIFICATE),
+    ROW(METHOD_GET, "/v1/certificates/{}", call_object_get, .noun = NOUN_CERTIFICATE),
+    ROW(METHOD_PUT, "/v1/certificates/{}", call_object_put, .noun = NOUN_CERTIFICATE),
+    ROW(METHOD_PATCH, "/v1/certificates/{}", call_object_patch, .noun = NOUN_CERTIFICATE),
+    ROW(METHOD_DELETE, "/v1/certificates/{}", call_object_delete, .noun = NOUN_CERTIFICATE),
     ROW(METHOD_POST, "/v1/batch", call_batch, .body = CALL_STREAM),
     ROW(METHOD_GET, "/v1/export", call_export, ),
     ROW(METHOD_GET, "/v1/events", call_events, ),
@@ -32,8 +37,6 @@ static const struct call_row rows[] = {
     ROW(METHOD_GET, "/healthz", call_health, .is_open = true),
     ROW(METHOD_GET, "/readyz", call_ready, .is_open = true),
     // Names that are taken, for later versions: a clear answer instead of a puzzling one.
-    ROW(METHOD_OTHER, "/v1/certificates", call_later_noun, ),
-    ROW(METHOD_OTHER, "/v1/certificates/{*}", call_later_noun, ),
     ROW(METHOD_OTHER, "/v1/tenants", call_later_noun, ),
     ROW(METHOD_OTHER, "/v1/tenants/{*}", call_later_noun, ),
     ROW(METHOD_OTHER, "/v1/keys", call_later_noun, ),
@@ -118,7 +121,7 @@ const struct call_row *calls_row(unsigned index)
 
 void call_later_noun(struct call *call)
 {
-    answer_status(call, 404, "%.*s: certificates, tenants and keys are not part of this version",
+    answer_status(call, 404, "%.*s: tenants and keys are not part of this version",
                   STR_ARG(call->path));
 }
 

@@ -1,34 +1,23 @@
 // SPDX-License-Identifier: MIT
-// From a JSON value to what the store takes: decode, agree with the key, try to build, encode.
+// From a JSON value to what the store takes: decode, agree with the key, check, try to build, encode.
 #include "admin/admin_int.h"
+#include "cert/check.h"
 
 struct reference_list {
     const struct declaration *declaration;
     struct store_change *change;
+    unsigned visited;
     bool is_out_of_memory;
 };
-
-// Where in the value a pool is named.
-static char *pointer_of(const struct declaration *declaration, struct str pool)
-{
-    char pointer[64] = "/pool";
-    if (declaration->noun == NOUN_ROUTE && declaration->route.action == ROUTE_SPLIT) {
-        for (unsigned i = 0; i < declaration->route.split_count; i++) {
-            if (str_eq(declaration->route.split[i].pool, pool)) {
-                snprintf(pointer, sizeof pointer, "/split/%u/pool", i);
-                break;
-            }
-        }
-    }
-    return str_dup(str_from_c(pointer));
-}
 
 static void on_reference(void *context, enum noun noun, struct str key)
 {
     struct reference_list *list = context;
     struct store_change *change = list->change;
+    char pointer[64];
+    declaration_reference_pointer(list->declaration, list->visited++, pointer, sizeof pointer);
     // A tenant is a label only as long as tenants cannot be declared.
-    if (noun != NOUN_POOL || list->is_out_of_memory) {
+    if ((noun != NOUN_POOL && noun != NOUN_CERTIFICATE) || list->is_out_of_memory) {
         return;
     }
     struct store_reference *references =
@@ -42,7 +31,7 @@ static void on_reference(void *context, enum noun noun, struct str key)
     *reference = (struct store_reference){
         .noun = noun,
         .key = str_dup(key),
-        .pointer = pointer_of(list->declaration, key),
+        .pointer = str_dup(str_from_c(pointer)),
     };
     list->is_out_of_memory = reference->key == NULL || reference->pointer == NULL;
 }
@@ -100,6 +89,31 @@ static int fill_change(const struct declaration *declaration, const char *key,
     return is_whole ? 0 : ERR_MEMORY;
 }
 
+int admin_check_declaration(struct declaration *declaration, struct problems *problems)
+{
+    struct str ca = STR_NULL;
+    const char *pointer = "";
+    switch (declaration->noun) {
+    case NOUN_CERTIFICATE:
+        return cert_check(declaration, problems);
+    case NOUN_ROUTE:
+        ca = declaration->route.client_auth.ca;
+        pointer = "/client_auth/ca";
+        break;
+    case NOUN_POOL:
+        ca = declaration->pool.tls.ca;
+        pointer = "/tls/ca";
+        break;
+    case NOUN_TENANT:
+    case NOUN_KEY:
+    case NOUN_TICKETS:
+    case NOUN_COUNT:
+        break;
+    }
+    unsigned count = 0;
+    return ca.len == 0 ? 0 : cert_check_ca(ca, pointer, &count, problems);
+}
+
 int change_build(struct admin *admin, enum noun noun, const char *key, json_t *value,
                  struct store_change *change, struct problems *problems)
 {
@@ -116,10 +130,16 @@ int change_build(struct admin *admin, enum noun noun, const char *key, json_t *v
                                  &unknown, problems);
     }
     if (err == 0) {
+        err = admin_check_declaration(declaration, problems);
+    }
+    if (err == 0) {
         err = publisher_check(admin->publisher, declaration, problems);
     }
     if (err == 0 && fill_change(declaration, key, change) != 0) {
         err = problems_add(problems, ERR_MEMORY, "", "out of memory");
+    }
+    if (err == 0 && noun == NOUN_CERTIFICATE) {
+        err = secret_close(admin, declaration, change, problems);
     }
     declaration_free(&declaration);
     if (err != 0) {
@@ -146,5 +166,9 @@ void change_fini(struct store_change *change)
     free(change->references);
     free(change->key);
     free(change->value);
+    if (change->secret != NULL) {
+        explicit_bzero(change->secret, strlen(change->secret));
+    }
+    free(change->secret);
     *change = (struct store_change){.noun = change->noun};
 }

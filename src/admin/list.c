@@ -14,18 +14,35 @@ struct listing {
     unsigned in_slice; // objects that this slice has given
     struct str host;   // filter, in call->key; or empty
     struct buf after;  // the last key that was written
+    bool with_secrets; // an export: certificates with chain and key
+    struct buf keys;   // the same: names of the slice, each terminated
     const struct call *call;
     struct buf *out; // of the step
     uint64_t deadline_ns;
 };
 
-enum { SLICE_RECORDS = 256 };
+enum {
+    SLICE_RECORDS = 256,
+    SLICE_SECRETS = 16, // each is read and opened by itself
+};
 
 static void free_listing(struct call *call)
 {
     struct listing *listing = call->state;
     buf_fini(&listing->after);
+    buf_fini(&listing->keys);
     free(listing);
+}
+
+static void put_line(struct buf *out, const struct store_record *record, struct str value)
+{
+    buf_put(out, STR("{\"op\":\"put\",\"kind\":\""));
+    buf_put(out, noun_name(record->noun));
+    buf_put(out, STR("\",\"key\":"));
+    buf_put_json(out, record->key);
+    buf_put(out, STR(",\"value\":"));
+    buf_put(out, value);
+    buf_put(out, STR("}\n"));
 }
 
 // One record of a page. Returns whether the slice goes on.
@@ -38,13 +55,7 @@ static bool put_item(void *context, const struct store_record *record)
         return false;
     }
     if (listing->is_export) {
-        buf_put(out, STR("{\"op\":\"put\",\"kind\":\""));
-        buf_put(out, noun_name(record->noun));
-        buf_put(out, STR("\",\"key\":"));
-        buf_put_json(out, record->key);
-        buf_put(out, STR(",\"value\":"));
-        buf_put(out, record->value);
-        buf_put(out, STR("}\n"));
+        put_line(out, record, record->value);
     } else {
         buf_put(out, listing->is_begun ? STR(",") : STR(""));
         answer_put_value(listing->call, out, record->value);
@@ -58,8 +69,8 @@ static bool put_item(void *context, const struct store_record *record)
            clock_monotonic_ns() < listing->deadline_ns;
 }
 
-// Pools say their name in a list: their value does not hold it.
-static bool put_pool(void *context, const struct store_record *record)
+// Pools and certificates say their name in a list: their value does not hold it.
+static bool put_named(void *context, const struct store_record *record)
 {
     struct listing *listing = context;
     if (listing->left == 0) {
@@ -80,24 +91,88 @@ static bool put_pool(void *context, const struct store_record *record)
     return goes_on;
 }
 
+// While a list is read, nothing else may be: the names first.
+static bool note_key(void *context, const struct store_record *record)
+{
+    struct listing *listing = context;
+    buf_put(&listing->keys, record->key);
+    buf_put_char(&listing->keys, '\0');
+    listing->in_slice++;
+    buf_clear(&listing->after);
+    buf_put(&listing->after, record->key);
+    return true;
+}
+
+static int put_secret(struct call *call, struct str name, struct buf *out)
+{
+    struct store_record record;
+    int err = store_get_secret(call->admin->store, NOUN_CERTIFICATE, name, &record);
+    if (err != 0) {
+        return err == ERR_NOT_FOUND ? 0 : err; // deleted meanwhile
+    }
+    json_t *value = json_loadb(record.value.p, record.value.len, 0, NULL);
+    err = value == NULL ? ERR_MEMORY : secret_reveal(call->admin, &record, value);
+    char *text = err == 0 ? json_dumps(value, JSON_COMPACT) : NULL;
+    if (text != NULL) {
+        put_line(out, &record, str_from_c(text));
+        explicit_bzero(text, strlen(text));
+    } else if (err == 0) {
+        err = ERR_MEMORY;
+    }
+    free(text);
+    secret_wipe_json(value);
+    json_decref(value);
+    return err;
+}
+
+// The certificates whose names were noted. 0, or a negative err: an export that leaves a key out without
+// saying so would be no backup.
+static int put_secrets(struct call *call, struct listing *listing, struct buf *out)
+{
+    int err = listing->keys.failed ? ERR_MEMORY : 0;
+    struct str rest = buf_str(&listing->keys);
+    while (err == 0 && rest.len > 0) {
+        struct str name = str_from_c(rest.p);
+        rest = str_from(rest, name.len + 1);
+        err = put_secret(call, name, out);
+    }
+    buf_clear(&listing->keys);
+    return err;
+}
+
+// How many a slice visits, and what it does with each.
+static unsigned plan_slice(const struct listing *listing,
+                           bool (**visit)(void *context, const struct store_record *record))
+{
+    if (listing->is_export) {
+        bool is_secret = listing->with_secrets && listing->noun == NOUN_CERTIFICATE;
+        *visit = is_secret ? note_key : put_item;
+        return is_secret ? SLICE_SECRETS : SLICE_RECORDS;
+    }
+    *visit = listing->noun == NOUN_ROUTE ? put_item : put_named;
+    // One more than the page has: it tells whether there is a next page.
+    return listing->left < SLICE_RECORDS ? listing->left + 1 : SLICE_RECORDS;
+}
+
 // Visits the next slice. 0: this noun has no more; 1: it may; negative: err.
 static int run_slice(struct call *call, struct listing *listing, struct buf *out)
 {
-    bool is_page = !listing->is_export;
     listing->out = out;
     listing->in_slice = 0;
     listing->deadline_ns = clock_monotonic_ns() + ADMIN_SLICE_NS;
-    // One more than the page has: it tells whether there is a next page.
-    unsigned limit = is_page && listing->left < SLICE_RECORDS ? listing->left + 1 : SLICE_RECORDS;
+    bool (*visit)(void *context, const struct store_record *record);
+    unsigned limit = plan_slice(listing, &visit);
     struct buf after;
     buf_init(&after, 0);
     buf_put(&after, buf_str(&listing->after)); // the visitor changes it
-    struct str host = is_page ? listing->host : STR_NULL;
-    bool is_pool = is_page && listing->noun == NOUN_POOL;
+    struct str host = listing->is_export ? STR_NULL : listing->host;
     int err = after.failed ? ERR_MEMORY
                            : store_list(call->admin->store, listing->noun, buf_str(&after), host,
-                                        limit, is_pool ? put_pool : put_item, listing);
+                                        limit, visit, listing);
     buf_fini(&after);
+    if (err == 0) {
+        err = put_secrets(call, listing, out);
+    }
     if (err != 0) {
         return err;
     }
@@ -138,13 +213,23 @@ static enum flow step_export(struct call *call, struct buf *out)
     if (more > 0) {
         return FLOW_MORE;
     }
-    // Pools come first, so that each block of a batch finds what its routes refer to.
-    if (listing->noun == NOUN_ROUTE) {
-        return FLOW_END;
-    }
-    listing->noun = NOUN_ROUTE;
+    // What others refer to comes first, so that each block of a batch finds it.
     buf_clear(&listing->after);
-    return FLOW_MORE;
+    switch (listing->noun) {
+    case NOUN_CERTIFICATE:
+        listing->noun = NOUN_POOL;
+        return FLOW_MORE;
+    case NOUN_POOL:
+        listing->noun = NOUN_ROUTE;
+        return FLOW_MORE;
+    case NOUN_ROUTE:
+    case NOUN_TENANT:
+    case NOUN_KEY:
+    case NOUN_TICKETS:
+    case NOUN_COUNT:
+        break;
+    }
+    return FLOW_END;
 }
 
 static const struct call_ops page_ops = {.step = step_page, .free_state = free_listing};
@@ -159,6 +244,7 @@ static struct listing *make_listing(struct call *call, const struct call_ops *op
     }
     listing->call = call;
     buf_init(&listing->after, 0);
+    buf_init(&listing->keys, 0);
     call->state = listing;
     call->ops = ops;
     return listing;
@@ -217,8 +303,9 @@ void call_export(struct call *call)
     if (listing == NULL) {
         return;
     }
-    listing->noun = NOUN_POOL;
+    listing->noun = NOUN_CERTIFICATE;
     listing->is_export = true;
+    listing->with_secrets = call_switch(call, STR("secrets"));
     call->revision = publisher_revision(call->admin->publisher);
     answer_begin(call, 200, "application/x-ndjson");
 }

@@ -234,6 +234,9 @@ static void put_value(struct call *call, json_t *value, uint64_t if_match)
     problems_init(&problems);
     struct store_change change;
     int err = change_build(call->admin, call->noun, call->key, value, &change, &problems);
+    if (call->noun == NOUN_CERTIFICATE) {
+        secret_wipe_json(value);
+    }
     json_decref(value);
     if (err != 0) {
         answer_problems(call, &problems);
@@ -259,6 +262,19 @@ void call_object_put(struct call *call)
     }
 }
 
+// What is stored with the patch in it, or NULL: answered.
+static json_t *merge(struct call *call, json_t *stored, json_t *patch)
+{
+    if (call->noun == NOUN_CERTIFICATE) {
+        return secret_merge(call, stored, patch);
+    }
+    json_t *merged = json_merge_patch(stored, patch);
+    if (merged == NULL) {
+        answer_err(call, ERR_MEMORY);
+    }
+    return merged;
+}
+
 void call_object_patch(struct call *call)
 {
     if (!object_key(call) || !object_wait(call)) {
@@ -276,11 +292,9 @@ void call_object_patch(struct call *call)
     uint64_t revision = 0;
     json_t *value = object_load(call, &revision);
     if (value != NULL) {
-        json_t *merged = json_merge_patch(value, patch);
+        json_t *merged = merge(call, value, patch);
         json_decref(value);
-        if (merged == NULL) {
-            answer_err(call, ERR_MEMORY);
-        } else {
+        if (merged != NULL) {
             put_value(call, merged, revision);
         }
     }

@@ -104,20 +104,20 @@ void call_stats(struct call *call)
     answer_begin(call, 200, "application/json");
 }
 
-static void put_family(struct buf *out, const char *name, const char *help, const char *type)
+void metric_put_family(struct buf *out, const char *name, const char *help, const char *type)
 {
     buf_printf(out, "# HELP pointsman_%s %s\n# TYPE pointsman_%s %s\n", name, help, name, type);
 }
 
-static void put_gauge(struct buf *out, const char *name, const char *help, uint64_t value)
+void metric_put_gauge(struct buf *out, const char *name, const char *help, uint64_t value)
 {
-    put_family(out, name, help, "gauge");
+    metric_put_family(out, name, help, "gauge");
     buf_printf(out, "pointsman_%s %llu\n", name, (unsigned long long)value);
 }
 
 static void put_code_metrics(struct buf *out)
 {
-    put_family(out, "requests_total", "Requests answered, by status code", "counter");
+    metric_put_family(out, "requests_total", "Requests answered, by status code", "counter");
     for (unsigned code = CODE_MIN; code <= CODE_MAX; code++) {
         uint64_t count;
         uint64_t ns;
@@ -127,7 +127,8 @@ static void put_code_metrics(struct buf *out)
                        (unsigned long long)count);
         }
     }
-    put_family(out, "request_seconds_sum", "Time spent on requests, by status code", "counter");
+    metric_put_family(out, "request_seconds_sum", "Time spent on requests, by status code",
+                      "counter");
     for (unsigned code = CODE_MIN; code <= CODE_MAX; code++) {
         uint64_t count;
         uint64_t ns;
@@ -146,15 +147,15 @@ static void put_counters(struct buf *out)
         if (counter == COUNTER_requests_total) {
             continue; // by code above
         }
-        put_family(out, stats_counter_name(counter), stats_counter_help(counter), "counter");
+        metric_put_family(out, stats_counter_name(counter), stats_counter_help(counter), "counter");
         buf_printf(out, "pointsman_%s %llu\n", stats_counter_name(counter),
                    (unsigned long long)stats_counter_sum(counter));
     }
 }
 
-static void put_total(struct buf *out, const char *name, const char *help, uint64_t value)
+void metric_put_total(struct buf *out, const char *name, const char *help, uint64_t value)
 {
-    put_family(out, name, help, "counter");
+    metric_put_family(out, name, help, "counter");
     buf_printf(out, "pointsman_%s %llu\n", name, (unsigned long long)value);
 }
 
@@ -162,10 +163,10 @@ static void put_store_metrics(struct admin *admin, struct buf *out)
 {
     struct store_status store = {0};
     store_get_status(admin->store, &store);
-    put_gauge(out, "store_writable", "1 while the store takes writes", store.is_writable);
-    put_gauge(out, "store_pending", "Writes that wait for the store", store.pending);
-    put_total(out, "store_commits_total", "Commits of the store", store.commits);
-    put_family(out, "store_last_commit_seconds", "Time that the last commit took", "gauge");
+    metric_put_gauge(out, "store_writable", "1 while the store takes writes", store.is_writable);
+    metric_put_gauge(out, "store_pending", "Writes that wait for the store", store.pending);
+    metric_put_total(out, "store_commits_total", "Commits of the store", store.commits);
+    metric_put_family(out, "store_last_commit_seconds", "Time that the last commit took", "gauge");
     buf_printf(out, "pointsman_store_last_commit_seconds %.9f\n",
                (double)store.last_commit_ns / 1e9);
 }
@@ -183,23 +184,27 @@ static void put_node_metrics(struct call *call, struct buf *out)
     uint64_t retired = 0;
     uint64_t oldest_ms = 0;
     publisher_retired(admin->publisher, &retired, &oldest_ms);
-    put_gauge(out, "connections", "Client connections open now", connections);
-    put_gauge(out, "tunnels", "Tunnels open now", tunnels);
-    put_gauge(out, "routes", "Routes that are live", publisher_route_count(admin->publisher));
-    put_gauge(out, "pools", "Pools that are live", publisher_pool_count(admin->publisher));
-    put_gauge(out, "revision", "Revision that is live", publisher_revision(admin->publisher));
-    put_gauge(out, "skipped_records", "Stored records that could not be built",
-              publisher_skipped_count(admin->publisher));
-    put_gauge(out, "retired_versions", "Replaced versions that are still used", retired);
-    put_family(out, "retired_oldest_seconds", "Age of the oldest of them", "gauge");
+    metric_put_gauge(out, "connections", "Client connections open now", connections);
+    metric_put_gauge(out, "tunnels", "Tunnels open now", tunnels);
+    metric_put_gauge(out, "routes", "Routes that are live",
+                     publisher_route_count(admin->publisher));
+    metric_put_gauge(out, "pools", "Pools that are live", publisher_pool_count(admin->publisher));
+    metric_put_gauge(out, "revision", "Revision that is live",
+                     publisher_revision(admin->publisher));
+    metric_put_gauge(out, "skipped_records", "Stored records that could not be built",
+                     publisher_skipped_count(admin->publisher));
+    metric_put_gauge(out, "retired_versions", "Replaced versions that are still used", retired);
+    metric_put_family(out, "retired_oldest_seconds", "Age of the oldest of them", "gauge");
     buf_printf(out, "pointsman_retired_oldest_seconds %.3f\n", (double)oldest_ms / 1e3);
+    certificates_put_metrics(admin, out);
     put_store_metrics(admin, out);
-    put_total(out, "access_log_write_errors_total", "Writes of the access log that failed",
-              access_log_write_errors(admin->deps.access_log));
-    put_total(out, "access_log_lost_total",
-              "Access log records lost because the file was changed or closed before it took them",
-              access_log_lost(admin->deps.access_log));
-    put_family(out, "build_info", "The version that runs", "gauge");
+    metric_put_total(out, "access_log_write_errors_total", "Writes of the access log that failed",
+                     access_log_write_errors(admin->deps.access_log));
+    metric_put_total(
+        out, "access_log_lost_total",
+        "Access log records lost because the file was changed or closed before it took them",
+        access_log_lost(admin->deps.access_log));
+    metric_put_family(out, "build_info", "The version that runs", "gauge");
     buf_put(out, STR("pointsman_build_info{version=\"" POINTSMAN_VERSION "\"} 1\n"));
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // apply --dry-run: the same checks as the server's, and a comparison with what it has.
+#include "admin/admin.h"
 #include "cli/apply_int.h"
 #include "cli/cli.h"
 
@@ -7,8 +8,8 @@ struct trial {
     struct operations *operations;
     struct client *client;
     const struct operation *operation; // the one under way
-    json_t *pools;                     // name: does it exist after the change (true) or not
-    int status;                        // of a call that failed altogether
+    json_t *known; // "pools/NAME", "certificates/NAME": does it exist after the change or not
+    int status;    // of a call that failed altogether
 };
 
 // GET of a declaration. Its answer's status, or 0: no answer, printed.
@@ -54,26 +55,43 @@ static void report_problems(struct trial *trial, const struct problems *problems
     trial->operations->failed++;
 }
 
-// Is the pool there after the change?
-static bool pool_exists(struct trial *trial, struct str name)
+// "pools/NAME" in `to`; terminated.
+static bool put_label(struct buf *to, enum noun noun, struct str key)
 {
-    const json_t *known = json_object_getn(trial->pools, name.p, name.len);
-    if (known == NULL) {
-        json_t *value;
-        unsigned status = fetch(trial, NOUN_POOL, name, &value);
-        json_decref(value);
-        known = status == 404 ? json_false() : json_true(); // without an answer nothing is said
-        json_object_setn(trial->pools, name.p, name.len, (json_t *)(uintptr_t)known);
+    buf_init(to, 0);
+    buf_put(to, noun_plural(noun));
+    buf_put_char(to, '/');
+    buf_put(to, key);
+    buf_put_char(to, '\0');
+    return !to->failed;
+}
+
+// Is it there after the change?
+static bool exists(struct trial *trial, enum noun noun, struct str key)
+{
+    struct buf label;
+    bool result = true; // without an answer nothing is said
+    if (put_label(&label, noun, key)) {
+        const json_t *known = json_object_get(trial->known, label.p);
+        if (known == NULL) {
+            json_t *value;
+            known = fetch(trial, noun, key, &value) == 404 ? json_false() : json_true();
+            json_decref(value);
+            json_object_set(trial->known, label.p, (json_t *)(uintptr_t)known);
+        }
+        result = json_is_true(known);
     }
-    return json_is_true(known);
+    buf_fini(&label);
+    return result;
 }
 
 static void visit_reference(void *context, enum noun noun, struct str key)
 {
     struct trial *trial = context;
-    if (noun == NOUN_POOL && !pool_exists(trial, key)) {
+    if ((noun == NOUN_POOL || noun == NOUN_CERTIFICATE) && !exists(trial, noun, key)) {
         char detail[300];
-        snprintf(detail, sizeof detail, "pool \"%.*s\" does not exist", STR_ARG(key));
+        snprintf(detail, sizeof detail, "%.*s \"%.*s\" does not exist", STR_ARG(noun_name(noun)),
+                 STR_ARG(key));
         report(trial, STR(""), detail);
     }
 }
@@ -87,12 +105,44 @@ static json_t *canonical(enum noun noun, struct str key, json_t *value, enum dec
     if (declaration_decode(noun, key, value, mode, &declaration, &unknown, problems) != 0) {
         return NULL;
     }
+    bool in_files = noun == NOUN_CERTIFICATE && declaration->certificate.chain_file.len > 0;
+    json_t *encoded = NULL;
+    // Files are the server's: it looks into them when the declaration is applied.
+    if (mode == DECODE_FEED || in_files || admin_check_declaration(declaration, problems) == 0) {
+        encoded = declaration_encode(declaration);
+    }
     if (mode == DECODE_STRICT) {
         declaration_references(declaration, visit_reference, trial);
     }
-    json_t *encoded = declaration_encode(declaration);
     declaration_free(&declaration);
     return encoded;
+}
+
+// What is declared of a certificate in files: the rest the server found in them.
+static json_t *declared_part(json_t *value)
+{
+    static const char *const names[] = {"hosts", "chain_file", "key_file"};
+    json_t *part = json_object();
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        json_t *member = json_object_get(value, names[i]);
+        if (member != NULL) {
+            json_object_set(part, names[i], member);
+        }
+    }
+    return part;
+}
+
+static bool are_equal(json_t *now, json_t *wanted)
+{
+    if (json_object_get(wanted, "chain_file") == NULL) {
+        return json_equal(now, wanted) != 0;
+    }
+    json_t *now_part = declared_part(now);
+    json_t *wanted_part = declared_part(wanted);
+    bool is_equal = json_equal(now_part, wanted_part) != 0;
+    json_decref(now_part);
+    json_decref(wanted_part);
+    return is_equal;
 }
 
 static const char *compare(struct trial *trial, enum noun noun, struct str key, json_t *wanted)
@@ -103,9 +153,9 @@ static const char *compare(struct trial *trial, enum noun noun, struct str key, 
     problems_init(&problems);
     json_t *now =
         stored == NULL ? NULL : canonical(noun, key, stored, DECODE_FEED, trial, &problems);
-    const char *result = status == 404                                 ? "created"
-                         : now != NULL && json_equal(now, wanted) != 0 ? "unchanged"
-                                                                       : "updated";
+    const char *result = status == 404                           ? "created"
+                         : now != NULL && are_equal(now, wanted) ? "unchanged"
+                                                                 : "updated";
     json_decref(now);
     json_decref(stored);
     problems_fini(&problems);
@@ -149,7 +199,7 @@ static const char *try_operation(struct trial *trial)
     char *key = NULL;
     int noun = noun_find(str_from_c(operation->kind));
     const char *result = "failed";
-    if (noun != NOUN_ROUTE && noun != NOUN_POOL) {
+    if (noun < 0 || !noun_is_supported((enum noun)noun)) {
         report(trial, STR(""), "this kind is not part of this version");
     } else if (declaration_key((enum noun)noun, str_from_c(operation->key), &key, &problems) != 0) {
         report_problems(trial, &problems);
@@ -167,15 +217,21 @@ int operations_try(struct operations *operations, struct client *client, bool is
     struct trial trial = {operations, client, NULL, json_object(), CLI_DONE};
     for (size_t i = 0; i < operations->count; i++) {
         const struct operation *operation = &operations->items[i];
-        if (strcmp(operation->kind, "pool") == 0) {
-            json_object_set_new(trial.pools, operation->key,
+        int noun = noun_find(str_from_c(operation->kind));
+        struct buf label;
+        if (noun != NOUN_POOL && noun != NOUN_CERTIFICATE) {
+            continue;
+        }
+        if (put_label(&label, (enum noun)noun, str_from_c(operation->key))) {
+            json_object_set_new(trial.known, label.p,
                                 operation->is_delete ? json_false() : json_true());
         }
+        buf_fini(&label);
     }
     for (size_t i = 0; i < operations->count && trial.status == CLI_DONE; i++) {
         trial.operation = &operations->items[i];
         operation_show(operations, trial.operation, try_operation(&trial), is_json);
     }
-    json_decref(trial.pools);
+    json_decref(trial.known);
     return operations->failed > 0 ? CLI_FAILED : trial.status;
 }

@@ -143,7 +143,7 @@ def test_errors_point_at_the_field(pointsman):
     assert "PATCH" in refused.headers["Allow"]
     answer = server.api("OPTIONS", "/v1/pools/p")
     assert answer.status == 204 and "PUT" in answer.headers["Allow"]
-    problem(server.api("GET", "/v1/certificates"), 404)
+    problem(server.api("GET", "/v1/tenants"), 404)
     problem(server.api("POST", "/v1/pools/p/switch", json={}), 404)
 
 

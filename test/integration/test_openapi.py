@@ -17,6 +17,7 @@ PATCHES = {
     "/v1/routes/{host}": {"retries": 2},
     "/v1/routes/{host}/{path}": {"access_log": False},
     "/v1/pools/{name}": {"balance": "round_robin"},
+    "/v1/certificates/{name}": {"hosts": ["web.example.com"]},
 }
 ORDER = ["put", "post", "get", "patch", "delete"]
 
@@ -76,13 +77,15 @@ def test_document_is_whole():
         assert declared == set(re.findall(r"\{(\w+)\}", path)), (method, path)
 
 
-def test_every_documented_call_answers(pointsman):
+def test_every_documented_call_answers(pointsman, certs):
     server = pointsman()
     document = load()
+    web = certs.issue("web.example.com")
+    bodies = {**BODIES, "/v1/certificates/{name}": {"chain": web.chain, "key": web.key}}
     for method, path, operation in calls(document):
         if path == "/v1/events":
             method = "head"
-        body = {"put": BODIES.get(path), "patch": PATCHES.get(path)}.get(method)
+        body = {"put": bodies.get(path), "patch": PATCHES.get(path)}.get(method)
         data = b'{"op":"put","kind":"pool","key":"b","value":{"targets":[]}}' \
             if path == "/v1/batch" else None
         answer = server.api(method.upper(), url_of(path), json=body, data=data)

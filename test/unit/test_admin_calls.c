@@ -19,6 +19,10 @@ static void finds_rows(void **state)
         {METHOD_GET, "/v1/routes/", "/v1/routes", "", "", NULL},
         {METHOD_PUT, "/v1/routes/a.example/b/c", "/v1/routes/{*}", "a.example/b/c", "", NULL},
         {METHOD_GET, "/v1/pools/p", "/v1/pools/{}", "p", "", NULL},
+        {METHOD_GET, "/v1/certificates", "/v1/certificates", "", "", NULL},
+        {METHOD_PATCH, "/v1/certificates/c", "/v1/certificates/{}", "c", "", NULL},
+        {METHOD_POST, "/v1/certificates/c", NULL, "", "", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"},
+        {METHOD_GET, "/v1/certificates/c/d", NULL, "", "", NULL},
         {METHOD_GET, "/v1/pools/p/targets", "/v1/pools/{}/targets", "p", "", NULL},
         {METHOD_DELETE, "/v1/pools/p/targets/10.0.0.1%3A80", "/v1/pools/{}/targets/{}", "p",
          "10.0.0.1%3A80", NULL},
@@ -146,7 +150,7 @@ static void refuses_clearly(void **state)
     script_stream_fini(&script);
 
     assert_int_equal(admin_do(check, "GET", "/v1/nothing", NULL, NULL), 404);
-    assert_int_equal(admin_do(check, "GET", "/v1/certificates", NULL, NULL), 404);
+    assert_int_equal(admin_do(check, "GET", "/v1/tenants", NULL, NULL), 404);
     assert_int_equal(admin_do(check, "POST", "/v1/pools/p/switch", NULL, "{}"), 404);
     assert_int_equal(admin_do(check, "PUT", "/v1/pools/p", "Content-Type: text/plain", "{}"), 415);
     assert_int_equal(admin_do(check, "GET", "/v1/pools?limit=0", NULL, NULL), 400);

@@ -307,7 +307,9 @@ void proxy_free(struct proxy **place)
     }
     loop_timer_cancel(loop, &proxy->drain_timer);
     proxy->stopping = true;
-    http_server_fini(&proxy->server); // ends the transactions
+    if (proxy->server.loop != NULL) {
+        http_server_fini(&proxy->server); // ends the transactions
+    }
     if (proxy->upstream.buckets != NULL) {
         upstream_fini(&proxy->upstream);
     }

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "proxy/secure.h"
 #include "cert/handshake.h"
+#include "route/table.h"
 
 // What a client must show of itself for a host; NULL: nothing. In the RCU section of this turn.
 static const struct route_client_auth *policy_of(const struct proxy *proxy, struct str host)
 {
     const struct route_version *route = route_find(proxy->shared->routes, host, STR("/"));
     return route == NULL ? NULL : route->client_auth;
-}
-
-// Does any host ask for client certificates?
-static bool has_policies(const struct proxy *proxy)
-{
-    return proxy->shared->certs != NULL;
 }
 
 // ---- handshakes ----
@@ -145,7 +140,7 @@ static bool shares_certificate(const struct proxy *proxy, const struct tls_scope
 // A client that came without TLS has no certificate to show.
 static void judge_plain(struct txn *txn)
 {
-    if (has_policies(txn->proxy)) {
+    if (route_table_has_client_auth(txn->proxy->shared->routes)) {
         const struct route_client_auth *policy = policy_of(txn->proxy, txn_host(txn));
         txn->has_client_auth = policy != NULL;
         txn->lacks_certificate = policy != NULL && policy->is_required;
@@ -166,7 +161,7 @@ bool secure_judge(struct txn *txn)
     txn->has_client_auth = (scope->policy[0] | scope->policy[1]) != 0;
     // The policy is compared even where the host is the name that the connection was made for: it may have
     // been declared since.
-    if (txn->has_client_auth || has_policies(proxy)) {
+    if (txn->has_client_auth || route_table_has_client_auth(proxy->shared->routes)) {
         if (!is_same_policy(scope, policy_of(proxy, host))) {
             return false;
         }

@@ -10,6 +10,7 @@
 #include "net/address.h"
 #include "net/outq.h"
 #include "serve/demo.h"
+#include "serve/security.h"
 #include "serve/system.h"
 #include "serve/workers.h"
 #include <errno.h>
@@ -28,6 +29,7 @@ struct node {
     struct loop control;
     struct store *store;
     struct store_line line;
+    struct security *security;
     struct publisher *publisher;
     struct access_log *access_log;
     struct workers *workers;
@@ -42,6 +44,7 @@ struct node {
     char name[NAME_MAX_LEN];
     bool has_control;
     bool has_outq;
+    bool has_tls; // the control loop has its wire buffers
     bool is_ready;
     bool is_draining;
 };
@@ -181,6 +184,10 @@ static int start_control(struct node *node, struct problems *problems)
     }
     if (err == 0) {
         node->has_outq = true;
+        err = tls_loop_init(&node->control);
+    }
+    if (err == 0) {
+        node->has_tls = true;
         err = loop_add_events(&node->control, &node->signals, EPOLLIN);
     }
     store_line_init(&node->line, &node->control);
@@ -193,11 +200,15 @@ static int load(struct node *node, struct problems *problems)
 {
     struct str url = str_from_c(node->config->store.url);
     int err = store_open(&node->store, url, problems);
+    if (err == 0) {
+        err = security_new(&node->security, node->config, node->store, problems);
+    }
     if (err != 0) {
         return err;
     }
     uint64_t before = clock_monotonic_ns();
-    err = publisher_new(&node->publisher, NULL, NULL, NULL);
+    err = publisher_new(&node->publisher, security_certs(node->security),
+                        security_tickets(node->security), security_seal(node->security));
     if (err == 0) {
         rcu_thread_begin();
         err = publisher_load(node->publisher, node->store);
@@ -207,9 +218,10 @@ static int load(struct node *node, struct problems *problems)
         return problems_add(problems, err, "store.url", "cannot load what is declared: %s",
                             err_text(err));
     }
-    log_info("%llu routes and %llu pools loaded in %llu ms, revision %llu",
+    log_info("%llu routes, %llu pools and %llu certificates loaded in %llu ms, revision %llu",
              (unsigned long long)publisher_route_count(node->publisher),
              (unsigned long long)publisher_pool_count(node->publisher),
+             (unsigned long long)publisher_certificate_count(node->publisher),
              (unsigned long long)((clock_monotonic_ns() - before) / NS_PER_MS),
              (unsigned long long)publisher_revision(node->publisher));
     return 0;
@@ -239,6 +251,9 @@ static int start_workers(struct node *node, struct problems *problems)
     }
     node->shared.config = config;
     node->shared.routes = publisher_routes(node->publisher);
+    node->shared.certs = security_certs(node->security);
+    node->shared.tickets = security_tickets(node->security);
+    node->shared.origin_tls = security_origin_tls(node->security);
     node->shared.access_log = node->access_log;
     node->shared.worker_count = count;
     return workers_new(&node->workers, &node->shared, problems);
@@ -260,6 +275,8 @@ static int start_admin(struct node *node, struct problems *problems)
         .config = config,
         .store = node->store,
         .publisher = node->publisher,
+        .certs = security_certs(node->security),
+        .seal = security_seal(node->security),
         .access_log = node->access_log,
         .token = node->token != NULL ? node->token : config->admin.token,
         .hooks = &hooks,
@@ -300,6 +317,9 @@ static int start_threads(struct node *node, bool demo, struct problems *problems
     int err = publisher_start(node->publisher, &node->control);
     if (err == 0) {
         err = store_start(node->store, &node->control, &feed);
+    }
+    if (err == 0) {
+        err = security_start(node->security, &node->control);
     }
     if (err == 0 && node->access_log != NULL) {
         err = access_log_start(node->access_log);
@@ -345,7 +365,8 @@ static void stop(struct node *node)
     if (node->workers != NULL) {
         workers_stop(node->workers);
     }
-    rcu_thread_begin(); // the loop, which was registered while it ran, has ended
+    rcu_thread_begin();            // the loop, which was registered while it ran, has ended
+    security_stop(node->security); // handshakes that wait are answered, in the mailboxes below
     if (node->publisher != NULL) {
         publisher_hurry(node->publisher);
     }
@@ -361,17 +382,22 @@ static void stop(struct node *node)
     }
     demo_free(&node->demo);
     admin_free(&node->admin);
+    security_close_store(node->security);
     store_close(&node->store);
     if (node->publisher != NULL) {
         publisher_stop(node->publisher);
     }
     workers_free(&node->workers);
     publisher_free(&node->publisher);
+    security_free(&node->security);
     rcu_thread_end();
     access_log_close(&node->access_log);
     if (node->has_outq) {
         loop_close(&node->control, &node->signals);
         loop_run_deferred(&node->control);
+        if (node->has_tls) {
+            tls_loop_fini(&node->control);
+        }
         outq_pool_fini(&node->control);
     }
     if (node->has_control) {

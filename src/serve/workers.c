@@ -79,7 +79,8 @@ void workers_cut(struct workers *workers)
     }
 }
 
-static int listen_one(struct workers *workers, const char *text, struct problems *problems)
+static int listen_one(struct workers *workers, const char *text, enum http_accept kind,
+                      struct problems *problems)
 {
     struct sockaddr_storage address;
     socklen_t len;
@@ -95,16 +96,29 @@ static int listen_one(struct workers *workers, const char *text, struct problems
         return problems_add(problems, err, text, "cannot listen: %s", strerror(errno));
     }
     for (unsigned i = 0; i < workers->count && err == 0; i++) {
-        err = proxy_listen(workers->items[i].proxy, fds[i], HTTP_ACCEPT_PLAIN);
+        err = proxy_listen(workers->items[i].proxy, fds[i], kind);
     }
     struct sockaddr_storage bound;
     socklen_t bound_len = sizeof bound;
     char shown[NET_ADDRESS_TEXT_MAX];
     if (getsockname(fds[0], (struct sockaddr *)&bound, &bound_len) == 0) {
         net_format_address(&bound, shown, sizeof shown);
-        log_info("http on %s", shown);
+        log_info("%s on %s", kind == HTTP_ACCEPT_TLS ? "https" : "http", shown);
     }
     return err == 0 ? 0 : problems_add(problems, err, text, "%s", err_text(err));
+}
+
+static int listen_all(struct workers *workers, const struct config *config,
+                      struct problems *problems)
+{
+    int err = 0;
+    for (unsigned i = 0; i < config->listen.http_count && err == 0; i++) {
+        err = listen_one(workers, config->listen.http[i], HTTP_ACCEPT_PLAIN, problems);
+    }
+    for (unsigned i = 0; i < config->listen.https_count && err == 0; i++) {
+        err = listen_one(workers, config->listen.https[i], HTTP_ACCEPT_TLS, problems);
+    }
+    return err;
 }
 
 int workers_new(struct workers **out, struct proxy_shared *shared, struct problems *problems)
@@ -124,19 +138,17 @@ int workers_new(struct workers **out, struct proxy_shared *shared, struct proble
             err = outq_pool_init(&worker->loop);
         }
         if (err == 0) {
+            err = tls_loop_init(&worker->loop);
+        }
+        if (err == 0) {
             err = proxy_new(&worker->proxy, &worker->loop, i, shared);
+            worker->loop.owner = worker->proxy;
         }
         if (err != 0) {
             return problems_add(problems, err, "", "cannot make worker %u: %s", i, err_text(err));
         }
     }
-    for (unsigned i = 0; i < shared->config->listen.http_count; i++) {
-        int err = listen_one(workers, shared->config->listen.http[i], problems);
-        if (err != 0) {
-            return err;
-        }
-    }
-    return 0;
+    return listen_all(workers, shared->config, problems);
 }
 
 static void *run_worker(void *argument)
@@ -186,7 +198,12 @@ void workers_free(struct workers **place)
     }
     workers_stop(workers);
     for (unsigned i = 0; i < workers->count; i++) {
+        if (workers->items[i].proxy != NULL) {
+            // The last answers of other threads, to handshakes that wait for a certificate.
+            loop_empty_mailbox(&workers->items[i].loop);
+        }
         proxy_free(&workers->items[i].proxy);
+        tls_loop_fini(&workers->items[i].loop);
         outq_pool_fini(&workers->items[i].loop);
         loop_fini(&workers->items[i].loop);
     }

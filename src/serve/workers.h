@@ -7,7 +7,7 @@
 
 struct workers;
 
-// Makes the workers with their listeners on config->listen.http; none runs yet. 0, or an err with a
+// Makes the workers with their listeners on config->listen.http and https; none runs yet. 0, or an err with a
 // problem that names the address.
 int workers_new(struct workers **workers, struct proxy_shared *shared,
                 struct problems *problems) WARN_UNUSED;

@@ -3,7 +3,7 @@
 // has now. These take the place of net/tls.h's and cert/'s functions that the proxy calls.
 #pragma once
 #include "net/tls.h"
-#include "route/route.h"
+#include "route/table.h"
 
 enum { SIM_HOSTS = 8 };
 

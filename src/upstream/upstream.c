@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "upstream/upstream.h"
 #include "base/hash.h"
+#include "net/outq.h"
 #include <stddef.h>
 #include <sys/un.h>
 
@@ -387,6 +388,8 @@ void upstream_drop_idle(struct upstream *upstream)
 
 void upstream_fini(struct upstream *upstream)
 {
+    // HTTP/2 connections whose last stream was just let go become idle, or close, with the flush.
+    outq_flush_all(upstream->loop);
     upstream_drop_idle(upstream);
     loop_timer_cancel(upstream->loop, &upstream->timer);
     free(upstream->buckets);

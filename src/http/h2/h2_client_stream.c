@@ -173,8 +173,8 @@ static void send_data(struct http_stream *stream, struct str data)
 static void send_end(struct http_stream *stream, const struct http_field *trailers, unsigned count)
 {
     struct h2_client_stream *s = h2_client_stream_of(stream);
-    if (!can_send(s)) {
-        return;
+    if (!can_send(s) || (s->is_connect && !s->is_tunnel)) {
+        return; // the end of what asks for the switch is not that of what follows it
     }
     s->request_ended = true;
     if (count > 0 && !s->is_tunnel) {

@@ -5,33 +5,38 @@ _pointsman() {
   local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words=
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words="serve check route pool apply export status version help"
+    words="serve check route pool cert apply export status version help"
   elif [ "$COMP_CWORD" -eq 2 ]; then
     case $command in
     route) words="list get put rm" ;;
     pool) words="list get put rm drain up" ;;
+    cert) words="list get put rm" ;;
     esac
   fi
   if [ -z "$words" ] && [[ $current == -* ]]; then
     case $command in
-    route | pool) command="$command ${COMP_WORDS[2]}" ;;
+    route | pool | cert) command="$command ${COMP_WORDS[2]}" ;;
     esac
     case $command in
     "serve") words="--config --http --https --admin --store --workers --log --set --demo --help" ;;
     "check") words="--config --http --https --admin --store --workers --log --set --help" ;;
-    "route list") words="--host --limit --json --admin --config --help" ;;
-    "route get") words="--json --admin --config --help" ;;
-    "route put") words="--pool --split --redirect --redirect-status --keep-path --respond --body --https --tenant --strip-path --target-path --host-header --request-header --response-header --allow --deny --body-limit --buffer-request --connect-timeout --response-timeout --retries --no-access-log --set-json --file --json --admin --config --help" ;;
-    "route rm") words="--admin --config --help" ;;
-    "pool list") words="--limit --json --admin --config --help" ;;
-    "pool get") words="--json --admin --config --help" ;;
-    "pool put") words="--balance --keepalive --connect-timeout --response-timeout --set-json --file --json --admin --config --help" ;;
-    "pool rm") words="--admin --config --help" ;;
-    "pool drain") words="--remove-after --admin --config --help" ;;
-    "pool up") words="--admin --config --help" ;;
-    "apply") words="--dry-run --json --admin --config --help" ;;
-    "export") words="--yaml --admin --config --help" ;;
-    "status") words="--json --admin --config --help" ;;
+    "route list") words="--host --limit --json --admin --ca --insecure --config --help" ;;
+    "route get") words="--json --admin --ca --insecure --config --help" ;;
+    "route put") words="--pool --split --redirect --redirect-status --keep-path --respond --body --https --hsts --client-ca --client-auth --passthrough --tenant --strip-path --target-path --host-header --request-header --response-header --allow --deny --body-limit --buffer-request --connect-timeout --response-timeout --retries --no-access-log --set-json --file --json --admin --ca --insecure --config --help" ;;
+    "route rm") words="--admin --ca --insecure --config --help" ;;
+    "pool list") words="--limit --json --admin --ca --insecure --config --help" ;;
+    "pool get") words="--json --admin --ca --insecure --config --help" ;;
+    "pool put") words="--balance --protocol --send-proxy --tls-ca --tls-server-name --tls-client-certificate --no-verify --keepalive --connect-timeout --response-timeout --set-json --file --json --admin --ca --insecure --config --help" ;;
+    "pool rm") words="--admin --ca --insecure --config --help" ;;
+    "pool drain") words="--remove-after --admin --ca --insecure --config --help" ;;
+    "pool up") words="--admin --ca --insecure --config --help" ;;
+    "cert list") words="--limit --json --admin --ca --insecure --config --help" ;;
+    "cert get") words="--json --admin --ca --insecure --config --help" ;;
+    "cert put") words="--chain --key --host --watch --json --admin --ca --insecure --config --help" ;;
+    "cert rm") words="--admin --ca --insecure --config --help" ;;
+    "apply") words="--dry-run --json --admin --ca --insecure --config --help" ;;
+    "export") words="--yaml --secrets --admin --ca --insecure --config --help" ;;
+    "status") words="--json --admin --ca --insecure --config --help" ;;
     "version") words="--help" ;;
     "help") words="--man --bash --help" ;;
     esac

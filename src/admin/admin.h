@@ -73,10 +73,6 @@ void admin_free(struct admin **admin);
 // What main tells the readers of /v1/events: the store's on_state, and "ready", "draining", …
 void admin_store_changed(struct admin *admin, bool is_writable, struct str detail);
 void admin_node_changed(struct admin *admin, const char *state);
-// Of a certificate: "expiring", "expired", "file_changed", "file_broken". `not_after`: Unix seconds, 0: not
-// known. `detail` may be empty.
-void admin_certificate_changed(struct admin *admin, struct str name, const char *state,
-                               uint64_t not_after, struct str detail);
 
 // Is the declaration good as far as it can be told from itself: a certificate and its key, the CAs that
 // routes and pools name? Fills a certificate's facts (cert/check.h). Any thread, also without an admin.

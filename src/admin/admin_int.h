@@ -243,6 +243,9 @@ void admin_tls_on_handshake(struct http_server *server, struct tls *tls, int err
 void certificates_put_metrics(const struct admin *admin, struct buf *out);
 // New members "certificates" and "tls" of the status.
 void certificates_put_status(const struct admin *admin, json_t *status);
+// A certificate's value as it is live, if that is not what is stored: its files were changed since. JSON text
+// (malloc); NULL: it is the stored one.
+char *certificates_live_value(const struct admin *admin, struct str name, struct str stored);
 
 // stats.c: a metric's text.
 void metric_put_family(struct buf *out, const char *name, const char *help, const char *type);
@@ -273,6 +276,8 @@ int events_new(struct admin_events **events, struct admin *admin) WARN_UNUSED;
 void events_free(struct admin_events **events);
 void events_add(struct admin_events *events, const char *type, uint64_t revision, bool is_last,
                 struct str data);
+void events_add_certificate(struct admin_events *events,
+                            const struct publish_certificate_event *event);
 
 // Handlers of calls.c.
 void call_object_get(struct call *call);

@@ -6,13 +6,11 @@
 //
 // `id` stands only at the last event of a revision, so that who resumes after it has seen all of it.
 #include "admin/admin_int.h"
-#include "base/clock.h"
 
 enum {
     EVENTS_KEPT = 10000, // what ?since= may go back to
     EVENTS_RING = 20000, // how far a connected reader may be behind
     EVENTS_PING_MS = 15000,
-    DAY_SEC = 86400,
 };
 
 struct event {
@@ -24,6 +22,7 @@ struct event {
 struct admin_events {
     struct admin *admin;
     struct publish_listener listener;
+    struct publish_certificate_listener certificate_listener;
     struct loop_timer ping;
     struct list readers; // call->link
     unsigned reader_count;
@@ -102,6 +101,13 @@ static void on_applied(struct publish_listener *listener, uint64_t revision,
     buf_fini(&data);
 }
 
+static void on_certificate(struct publish_certificate_listener *listener,
+                           const struct publish_certificate_event *event)
+{
+    events_add_certificate(CONTAINER_OF(listener, struct admin_events, certificate_listener),
+                           event);
+}
+
 static void on_ping(struct loop *loop, struct loop_timer *timer)
 {
     struct admin_events *events = CONTAINER_OF(timer, struct admin_events, ping);
@@ -126,6 +132,9 @@ int events_new(struct admin_events **out, struct admin *admin)
     list_init(&events->listener.node);
     events->listener.on_applied = on_applied;
     publisher_listen(admin->publisher, &events->listener);
+    list_init(&events->certificate_listener.node);
+    events->certificate_listener.on_event = on_certificate;
+    publisher_listen_certificates(admin->publisher, &events->certificate_listener);
     loop_timer_init(&events->ping, on_ping);
     loop_timer_set(admin->loop, &events->ping, EVENTS_PING_MS);
     *out = events;
@@ -140,6 +149,7 @@ void events_free(struct admin_events **events_ref)
     }
     *events_ref = NULL;
     list_remove(&events->listener.node);
+    list_remove(&events->certificate_listener.node);
     loop_timer_cancel(events->admin->loop, &events->ping);
     for (size_t i = 0; i < EVENTS_RING; i++) {
         free(events->ring[i].frame);
@@ -286,28 +296,27 @@ void admin_node_changed(struct admin *admin, const char *state)
     buf_fini(&data);
 }
 
-void admin_certificate_changed(struct admin *admin, struct str name, const char *state,
-                               uint64_t not_after, struct str detail)
+void events_add_certificate(struct admin_events *events,
+                            const struct publish_certificate_event *event)
 {
     struct buf data;
     buf_init(&data, 0);
     buf_put(&data, STR("{\"name\":"));
-    buf_put_json(&data, name);
+    buf_put_json(&data, event->name);
     buf_put(&data, STR(",\"state\":"));
-    buf_put_json(&data, str_from_c(state));
-    if (not_after != 0) {
-        int64_t left_sec = (int64_t)not_after - (int64_t)(admin->loop->real_ns / NS_PER_SEC);
+    buf_put_json(&data, str_from_c(event->state));
+    if (event->not_after != 0) {
         char text[TEXT_TIME_LEN];
         buf_put(&data, STR(",\"not_after\":"));
-        buf_put_json(&data, text_time(text, not_after));
-        buf_printf(&data, ",\"days_left\":%lld", (long long)(left_sec / DAY_SEC));
+        buf_put_json(&data, text_time(text, event->not_after));
+        buf_printf(&data, ",\"days_left\":%llu", (unsigned long long)event->days_left);
     }
-    if (detail.len > 0) {
+    if (event->detail[0] != '\0') {
         buf_put(&data, STR(",\"detail\":"));
-        buf_put_json(&data, detail);
+        buf_put_json(&data, str_from_c(event->detail));
     }
     buf_put_char(&data, '}');
-    events_add(admin->events, "certificate", publisher_revision(admin->publisher), true,
+    events_add(events, "certificate", publisher_revision(events->admin->publisher), true,
                buf_str(&data));
     buf_fini(&data);
 }

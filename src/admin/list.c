@@ -76,11 +76,14 @@ static bool put_named(void *context, const struct store_record *record)
     if (listing->left == 0) {
         return put_item(context, record);
     }
+    char *live = record->noun == NOUN_CERTIFICATE
+                     ? certificates_live_value(listing->call->admin, record->key, record->value)
+                     : NULL;
     struct buf text;
     buf_init(&text, 0);
     buf_put(&text, STR("{\"name\":"));
     buf_put_json(&text, record->key);
-    struct str rest = str_from(record->value, 1);
+    struct str rest = str_from(live != NULL ? str_from_c(live) : record->value, 1);
     buf_put(&text, rest.len > 1 ? STR(",") : STR(""));
     buf_put(&text, rest);
     struct store_record named = *record;
@@ -88,6 +91,7 @@ static bool put_named(void *context, const struct store_record *record)
     bool goes_on = put_item(context, &named);
     listing->out->failed = listing->out->failed || text.failed;
     buf_fini(&text);
+    free(live);
     return goes_on;
 }
 

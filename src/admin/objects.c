@@ -115,12 +115,16 @@ void call_object_get(struct call *call)
     }
     bool any = false;
     call->etag = record.revision;
-    if (call->if_none_match.len > 0 &&
+    char *live = call->noun == NOUN_CERTIFICATE
+                     ? certificates_live_value(call->admin, record.key, record.value)
+                     : NULL;
+    if (live == NULL && call->if_none_match.len > 0 &&
         text_etag_matches(call->if_none_match, record.revision, &any)) {
         answer_send(call, 304, NULL, STR_NULL);
         return;
     }
-    answer_json(call, 200, record.value);
+    answer_json(call, 200, live != NULL ? str_from_c(live) : record.value);
+    free(live);
 }
 
 // What the record's revision is now; 0: there is none.

@@ -230,8 +230,12 @@ static void tells_of_certificates(void **state)
     admin_begin(check, &script, "GET", "/v1/events", NULL, NULL);
     loop_turn(&check->control, 0);
     uint64_t end = check->control.real_ns / NS_PER_SEC + 5 * 86400 + 60;
-    admin_certificate_changed(check->admin, STR("shop"), "expiring", end, STR_NULL);
-    admin_certificate_changed(check->admin, STR("a\"b"), "file_broken", 0, STR("no PEM"));
+    struct publish_certificate_event events[] = {
+        {STR("shop"), "expiring", end, 5, ""},
+        {STR("a\"b"), "file_broken", 0, 0, "no PEM"},
+    };
+    events_add_certificate(check->admin->events, &events[0]);
+    events_add_certificate(check->admin->events, &events[1]);
     loop_turn(&check->control, 0);
     char expected[200];
     char time_text[TEXT_TIME_LEN];

@@ -207,12 +207,17 @@ static void read_local_port(struct http_conn *conn)
 int http_server_accept(struct http_server *server, int fd, const struct sockaddr_storage *peer,
                        enum http_accept kind)
 {
+    if (kind != HTTP_ACCEPT_PLAIN && server->config->tls == NULL) {
+        close(fd);
+        return ERR_SYSTEM;
+    }
+    INVARIANT(kind == HTTP_ACCEPT_PLAIN || server->loop->tls_buffers != NULL);
     struct http_conn *conn = slab_get(&server->lists->conns);
     if (conn == NULL) {
         close(fd);
         return ERR_MEMORY;
     }
-    memset(conn, 0, small_len());
+    *conn = (struct http_conn){.local_port = 0}; // the rest is its protocol's
     conn->io = (struct loop_io){.fd = fd, .on_event = on_event};
     conn->server = server;
     list_init(&conn->node);

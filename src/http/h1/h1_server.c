@@ -20,6 +20,7 @@
 enum {
     START_LINE_REST = H1_METHOD_MAX + 16, // bytes of a start line without its target
     PREFACE_LEN = sizeof PREFACE - 1,
+    PREFACE_HEAD_LEN = PREFACE_LEN - 6, // as far as it looks like a head
 };
 
 static const struct h1_server_state state_wait, state_body, state_answer;
@@ -148,6 +149,14 @@ static bool may_be_preface(const char *p, size_t len)
     return memcmp(p, PREFACE, len < PREFACE_LEN ? len : PREFACE_LEN) == 0;
 }
 
+// The time for a head counts from its first byte.
+static void wait_for_more(struct h1_server_conn *c)
+{
+    if (c->conn.phase != PHASE_HEAD) {
+        http_conn_enter(&c->conn, PHASE_HEAD);
+    }
+}
+
 static size_t wait_input(struct h1_server_conn *c, const char *p, size_t len)
 {
     if (c->is_fresh && may_be_preface(p, len)) {
@@ -155,7 +164,7 @@ static size_t wait_input(struct h1_server_conn *c, const char *p, size_t len)
             turn_to_h2(c, str_make(p, len));
             return len;
         }
-        http_conn_enter(&c->conn, c->conn.phase == PHASE_NEW ? PHASE_HEAD : c->conn.phase);
+        wait_for_more(c);
         return 0;
     }
     struct http_field fields[H1_FIELD_MAX];
@@ -169,9 +178,7 @@ static size_t wait_input(struct h1_server_conn *c, const char *p, size_t len)
         refuse(c, (int)n);
         return len;
     }
-    if (c->conn.phase != PHASE_HEAD) {
-        http_conn_enter(&c->conn, PHASE_HEAD);
-    }
+    wait_for_more(c);
     return 0;
 }
 
@@ -303,7 +310,9 @@ static bool is_worth_a_look(const struct h1_server_conn *c, struct str more)
     size_t line_max = limits->target_max + START_LINE_REST;
     // Behind a CR anything but LF is an error, which is told at once.
     bool after_cr = before > 0 && h1_kept_bytes(c->kept).p[before - 1] == '\r';
-    return after_cr || str_find_char(more, '\r') != SIZE_MAX ||
+    // Behind the first lines of HTTP/2's preface no line may come.
+    bool in_preface = c->is_fresh && before < PREFACE_LEN && after >= PREFACE_HEAD_LEN;
+    return after_cr || in_preface || str_find_char(more, '\r') != SIZE_MAX ||
            str_find_char(more, '\n') != SIZE_MAX || (before <= line_max && after > line_max) ||
            after > limits->head_max;
 }

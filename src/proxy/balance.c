@@ -3,6 +3,7 @@
 #include "net/address.h"
 #include "net/proxy_protocol.h"
 #include "proxy/transaction.h"
+#include <stdio.h>
 
 enum { UNIQUE_ID_MAX = 128 }; // PROXY protocol 2.2.5
 
@@ -12,6 +13,7 @@ struct wanted {
     const struct pool_settings *settings; // NULL: all defaults
     char target[POOL_MEMBER_TEXT_MAX];
     char preamble[PROXY_HEADER_MAX];
+    char tls_version[16]; // "TLSv1.3"
 };
 
 // Route over pool over configuration.
@@ -183,7 +185,9 @@ static struct str preamble_of(struct txn *txn, struct wanted *wanted)
         header.alpn = tls_protocol(tls) == TLS_H2      ? STR("h2")
                       : tls_protocol(tls) == TLS_HTTP1 ? STR("http/1.1")
                                                        : STR_NULL;
-        header.tls_version = tls_version(tls);
+        int len = snprintf(wanted->tls_version, sizeof wanted->tls_version, "TLSv%.*s",
+                           STR_ARG(tls_version(tls)));
+        header.tls_version = str_make(wanted->tls_version, (size_t)len);
     }
     return str_make(wanted->preamble,
                     proxy_header_write(&header, wanted->preamble, sizeof wanted->preamble));

@@ -478,6 +478,30 @@ static void no_blocks_left(void **state)
     h2_end(&f);
 }
 
+// The same for what is sent: the exchange ends once, whatever its user still says.
+static void no_blocks_left_for_an_answer(void **state)
+{
+    (void)state;
+    struct h2_fixture f;
+    h2_begin_with(&f, H2_HOLD, 10);
+    f.loop.outq_pool->blocks.live_max = 2;
+    h2_get(&f, 1);
+    PUMP(&f.loop, &f.peer, f.open_count == 1);
+    static char piece[50000];
+    h2_send_head_of(f.stream, 200, BODY_LENGTH, 2 * sizeof piece);
+    f.stream->ops->send_data(f.stream, str_make(piece, sizeof piece));
+    f.stream->ops->send_data(f.stream, str_make(piece, sizeof piece));
+    f.stream->ops->send_end(f.stream, NULL, 0);
+    outq_flush_all(&f.loop);
+    PUMP(&f.loop, &f.peer, h2_saw(&f, "R1 2;"));
+    assert_true(h2_was_told(&f, "reset memory;"));
+    assert_false(h2_saw(&f, "end"));
+    f.mode = H2_AT_ONCE;
+    h2_get(&f, 3);
+    PUMP(&f.loop, &f.peer, h2_saw(&f, "D3 2 end;"));
+    h2_end(&f);
+}
+
 static void abort_ends_all(void **state)
 {
     (void)state;
@@ -514,6 +538,7 @@ int main(void)
         cmocka_unit_test(a_head_that_trickles),
         cmocka_unit_test(a_preface_that_does_not_come),
         cmocka_unit_test(no_blocks_left),
+        cmocka_unit_test(no_blocks_left_for_an_answer),
         cmocka_unit_test(abort_ends_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

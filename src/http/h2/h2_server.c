@@ -195,6 +195,8 @@ static void take(struct h2_server_conn *c, struct str bytes)
     c->in_session = false;
     if (n == NGHTTP2_ERR_NOMEM) {
         c->err = ERR_MEMORY;
+    } else if (n == NGHTTP2_ERR_FLOODED) {
+        c->abuse = ABUSE_CONTROL; // it does not read what it asks for
     } else if (n < 0 && c->abuse == ABUSE_NONE) {
         c->broken = true;
     }

@@ -389,7 +389,7 @@ void h2_server_send_end(struct http_stream *stream, const struct http_field *tra
                         unsigned count)
 {
     struct h2_server_stream *s = h2_server_stream_of(stream);
-    if (!is_heard(s) || s->ended) {
+    if (!is_heard(s) || s->ended || s->err != 0) {
         return;
     }
     s->ended = true;

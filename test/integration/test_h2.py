@@ -92,7 +92,8 @@ def test_backpressure_is_per_stream(site):
 def test_websocket(site, tls):
     """RFC 8441."""
     server, target = site
-    target.handler = o.websocket_echo()
+    target.on("/", o.websocket_echo())
+    target.on("/other", o.echo())
     with H2Client(port_of(server, tls), tls) as client:
         wait = time.monotonic() + 5
         while not client.conn.remote_settings.enable_connect_protocol and time.monotonic() < wait:
@@ -107,7 +108,7 @@ def test_websocket(site, tls):
         while len(client.replies[stream].body) < 4:
             client.step()
         assert client.replies[stream].body == b"\x81\x02ok"
-        assert client.get("/other").status in (200, 400)  # other streams go on
+        assert client.get("/other").status == 200  # other streams go on
         client.conn.end_stream(stream)
         client.flush()
         client.read(stream)
@@ -119,18 +120,18 @@ def test_goaway_on_drain(site):
     target.on("/slow", lambda request, peer: (gate.wait(10), o.respond(body=b"done")(request, peer))[1])
     server.config["timeouts"]["drain"] = "10s"
     server.restart()
-    client = H2Client(server.https_port)
-    stream = client.request(path="/slow")
-    wait_until(lambda: any(r.target == "/slow" for r in target.requests), "it is under way")
-    server.signal(15)
-    while client.goaway is None:
-        client.step()
-    assert client.goaway.error_code == 0
-    gate.set()
-    assert client.read(stream)[0].body == b"done"
-    with pytest.raises(EOFError):
-        while True:
-            client.step()
+    with RawH2(server.https_port) as client:
+        client.send(frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, 1, client.head("/slow")))
+        wait_until(lambda: any(r.target == "/slow" for r in target.requests), "it is under way")
+        server.signal(15)
+        end = time.monotonic() + 5
+        while client.goaway is None and time.monotonic() < end:
+            client.poll(0.1)
+        assert client.goaway == h.NO_ERROR
+        gate.set()
+        assert client.wait(h.DATA, 1) == b"done"
+        assert client.status(1) == 200
+        assert client.read_to_end(5)
     server.wait_exit()
 
 
@@ -204,9 +205,9 @@ def test_pseudo_fields_are_refused(site, number):
         client.poll(1.0)
         answers = [f for f in client.frames if f[2] == 1 or f[0] == h.GOAWAY]
         assert answers, "no answer"
-        for kind, _, _, payload in answers:
+        for kind, _, _, _ in answers:
             if kind == h.HEADERS:
-                assert int(dict(client.decoder.decode(payload))[":status"]) >= 400
+                assert client.statuses[1] >= 400
     assert target.requests == []
 
 
@@ -359,7 +360,7 @@ def test_first_bytes_that_are_no_preface(site):
         conn.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert conn.read_to_end(5) is not None
     reply = server.raw(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")
-    assert reply == b"" or b" 400 " in reply or reply.startswith(b"\0\0")
+    assert reply[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 505")
 
 
 # ---- real clients ----

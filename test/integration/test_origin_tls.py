@@ -189,9 +189,9 @@ def test_no_tls_there(pointsman, certs, origin):
     server, target = pointsman(), origin()
     put(server, f"https://{target.address}", certs)
     target.faults.clear()
-    reply = server.get(host=HOST)
-    assert reply.status == 502
-    assert server.log_records(1)[0]["pointsman.end"] in ("tls_failed", "origin_closed")
+    reply = server.get(host=HOST)  # it may also just wait for more than a ClientHello
+    assert (reply.status, server.log_records(1)[0]["pointsman.end"]) in (
+        (502, "tls_failed"), (502, "origin_closed"), (504, "connect_timeout"))
     target.faults.clear()
 
 

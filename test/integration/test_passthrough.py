@@ -69,7 +69,7 @@ def open_raw(server, certs, sni="raw.example"):
 def talk(conn, text, name="echo"):
     conn.send(text)
     wanted = name.encode() + b":" + text
-    assert conn.wire.take(len(wanted)) == wanted
+    assert conn.wire.exactly(len(wanted)) == wanted
 
 
 def test_bytes_pass_as_they_are(pointsman, certs, echo):
@@ -95,7 +95,7 @@ def test_wildcard_pool_and_others_beside(pointsman, certs, echo):
     for i in range(6):
         with open_raw(server, certs, f"h{i}.raw.example") as conn:
             conn.send(b"x")
-            assert conn.wire.take(5) in (b"one:x", b"two:x")
+            assert conn.wire.exactly(5) in (b"one:x", b"two:x")
     assert (one.connections, two.connections) == (3, 3)
     with TlsConnection(server.https_port, "here.example", client_context(certs.ca_file)) as conn:
         assert conn.exchange(host="here.example").status == 204

@@ -170,8 +170,8 @@ def test_sent_to_targets(pointsman, certs):
     server, taker = pointsman(https=True), Taker()
     certificate = certs.issue("p.example")
     server.put_certificate("p", certificate.chain, certificate.key)
-    server.put_route("p.example", pool="p")
     server.put_pool("p", [taker.address], send_proxy="v1")
+    server.put_route("p.example", pool="p")
     with server.connect() as conn:
         port = conn.sock.getsockname()[1]
         assert conn.exchange(host="p.example").status == 200

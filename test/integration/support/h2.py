@@ -148,7 +148,7 @@ class RawH2:
     def __init__(self, port, tls=True, sni="localhost", settings=b"", timeout=10.0):
         self.sock = open_socket(port, tls, sni, timeout)
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
-        self.frames, self.rest, self.ended = [], b"", False
+        self.frames, self.rest, self.ended, self.statuses = [], b"", False, {}
         self.sock.sendall(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(SETTINGS, ACK))
 
     def __enter__(self):
@@ -191,9 +191,12 @@ class RawH2:
                 length = int.from_bytes(self.rest[:3], "big")
                 if len(self.rest) < 9 + length:
                     break
-                self.frames.append((self.rest[3], self.rest[4],
-                                    int.from_bytes(self.rest[5:9], "big") & 0x7FFFFFFF,
-                                    self.rest[9:9 + length]))
+                kind, stream = self.rest[3], int.from_bytes(self.rest[5:9], "big") & 0x7FFFFFFF
+                payload = self.rest[9:9 + length]
+                self.frames.append((kind, self.rest[4], stream, payload))
+                if kind == HEADERS:  # in the order that they come, or the table would be another
+                    fields = dict(self.decoder.decode(payload))
+                    self.statuses.setdefault(stream, int(fields.get(":status", 0)))
                 self.rest = self.rest[9 + length:]
 
     def read_to_end(self, seconds=10.0):
@@ -218,8 +221,7 @@ class RawH2:
             self.poll(0.1)
 
     def status(self, stream=1):
-        payload = self.wait(HEADERS, stream)
-        return None if payload is None else int(dict(self.decoder.decode(payload))[":status"])
+        return None if self.wait(HEADERS, stream) is None else self.statuses[stream]
 
     @property
     def goaway(self):

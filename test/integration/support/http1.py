@@ -115,6 +115,16 @@ class Wire:
             return b""
         return self.take(most)
 
+    def exactly(self, count):
+        """That many bytes; fewer only at the end."""
+        data = b""
+        while len(data) < count:
+            piece = self.some(count - len(data))
+            if not piece:
+                break
+            data += piece
+        return data
+
     def until(self, mark, most=1 << 20):
         """Up to and with the mark; b"" when the end comes before the first byte."""
         start = 0

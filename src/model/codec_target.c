@@ -2,7 +2,7 @@
 // Lists of targets, in routes and in pools.
 #include "model/codec_int.h"
 
-enum { ZONE_MAX = 200 };
+enum { ZONE_MAX = 200, TARGETS_MAX = 1000 };
 
 static const struct range weight_range = {0, 65535, 1};
 static const struct words state_words = {(const struct word[]){{{"up", 2}, TARGET_UP},
@@ -93,6 +93,8 @@ static void read_target(struct reader *r, const struct at *at, json_t *value,
         reader_problem(r, &address, "is missing");
     }
 }
+
+_Static_assert((int)TARGETS_MAX <= (int)READER_TEXTS_MAX, "all are compared");
 
 struct target_list {
     struct target_decl *targets;

@@ -166,7 +166,7 @@ def test_example_configuration_shows_defaults():
     given = yaml.safe_load(read("pointsman.example.yaml"))
     defaults = dict(re.findall(r'\bX\("([\w.]+)",\s*\w+,[^"]*"([^"]*)"',
                                read("src/model/config_table.h")))
-    own = {"node.name", "node.zone", "listen.http", "trusted_proxies"}
+    own = {"node.name", "node.zone", "listen.http", "listen.https", "trusted_proxies"}
     for section, value in given.items():
         for name, item in value.items() if isinstance(value, dict) else [("", value)]:
             path = f"{section}.{name}".rstrip(".")

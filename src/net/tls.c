@@ -23,10 +23,11 @@ static struct tls *new_tls(struct loop *loop, struct tls_context *context, struc
     tls->user = user;
     tls->context = tls_context_ref(context);
     tls->ssl = SSL_new(context->ssl);
-    if (tls->ssl == NULL || tls_bio_attach(tls) != 0) {
+    if (tls->ssl == NULL) {
         tls_free(&tls);
         return NULL;
     }
+    tls_bio_attach(tls);
     SSL_set_app_data(tls->ssl, tls);
     tls->out = out;
     out->tls = tls;

@@ -8,19 +8,6 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-int tls_loop_init(struct loop *loop)
-{
-    (void)tls_memory_kept(); // so that a program that links the one file has the other
-    loop->tls_buffers = calloc(1, sizeof *loop->tls_buffers);
-    return loop->tls_buffers == NULL ? ERR_MEMORY : 0;
-}
-
-void tls_loop_fini(struct loop *loop)
-{
-    free(loop->tls_buffers);
-    loop->tls_buffers = NULL;
-}
-
 static size_t take(char *to, size_t len, const char *from, size_t have)
 {
     size_t part = len < have ? len : have;
@@ -40,7 +27,6 @@ static bool fill(struct tls *tls, struct tls_buffers *buffers)
         n = recv(tls->io->fd, buffers->in, TLS_WIRE_IN, 0);
     } while (n < 0 && errno == EINTR);
     if (n > 0) {
-        buffers->in_owner = tls;
         buffers->in_start = 0;
         buffers->in_end = (size_t)n;
         tls->is_drained = n < TLS_WIRE_IN;
@@ -58,10 +44,10 @@ static bool fill(struct tls *tls, struct tls_buffers *buffers)
 
 static int bio_read(BIO *bio, char *to, int len)
 {
-    struct tls *tls = BIO_get_data(bio);
-    struct tls_buffers *buffers = tls->loop->tls_buffers;
+    struct tls_buffers *buffers = BIO_get_data(bio);
+    struct tls *tls = buffers->current;
     BIO_clear_retry_flags(bio);
-    if (len <= 0) {
+    if (len <= 0 || tls == NULL) {
         return 0;
     }
     if (tls->held != NULL) {
@@ -74,8 +60,7 @@ static int bio_read(BIO *bio, char *to, int len)
         }
         return (int)part;
     }
-    bool is_here = buffers->in_owner == tls && buffers->in_start < buffers->in_end;
-    if (!is_here && !fill(tls, buffers)) {
+    if (buffers->in_start == buffers->in_end && !fill(tls, buffers)) {
         if (tls->is_eof) {
             return 0;
         }
@@ -90,10 +75,9 @@ static int bio_read(BIO *bio, char *to, int len)
 
 static int bio_write(BIO *bio, const char *from, int len)
 {
-    struct tls *tls = BIO_get_data(bio);
-    struct tls_buffers *buffers = tls->loop->tls_buffers;
+    struct tls_buffers *buffers = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    if (len <= 0) {
+    if (len <= 0 || buffers->current == NULL) {
         return 0;
     }
     if ((size_t)len > TLS_WIRE_OUT - buffers->out_len) {
@@ -108,13 +92,13 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 {
     (void)number;
     (void)pointer;
-    struct tls *tls = BIO_get_data(bio);
+    const struct tls_buffers *buffers = BIO_get_data(bio);
     switch (command) {
     case BIO_CTRL_FLUSH:
     case BIO_CTRL_DUP:
         return 1;
     case BIO_CTRL_EOF:
-        return tls != NULL && tls->is_eof;
+        return buffers->current != NULL && buffers->current->is_eof;
     default:
         return 0;
     }
@@ -139,17 +123,38 @@ static void make_method(void)
     }
 }
 
-int tls_bio_attach(struct tls *tls)
+int tls_loop_init(struct loop *loop)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)tls_memory_kept(); // so that a program that links the one file has the other
     pthread_once(&once, make_method);
+    struct tls_buffers *buffers = calloc(1, sizeof *buffers);
     BIO *bio = method == NULL ? NULL : BIO_new(method);
-    if (bio == NULL) {
+    if (buffers == NULL || bio == NULL) {
+        free(buffers);
+        BIO_free(bio);
         return ERR_MEMORY;
     }
-    BIO_set_data(bio, tls);
-    SSL_set_bio(tls->ssl, bio, bio);
+    BIO_set_data(bio, buffers);
+    buffers->bio = bio;
+    loop->tls_buffers = buffers;
     return 0;
+}
+
+void tls_loop_fini(struct loop *loop)
+{
+    if (loop->tls_buffers != NULL) {
+        BIO_free(loop->tls_buffers->bio);
+        free(loop->tls_buffers);
+        loop->tls_buffers = NULL;
+    }
+}
+
+void tls_bio_attach(struct tls *tls)
+{
+    BIO *bio = tls->loop->tls_buffers->bio;
+    BIO_up_ref(bio);
+    SSL_set_bio(tls->ssl, bio, bio);
 }
 
 void tls_io_begin(struct tls *tls, bool may_read)
@@ -158,15 +163,16 @@ void tls_io_begin(struct tls *tls, bool may_read)
     ERR_clear_error();
     tls->may_read = may_read;
     tls->is_drained = false;
-    buffers->in_owner = NULL;
+    buffers->current = tls;
+    buffers->in_start = 0;
+    buffers->in_end = 0;
     buffers->out_len = 0;
 }
 
 bool tls_io_has_more(const struct tls *tls)
 {
     const struct tls_buffers *buffers = tls->loop->tls_buffers;
-    return tls->may_read || tls->held != NULL ||
-           (buffers->in_owner == tls && buffers->in_start < buffers->in_end);
+    return tls->may_read || tls->held != NULL || buffers->in_start < buffers->in_end;
 }
 
 // Wire bytes behind those that are held already.
@@ -196,13 +202,12 @@ int tls_feed(struct tls *tls, struct str bytes)
 void tls_io_end(struct tls *tls, bool seals)
 {
     struct tls_buffers *buffers = tls->loop->tls_buffers;
-    if (buffers->in_owner == tls && buffers->in_start < buffers->in_end) {
-        if (!hold(tls, buffers->in + buffers->in_start, buffers->in_end - buffers->in_start)) {
-            tls->is_broken = true;
-            tls->io_errno = ENOMEM;
-        }
+    size_t left = buffers->in_end - buffers->in_start;
+    if (left > 0 && !hold(tls, buffers->in + buffers->in_start, left)) {
+        tls->is_broken = true;
+        tls->io_errno = ENOMEM;
     }
-    buffers->in_owner = NULL;
+    buffers->current = NULL;
     if (!seals && buffers->out_len > 0 && tls->out != NULL) {
         size_t len = buffers->out_len;
         buffers->out_len = 0;

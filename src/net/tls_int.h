@@ -20,9 +20,11 @@ enum {
     TLS_HELD_MAX = 65536, // wire bytes saved of one connection
 };
 
-// A loop's: nobody's between two calls, but `out`, whose view tls_seal() gave.
+// A loop's: nobody's between two calls, but `out`, whose view tls_seal() gave. All connections of the loop
+// have the same BIO.
 struct tls_buffers {
-    struct tls *in_owner; // whose bytes are in `in`, or NULL
+    BIO *bio;
+    struct tls *current; // whose call this is, or NULL
     size_t in_start;
     size_t in_end;
     size_t out_len;
@@ -71,7 +73,7 @@ struct tls {
 extern _Thread_local char tls_failure_text[256];
 
 // tls_bio.c
-int tls_bio_attach(struct tls *tls) WARN_UNUSED;
+void tls_bio_attach(struct tls *tls);
 // Around each use of tls->ssl: begin, the call, end. Errors of earlier calls are forgotten; one read from the
 // socket follows at most, and only if it may. `end` hands what was written (but not when `seals`) to the
 // output and saves what was not read.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// OpenSSL takes a buffer of a record for each read and write and gives it back (SSL_MODE_RELEASE_BUFFERS),
-// which is what makes idle connections small. Blocks of that size are kept by the thread that freed them,
-// so that malloc is not asked on a warm path.
+// OpenSSL takes a buffer for each read and write and gives it back (SSL_MODE_RELEASE_BUFFERS), which is
+// what makes idle connections small. Blocks of these sizes are kept by the thread that freed them, so that
+// malloc is not asked on a warm path.
 #include "base/sanitize.h"
 #include "net/tls_int.h"
 #include <malloc.h>
@@ -18,31 +18,44 @@ unsigned tls_memory_kept(void)
 
 #else
 
-enum {
-    BLOCK_MIN = 16384, // usable bytes of what is kept
-    BLOCK_MAX = 18432,
-    KEPT_MAX = 32, // of a thread
+// What is kept: blocks of a size, bounded in number, on lists of the thread.
+enum { RECORD_BLOCKS, SMALL_BLOCKS, BLOCK_CLASSES };
+
+static const struct {
+    size_t above; // sizes over this
+    size_t len;   // and up to this get a block of it
+    unsigned keep_max;
+} classes[BLOCK_CLASSES] = {
+    // A read, a write, or a message of a handshake.
+    [RECORD_BLOCKS] = {16384, 22016, 32},
+    // What OpenSSL takes for each record on the way, of whichever direction.
+    [SMALL_BLOCKS] = {24, 40, 64},
 };
 
 struct kept {
     struct kept *next;
 };
 
-static _Thread_local struct kept *kept;
-static _Thread_local unsigned kept_count;
+static _Thread_local struct {
+    struct kept *first;
+    unsigned count;
+} lists[BLOCK_CLASSES];
 
 static void *take(size_t size, const char *file, int line)
 {
     (void)file;
     (void)line;
-    if (size > BLOCK_MIN && size <= BLOCK_MAX) {
-        if (kept != NULL) {
-            struct kept *block = kept;
-            kept = block->next;
-            kept_count--;
-            return block;
+    for (unsigned i = 0; i < BLOCK_CLASSES; i++) {
+        if (size <= classes[i].above || size > classes[i].len) {
+            continue;
         }
-        return malloc(BLOCK_MAX);
+        struct kept *block = lists[i].first;
+        if (block == NULL) {
+            return malloc(classes[i].len);
+        }
+        lists[i].first = block->next;
+        lists[i].count--;
+        return block;
     }
     return size == 0 ? NULL : malloc(size);
 }
@@ -55,12 +68,16 @@ static void give(void *block, const char *file, int line)
         return;
     }
     size_t size = malloc_usable_size(block);
-    if (kept_count < KEPT_MAX && size >= BLOCK_MAX && size < BLOCK_MAX + 64) {
-        struct kept *first = block;
-        first->next = kept;
-        kept = first;
-        kept_count++;
-        return;
+    for (unsigned i = 0; i < BLOCK_CLASSES; i++) {
+        // Some more than the class has is good too, but much more would be wasted.
+        if (size >= classes[i].len && size - classes[i].len < 16 &&
+            lists[i].count < classes[i].keep_max) {
+            struct kept *first = block;
+            first->next = lists[i].first;
+            lists[i].first = first;
+            lists[i].count++;
+            return;
+        }
     }
     free(block);
 }
@@ -76,7 +93,7 @@ static void *resize(void *block, size_t size, const char *file, int line)
 
 unsigned tls_memory_kept(void)
 {
-    return kept_count;
+    return lists[RECORD_BLOCKS].count;
 }
 
 // Before anything else uses OpenSSL; without it all is as it would be, only slower.

@@ -23,6 +23,7 @@ enum {
     SSL_CN = 0x22,
     CLIENT_SSL = 1, // bits of TLV_SSL's first byte
     CLIENT_CERT_CONN = 2,
+    CLIENT_CERT_SESS = 4,
     UNIQUE_ID_MAX = 128,
 };
 
@@ -67,7 +68,8 @@ static bool parse_address(struct str text, struct str port_text, int family,
         return false;
     }
     str_copy(terminated, sizeof terminated, text);
-    return inet_pton(family, terminated, address) == 1 && set_address(to, family, address, port);
+    return strlen(terminated) == text.len && inet_pton(family, terminated, address) == 1 &&
+           set_address(to, family, address, port);
 }
 
 // The words between single spaces. False: not exactly `count`.
@@ -174,7 +176,7 @@ static bool parse_ssl(struct str body, struct proxy_header *out)
     struct str value;
     bool failed = false;
     out->is_tls = (p[0] & CLIENT_SSL) != 0;
-    out->has_client_cert = (p[0] & CLIENT_CERT_CONN) != 0 && verify == 0;
+    out->has_client_cert = (p[0] & (CLIENT_CERT_CONN | CLIENT_CERT_SESS)) != 0 && verify == 0;
     while (next_tlv(&at, p + body.len, &type, &value, &failed)) {
         if (type == SSL_VERSION) {
             out->tls_version = value;
@@ -236,30 +238,26 @@ static ptrdiff_t parse_v2(const uint8_t *p, size_t len, struct proxy_header *out
     if (len < whole) {
         return 0;
     }
-    const uint8_t *body = p + V2_HEADER;
-    size_t address_len = 0;
     out->version = 2;
     out->is_local = command == 0;
-    switch (p[13] >> 4) { // the family; what it is transported by is of no concern
-    case 1:
-        address_len = IN4_LEN;
-        break;
-    case 2:
-        address_len = IN6_LEN;
-        break;
-    case 3:
-        address_len = UNIX_LEN;
-        break;
-    default:
-        break;
+    if (out->is_local) {
+        return (ptrdiff_t)whole; // what it says is not to be looked at (2.2)
     }
+    // Families and transports there may be: unspecified, IPv4, IPv6, unix; unspecified, stream, datagram.
+    static const uint8_t address_lens[] = {0, IN4_LEN, IN6_LEN, UNIX_LEN};
+    unsigned family = p[13] >> 4;
+    if (family >= sizeof address_lens || (p[13] & 15) > 2) {
+        return ERR_SYNTAX;
+    }
+    const uint8_t *body = p + V2_HEADER;
+    size_t address_len = address_lens[family];
     if (body_len < address_len) {
         return ERR_SYNTAX;
     }
-    if (!out->is_local && address_len == IN4_LEN) {
+    if (address_len == IN4_LEN) {
         set_address(&out->source, AF_INET, body, (uint16_t)number16(body + 8));
         set_address(&out->destination, AF_INET, body + 4, (uint16_t)number16(body + 10));
-    } else if (!out->is_local && address_len == IN6_LEN) {
+    } else if (address_len == IN6_LEN) {
         set_address(&out->source, AF_INET6, body, (uint16_t)number16(body + 32));
         set_address(&out->destination, AF_INET6, body + 16, (uint16_t)number16(body + 34));
     }

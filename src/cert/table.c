@@ -36,7 +36,7 @@ int cert_table_new(struct cert_table **out, const struct cert_table_config *conf
     if (table == NULL) {
         return ERR_MEMORY;
     }
-    table->config = *config;
+    table->config = *config; // default_file is read here, and not kept
     init_threads(table);
     table->names = make_hash();
     table->by_name = make_hash();

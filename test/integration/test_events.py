@@ -42,6 +42,10 @@ class Reader:
         self.connection.close()
 
 
+def revision_of(answer):
+    return int(answer.headers["Pointsman-Revision"])
+
+
 @contextlib.contextmanager
 def reading(server, query="", headers=None):
     reader = Reader(server, query, headers)
@@ -53,34 +57,33 @@ def reading(server, query="", headers=None):
 
 def test_changes_as_they_become_live(pointsman):
     server = pointsman()
-    server.put_pool("before")
+    before = revision_of(server.put_pool("before"))
     with reading(server) as reader:
         server.put_pool("web")
         server.put_route("a.example", pool="web")
         server.delete_route("a.example")
         seen = [reader.next() for _ in range(3)]
     assert [event["event"] for event in seen] == ["change"] * 3
-    assert [event["id"] for event in seen] == ["2", "3", "4"]
+    assert [int(event["id"]) - before for event in seen] == [1, 2, 3]
     assert [(e["data"]["op"], e["data"]["kind"], e["data"]["key"]) for e in seen] == [
         ("put", "pool", "web"), ("put", "route", "a.example"), ("delete", "route", "a.example")]
 
 
 def test_readers_go_on_where_they_left(pointsman):
     server = pointsman()
-    for name in "abcd":
-        server.put_pool(name)
-    with reading(server, "?since=2") as reader:
-        assert [reader.next()["id"] for _ in range(2)] == ["3", "4"]
-    with reading(server, "?since=0", {"Last-Event-ID": "3"}) as reader:
-        assert reader.next()["id"] == "4"
+    _, b, c, d = [revision_of(server.put_pool(name)) for name in "abcd"]
+    with reading(server, f"?since={b}") as reader:
+        assert [int(reader.next()["id"]) for _ in range(2)] == [c, d]
+    with reading(server, "?since=0", {"Last-Event-ID": str(c)}) as reader:
+        assert int(reader.next()["id"]) == d
     server.restart()
     # What was before the start is not in memory any more.
-    with reading(server, "?since=2") as reader:
+    with reading(server, f"?since={b}") as reader:
         event = reader.next()
-        assert event["event"] == "reset" and event["id"] == "4"
-    with reading(server, "?since=4") as reader:
+        assert event["event"] == "reset" and int(event["id"]) == d
+    with reading(server, f"?since={d}") as reader:
         server.put_pool("e")
-        assert reader.next()["id"] == "5"
+        assert int(reader.next()["id"]) == d + 1
     with reading(server, "?since=1000") as reader:
         assert reader.next()["event"] == "reset"
     assert server.api("GET", "/v1/events?since=x").status == 400
@@ -89,25 +92,24 @@ def test_readers_go_on_where_they_left(pointsman):
 def test_only_the_last_event_of_a_revision_has_its_id(pointsman):
     server = pointsman()
     with reading(server) as reader:
-        server.batch([{"op": "put", "kind": "pool", "key": name, "value": POOL}
-                      for name in "abc"])
+        done = server.batch([{"op": "put", "kind": "pool", "key": name, "value": POOL}
+                             for name in "abc"])
         seen = [reader.next() for _ in range(3)]
-    assert [event.get("id") for event in seen] == [None, None, "1"]
+    assert [event.get("id") for event in seen] == [None, None, str(revision_of(done))]
 
 
 @pytest.mark.deadline(240)
 def test_old_revisions_are_reset(pointsman):
     server = pointsman()
-    server.put_pool("a")
-    server.put_pool("b")
+    a, b = revision_of(server.put_pool("a")), revision_of(server.put_pool("b"))
     lines = [{"op": "put", "kind": "route", "key": f"h{i}.example",
               "value": {"respond": {"status": 204}}} for i in range(10000)]
     assert server.batch(lines, timeout=200).status == 200
-    with reading(server, "?since=1") as reader:
+    with reading(server, f"?since={a}") as reader:
         assert reader.next()["event"] == "reset"
-    with reading(server, "?since=2") as reader:
+    with reading(server, f"?since={b}") as reader:
         seen = [reader.next() for _ in range(10000)]
-    assert seen[-1]["id"] == "3" and seen[0]["data"]["key"] == "h0.example"
+    assert int(seen[-1]["id"]) == b + 1 and seen[0]["data"]["key"] == "h0.example"
 
 
 @pytest.mark.deadline(240)

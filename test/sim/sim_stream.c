@@ -337,6 +337,25 @@ void sim_connected(struct sim_stream *s)
     sim_after_event(s->sim);
 }
 
+struct sim_stream *sim_connected_anew(struct sim_stream *s)
+{
+    SIM_REQUIRE(s->sim, s->life == SIM_CONNECTING);
+    struct sim_stream *other = sim_stream_new(s->sim, SIM_ORIGIN, SIM_LIVE);
+    other->number = s->number;
+    other->member = s->member;
+    other->in_key = s->in_key;
+    other->is_raw = s->is_raw;
+    other->stream.events = s->stream.events;
+    other->stream.user = s->stream.user;
+    other->stream.is_h2 = true;
+    s->stream.events = NULL; // whoever touches it now is wrong
+    end_life(s, SIM_GONE);
+    s->sim->origin = other;
+    other->stream.events->on_ready(&other->stream);
+    sim_after_event(s->sim);
+    return other;
+}
+
 static void give_head(struct sim_stream *s, const struct http_head *head)
 {
     s->in_status = head->status;

@@ -101,6 +101,8 @@ void sim_end(struct sim_stream *s);
 void sim_end_with_trailer(struct sim_stream *s, const char *name, const char *value);
 // Origin: the connection stands.
 void sim_connected(struct sim_stream *s);
+// The same, and its protocol is another than was thought: the stream is another one now, which it returns.
+struct sim_stream *sim_connected_anew(struct sim_stream *s);
 // Origin: a head ("HTTP/1.1 200 OK\r\n…\r\n\r\n"), 1xx or final. One without content is the end, too.
 void sim_respond(struct sim_stream *s, const char *text);
 // The peer takes all that waits for it.

@@ -394,6 +394,27 @@ static void test_route_changes_while_buffering(void **state)
     sim_free(&sim);
 }
 
+// The protocol is known only when the connection stands; the body came before.
+static void test_another_stream_when_connected(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_new(1);
+    struct sim_stream *client = sim_request(sim, PUT_10);
+    sim_text(client, "01234");
+    struct sim_stream *origin = sim_connected_anew(sim->origin);
+    sim_text(client, "56789");
+    sim_end(client);
+    assert_string_equal(sim_body(origin), "0123456789");
+    assert_true(origin->out_ended);
+    sim_respond(origin, OK_5);
+    sim_text(origin, "12345");
+    sim_end(origin);
+    check_answer(client, 200);
+    assert_int_equal(origin->life, SIM_RELEASED);
+    sim_check_idle(sim);
+    sim_free(&sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_huge_heads),
         cmocka_unit_test(test_huge_answer),
         cmocka_unit_test(test_route_changes_while_buffering),
+        cmocka_unit_test(test_another_stream_when_connected),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

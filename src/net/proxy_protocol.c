@@ -89,10 +89,12 @@ static bool split(struct str line, struct str *words, unsigned count)
 static ptrdiff_t parse_v1(struct str bytes, struct proxy_header *out)
 {
     struct str words[6];
-    size_t end = str_find(bytes, STR("\r\n"));
-    if (end == SIZE_MAX || end + 2 > PROXY_V1_MAX) {
-        bool may_come = bytes.len < PROXY_V1_MAX && str_find_char(bytes, '\n') == SIZE_MAX;
-        return may_come ? 0 : ERR_SYNTAX;
+    size_t end = str_find_char(str_sub(bytes, 0, PROXY_V1_MAX), '\n');
+    if (end == SIZE_MAX) {
+        return bytes.len < PROXY_V1_MAX ? 0 : ERR_SYNTAX;
+    }
+    if (bytes.p[--end] != '\r') {
+        return ERR_SYNTAX;
     }
     struct str line = str_sub(bytes, 0, end);
     out->version = 1;

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 
 enum {
-    TICKETS_PER_HANDSHAKE = 1, // a second one costs a tenth of a full handshake; each resumption gives a new one
+    TICKETS_PER_HANDSHAKE =
+        1, // a second one costs a tenth of a full handshake; each resumption gives a new one
     SESSION_SEC = 86400,
     SESSIONS_KEPT = 64, // of a client context
 };
@@ -107,8 +108,8 @@ void tls_ticket_begin(struct tls *tls)
 
 // ---- sessions with targets ----
 
-// The last session by name, in a place that the name's hash says. Contexts are shared by workers: a lock, taken
-// at handshakes only.
+// The last session by name, in a place that the name's hash says. Contexts are shared by workers: a lock,
+// taken at handshakes only.
 struct tls_sessions {
     pthread_mutex_t mutex;
     struct {
@@ -145,6 +146,20 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
     return 1; // the reference is ours
 }
 
+// For one connection: those of TLS 1.3 are used once (RFC 8446 C.4); of others a copy, since connections write
+// to their session. NULL: none, or out of memory.
+static SSL_SESSION *take_session(struct tls_sessions *sessions, unsigned place)
+{
+    SSL_SESSION *session = sessions->kept[place].session;
+    if (SSL_SESSION_get_protocol_version(session) < TLS1_3_VERSION) {
+        return SSL_SESSION_dup(session);
+    }
+    free(sessions->kept[place].name);
+    sessions->kept[place].name = NULL;
+    sessions->kept[place].session = NULL;
+    return session;
+}
+
 void tls_session_offer(struct tls *tls)
 {
     struct tls_sessions *sessions = tls->context->sessions;
@@ -156,8 +171,7 @@ void tls_session_offer(struct tls *tls)
     pthread_mutex_lock(&sessions->mutex);
     const char *name = sessions->kept[place].name;
     if (name != NULL && str_eq(str_from_c(name), str_from_c(tls->name))) {
-        session = sessions->kept[place].session;
-        SSL_SESSION_up_ref(session);
+        session = take_session(sessions, place);
     }
     pthread_mutex_unlock(&sessions->mutex);
     if (session != NULL) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "net/outq.h"
-#include "net/tls.h"
+#include "net/tls_int.h"
 #include "support/test_certs.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +32,10 @@ struct pair {
     struct tls_ticket_ring ring;
     struct x509_store_st *client_ca;
     bool asks, requires;
-    unsigned hello_waits, certificate_waits, abandoned, hellos, certificates;
+    unsigned hello_waits, certificate_waits, client_waits, abandoned, hellos, certificates;
+    int version;   // of new clients; 0: the best
+    size_t chunk;  // bytes that pass at once between the two; 0: they have one socket pair
+    int relays[2]; // far ends of the server's and the client's socket, with a chunk
     enum tls_verdict hello_verdict;
     struct tls_scope scope;
     char sni[256];
@@ -63,7 +65,7 @@ static int free_all(void **state)
     return 0;
 }
 
-static struct test_cert *serves; // by on_certificate
+static struct test_cert *serves, *serves_too; // by on_certificate; NULL: none
 
 static enum tls_verdict on_hello(struct tls *tls, void *user)
 {
@@ -90,8 +92,14 @@ static enum tls_verdict on_certificate(struct tls *tls, void *user)
         p->certificate_waits--;
         return TLS_WAIT;
     }
-    return tls_add_certificate(tls, serves->leaf, serves->chain, serves->key) == 0 ? TLS_PROCEED
-                                                                                   : TLS_REFUSE;
+    struct test_cert *certs[] = {serves, serves_too};
+    for (unsigned i = 0; i < 2; i++) {
+        if (certs[i] != NULL &&
+            tls_add_certificate(tls, certs[i]->leaf, certs[i]->chain, certs[i]->key) != 0) {
+            return TLS_REFUSE;
+        }
+    }
+    return TLS_PROCEED;
 }
 
 static void on_abandoned(struct tls *tls, void *user)
@@ -103,8 +111,22 @@ static void on_abandoned(struct tls *tls, void *user)
 static enum tls_verdict give_client(struct tls *tls, void *owner)
 {
     const struct test_cert *cert = owner;
+    struct pair *p = tls_user(tls);
+    if (p->client_waits > 0) {
+        p->client_waits--;
+        return TLS_WAIT;
+    }
     return tls_add_certificate(tls, cert->leaf, cert->chain, cert->key) == 0 ? TLS_PROCEED
                                                                              : TLS_REFUSE;
+}
+
+static unsigned clients_abandoned;
+
+static void on_client_abandoned(struct tls *tls, void *owner)
+{
+    (void)tls;
+    assert_non_null(owner);
+    clients_abandoned++;
 }
 
 static const struct tls_server_hooks hooks = {on_hello, on_certificate, on_abandoned};
@@ -128,7 +150,7 @@ static struct pair *pair_new(void)
     assert_int_equal(loop_init(&p->loop), 0);
     assert_int_equal(outq_pool_init(&p->loop), 0);
     assert_int_equal(tls_loop_init(&p->loop), 0);
-    p->server.io.fd = p->client.io.fd = -1;
+    p->server.io.fd = p->client.io.fd = p->relays[0] = p->relays[1] = -1;
     p->server.got = malloc(PLAIN_MAX);
     p->client.got = malloc(PLAIN_MAX);
     p->keys.count = 1;
@@ -136,6 +158,7 @@ static struct pair *pair_new(void)
     p->ring.current = &p->keys;
     p->scope.certificates[0] = 1;
     serves = leaf;
+    serves_too = NULL;
     struct tls_server_config config = {.tickets = &p->ring, .hooks = &hooks};
     assert_int_equal(tls_server_context_new(&p->server.context, &config), 0);
     const char *why;
@@ -150,6 +173,7 @@ static void client_config(struct pair *p, bool verify, const struct test_cert *c
     struct tls_client_config config = {.verify = verify, .store = p->client_ca};
     if (cert != NULL) {
         config.on_certificate = give_client;
+        config.on_abandoned = on_client_abandoned;
         config.owner = (void *)(uintptr_t)cert;
     }
     assert_int_equal(tls_client_context_new(&p->client.context, &config), 0);
@@ -176,12 +200,30 @@ static void side_open(struct side *side, int fd)
     side->end_errno = 0;
 }
 
+static void close_pair(struct pair *p)
+{
+    side_close(p, &p->server);
+    side_close(p, &p->client);
+    for (unsigned i = 0; i < 2; i++) {
+        if (p->relays[i] >= 0) {
+            close(p->relays[i]);
+            p->relays[i] = -1;
+        }
+    }
+}
+
 static void connect_pair(struct pair *p, const char *name, unsigned alpn)
 {
     int fds[2];
-    side_close(p, &p->server);
-    side_close(p, &p->client);
+    close_pair(p);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    if (p->chunk > 0) {
+        int other[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, other), 0);
+        p->relays[0] = fds[1];
+        p->relays[1] = other[0];
+        fds[1] = other[1];
+    }
     side_open(&p->server, fds[0]);
     side_open(&p->client, fds[1]);
     p->server.tls = tls_new_server(&p->loop, p->server.context, &p->server.io, &p->server.out, p);
@@ -189,13 +231,15 @@ static void connect_pair(struct pair *p, const char *name, unsigned alpn)
                                    str_from_c(name), alpn, p);
     assert_non_null(p->server.tls);
     assert_non_null(p->client.tls);
+    if (p->version != 0) {
+        SSL_set_max_proto_version(p->client.tls->ssl, p->version);
+    }
 }
 
 static void pair_free(struct pair **place)
 {
     struct pair *p = *place;
-    side_close(p, &p->server);
-    side_close(p, &p->client);
+    close_pair(p);
     tls_context_unref(&p->server.context);
     tls_context_unref(&p->client.context);
     tls_store_free(p->client_ca);
@@ -239,11 +283,25 @@ static void step(struct pair *p, struct side *side)
     outq_flush_all(&p->loop);
 }
 
+static bool pass(struct pair *p, int from, int to)
+{
+    char buf[4096];
+    ssize_t n = recv(p->relays[from], buf, p->chunk, MSG_DONTWAIT);
+    if (n == 0) {
+        shutdown(p->relays[to], SHUT_WR);
+    }
+    return n > 0 && write(p->relays[to], buf, (size_t)n) == n;
+}
+
 static void pump(struct pair *p)
 {
     for (int i = 0; i < 50; i++) {
         step(p, &p->client);
         step(p, &p->server);
+        while (p->chunk > 0 && (pass(p, 0, 1) || pass(p, 1, 0))) {
+            step(p, &p->client);
+            step(p, &p->server);
+        }
     }
 }
 
@@ -287,19 +345,216 @@ static void test_handshake_and_bytes(void **state)
     pair_free(&p);
 }
 
+// FIN without close_notify is the end of one direction; the other works on.
 static void test_truncation_is_seen(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        p->version = version;
+        client_config(p, true, NULL);
+        connect_pair(p, "a.example", 0);
+        pump(p);
+        say(p, &p->client, STR("half"));
+        shutdown(p->client.io.fd, SHUT_WR);
+        pump(p);
+        assert_true(heard(&p->server, "half"));
+        assert_true(p->server.is_end);
+        assert_int_equal(p->server.end_errno, 0);
+        assert_true(tls_is_truncated(p->server.tls));
+        say(p, &p->server, STR("the rest"));
+        outq_shut(&p->loop, &p->server.out);
+        pump(p);
+        assert_true(heard(&p->client, "the rest"));
+        assert_true(p->client.is_end);
+        assert_false(tls_is_truncated(p->client.tls));
+    }
+    pair_free(&p);
+}
+
+static void test_byte_by_byte(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    p->chunk = 1;
+    p->asks = true;
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        p->version = version;
+        client_config(p, true, client_leaf);
+        connect_pair(p, "a.example", 1 << TLS_H2);
+        pump(p);
+        assert_int_equal(p->server.step, STEP_DONE);
+        assert_int_equal(p->client.step, STEP_DONE);
+        assert_true(str_eq(tls_version(p->server.tls),
+                           version == TLS1_2_VERSION ? STR("1.2") : STR("1.3")));
+        say(p, &p->client, STR("one"));
+        say(p, &p->client, STR("two"));
+        say(p, &p->server, STR("three"));
+        outq_shut(&p->loop, &p->client.out);
+        pump(p);
+        assert_true(heard(&p->server, "onetwo"));
+        assert_true(heard(&p->client, "three"));
+        assert_true(p->server.is_end);
+        assert_false(tls_is_truncated(p->server.tls));
+    }
+    pair_free(&p);
+}
+
+// The client's first bytes come with the end of its handshake.
+static void test_bytes_behind_the_handshake(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    bool is_drained;
+    char buf[LOOP_READ_LEN];
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    step(p, &p->client);
+    step(p, &p->server);
+    step(p, &p->client);
+    assert_int_equal(p->client.step, STEP_DONE);
+    say(p, &p->client, STR("GET / HTTP/1.1"));
+    assert_int_equal(tls_handshake(p->server.tls, &is_drained), STEP_DONE);
+    assert_false(is_drained);
+    assert_int_equal(tls_recv(p->server.tls, buf, sizeof buf, &is_drained), 14);
+    errno = 0;
+    assert_int_equal(tls_recv(p->server.tls, buf, sizeof buf, &is_drained), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_true(is_drained);
+    // Part of a record is held, and the rest of it is in the socket: that is read in the same call.
+    say(p, &p->client, STR("more"));
+    ssize_t n = recv(p->server.io.fd, buf, sizeof buf, 0);
+    assert_true(n > 20);
+    assert_int_equal(tls_feed(p->server.tls, str_make(buf, 10)), 0);
+    assert_int_equal(write(p->client.io.fd, buf + 10, (size_t)n - 10), n - 10);
+    assert_int_equal(tls_recv(p->server.tls, buf, sizeof buf, &is_drained), 4);
+    assert_true(is_drained);
+    static char much[TLS_HELD_MAX + 1];
+    assert_int_equal(tls_feed(p->server.tls, str_make(much, sizeof much)), ERR_MEMORY);
+    pair_free(&p);
+}
+
+static void test_end_during_the_handshake(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    for (unsigned keep = 0; keep < 3; keep++) {
+        bool is_drained;
+        char hello[4096];
+        connect_pair(p, "a.example", 0);
+        (void)tls_handshake(p->client.tls, &is_drained);
+        if (keep < 2) { // nothing, or a part of it
+            ssize_t n = recv(p->server.io.fd, hello, sizeof hello, 0);
+            assert_true(n > 100);
+            assert_int_equal(tls_feed(p->server.tls, str_make(hello, keep * 100)), 0);
+        }
+        shutdown(p->client.io.fd, SHUT_WR);
+        pump(p);
+        assert_int_equal(p->server.step, ERR_CLOSED);
+    }
+    pair_free(&p);
+}
+
+// A client may ask for records of 512 bytes.
+static void test_small_records(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        p->version = version;
+        client_config(p, true, NULL);
+        connect_pair(p, "a.example", 0);
+        SSL_set_tlsext_max_fragment_length(p->client.tls->ssl, TLSEXT_max_fragment_length_512);
+        pump(p);
+        assert_int_equal(p->server.step, STEP_DONE);
+        static char data[300000];
+        memset(data, 'd', sizeof data);
+        say(p, &p->server, str_make(data, sizeof data));
+        for (int i = 0; i < 100 && p->client.got_len < sizeof data; i++) {
+            pump(p);
+        }
+        assert_int_equal(p->client.got_len, sizeof data);
+        assert_memory_equal(p->client.got, data, sizeof data);
+        assert_true(p->server.out.sent > sizeof data + sizeof data / 512 * 20);
+    }
+    pair_free(&p);
+}
+
+static int peer_key_type(const struct side *side)
+{
+    X509 *certificate = SSL_get0_peer_certificate(side->tls->ssl);
+    return EVP_PKEY_get_base_id(X509_get0_pubkey(certificate));
+}
+
+static void test_certificate_that_the_client_can_use(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    serves_too = rsa_leaf;
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(peer_key_type(&p->client), EVP_PKEY_EC);
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
+    SSL_set1_sigalgs_list(p->client.tls->ssl, "RSA-PSS+SHA256:ecdsa_secp384r1_sha384");
+    pump(p);
+    assert_int_equal(p->client.step, STEP_DONE);
+    assert_int_equal(peer_key_type(&p->client), EVP_PKEY_RSA);
+    pair_free(&p);
+}
+
+// The struct that the connection is of is another one now.
+static void test_moved(void **state)
 {
     (void)state;
     struct pair *p = pair_new();
     client_config(p, true, NULL);
     connect_pair(p, "a.example", 0);
     pump(p);
-    say(p, &p->client, STR("half"));
-    shutdown(p->client.io.fd, SHUT_WR);
+    struct loop_io io = p->server.io;
+    struct outq out = p->server.out;
+    out.io = &io;
+    list_init(&out.dirty);
+    tls_move(p->server.tls, &io, &out);
+    p->server.io.fd = -1;
+    outq_put_copy(&p->loop, &out, STR("moved"));
+    outq_flush_all(&p->loop);
+    step(p, &p->client);
+    assert_true(heard(&p->client, "moved"));
+    say(p, &p->client, STR("seen"));
+    char buf[LOOP_READ_LEN];
+    bool is_drained;
+    assert_int_equal(tls_recv(p->server.tls, buf, sizeof buf, &is_drained), 4);
+    tls_free(&p->server.tls);
+    assert_null(out.tls);
+    outq_fini(&p->loop, &out);
+    close(io.fd);
+    pair_free(&p);
+}
+
+// The kernel takes nothing any more: close_notify waits, and FIN with it.
+static void test_end_behind_a_full_socket(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    connect_pair(p, "a.example", 0);
     pump(p);
-    assert_true(heard(&p->server, "half"));
-    assert_true(p->server.is_end);
-    assert_true(tls_is_truncated(p->server.tls));
+    static char data[8 << 20];
+    say(p, &p->server, str_make(data, sizeof data));
+    assert_true(p->server.out.queued > 0);
+    outq_shut(&p->loop, &p->server.out);
+    assert_false(p->client.is_end);
+    for (int i = 0; i < 2000 && !p->client.is_end; i++) {
+        pump(p);
+    }
+    assert_int_equal(p->client.got_len, sizeof data);
+    assert_true(p->client.is_end);
+    assert_false(tls_is_truncated(p->client.tls));
+    char byte;
+    assert_int_equal(recv(p->client.io.fd, &byte, 1, 0), 0); // FIN
     pair_free(&p);
 }
 
@@ -352,10 +607,10 @@ static void reconnect(struct pair *p, bool resumed)
     assert_true(heard(&p->client, "y"));
 }
 
-static void test_tickets(void **state)
+static void check_tickets(int version)
 {
-    (void)state;
     struct pair *p = pair_new();
+    p->version = version;
     client_config(p, true, NULL);
     reconnect(p, false);
     reconnect(p, true);
@@ -366,22 +621,40 @@ static void test_tickets(void **state)
     p->ring.current = &newer;
     reconnect(p, true);
     assert_int_equal(p->certificates, full); // resumed ones need no certificate
+    const unsigned char *ticket;
+    size_t ticket_len;
+    SSL_SESSION_get0_ticket(SSL_get0_session(p->client.tls->ssl), &ticket, &ticket_len);
+    assert_true(ticket_len > 64); // the client was given a newer one
+    assert_memory_equal(ticket, newer.keys[0].name, sizeof newer.keys[0].name);
     newer.count = 1;
-    p->ring.current = &newer; // the client was given a newer ticket meanwhile
+    // OpenSSL's clients do not say that they have a newer one in TLS 1.2.
+    reconnect(p, version == TLS1_3_VERSION);
     reconnect(p, true);
     struct tls_ticket_keys other = {.count = 1, .keys = {{.name = {9}, .aes = {9}, .hmac = {9}}}};
     p->ring.current = &other;
     reconnect(p, false);
-    p->ring.current = NULL;
+    p->ring.current = NULL; // none are given
     reconnect(p, false);
     p->ring.current = &p->keys;
+    reconnect(p, false);
+    reconnect(p, true);
+    // None that is for longer than its keys: what was tampered with is as good as none.
+    p->keys.keys[0].hmac[0] ^= 1;
+    reconnect(p, false);
     pair_free(&p);
 }
 
-static void test_ticket_is_good_in_its_scope(void **state)
+static void test_tickets(void **state)
 {
     (void)state;
+    check_tickets(TLS1_2_VERSION);
+    check_tickets(TLS1_3_VERSION);
+}
+
+static void check_scope(int version)
+{
     struct pair *p = pair_new();
+    p->version = version;
     for (int asks = 0; asks < 2; asks++) {
         p->asks = p->requires = asks;
         client_config(p, true, asks ? client_leaf : NULL);
@@ -399,8 +672,27 @@ static void test_ticket_is_good_in_its_scope(void **state)
         assert_int_equal(
             tls_peer_certificate(p->server.tls, subject, sizeof subject, &len, fingerprint), asks);
         assert_int_equal(len > 0, asks);
+        assert_true(!asks || str_eq(str_make(subject, len), STR("CN=leaf")));
     }
+    // What was resumed without a certificate where none was asked for is no way in where one is.
+    p->asks = p->requires = false;
+    p->scope = (struct tls_scope){.certificates = {7}};
+    client_config(p, true, NULL);
+    reconnect(p, false);
+    reconnect(p, true);
+    p->asks = p->requires = true;
+    p->scope.policy[0] = 1;
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_true(p->server.step < 0);
     pair_free(&p);
+}
+
+static void test_ticket_is_good_in_its_scope(void **state)
+{
+    (void)state;
+    check_scope(TLS1_2_VERSION);
+    check_scope(TLS1_3_VERSION);
 }
 
 static void test_client_certificate_is_required(void **state)
@@ -461,6 +753,62 @@ static void test_suspended(void **state)
     assert_true(tls_is_suspended(p->server.tls));
     side_close(p, &p->server);
     assert_int_equal(p->abandoned, 1);
+    pair_free(&p);
+}
+
+static void test_suspended_client(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    p->asks = p->requires = true;
+    p->client_waits = 1;
+    client_config(p, true, client_leaf);
+    connect_pair(p, "a.example", 0);
+    step(p, &p->client);
+    step(p, &p->server);
+    step(p, &p->client);
+    assert_true(tls_is_suspended(p->client.tls));
+    pump(p);
+    assert_int_equal(p->client.step, STEP_DONE);
+    assert_int_equal(p->server.step, STEP_DONE);
+    clients_abandoned = 0;
+    p->client_waits = 1;
+    p->scope.policy[0] = 2; // a full one
+    connect_pair(p, "a.example", 0);
+    step(p, &p->client);
+    step(p, &p->server);
+    step(p, &p->client);
+    assert_true(tls_is_suspended(p->client.tls));
+    side_close(p, &p->client);
+    assert_int_equal(clients_abandoned, 1);
+    pair_free(&p);
+}
+
+// The server hears why its certificate was refused.
+static void test_reasons(void **state)
+{
+    (void)state;
+    struct pair *p = pair_new();
+    client_config(p, true, NULL);
+    serves = expired;
+    connect_pair(p, "a.example", 0);
+    step(p, &p->client);
+    step(p, &p->server);
+    step(p, &p->client);
+    assert_int_equal(p->client.step, ERR_TLS_VERIFY);
+    assert_string_equal(tls_failure(p->client.tls), "certificate has expired");
+    pump(p);
+    assert_true(p->server.step == ERR_TLS || p->server.end_errno == EPROTO);
+    assert_non_null(strstr(tls_failure(p->server.tls), "expired"));
+    struct test_cert *other = test_ca("other");
+    struct test_cert *stranger = test_leaf(other, "a.example", TEST_KEY_EC, -1, 10);
+    serves = stranger;
+    connect_pair(p, "a.example", 0);
+    pump(p);
+    assert_int_equal(p->client.step, ERR_TLS_VERIFY);
+    assert_non_null(strstr(tls_failure(p->server.tls), "unknown ca"));
+    test_cert_free(&stranger);
+    test_cert_free(&other);
     pair_free(&p);
 }
 
@@ -532,6 +880,15 @@ static void test_garbage(void **state)
     assert_int_equal(write(p->client.io.fd, "GET / HTTP/1.1\r\n\r\n", 18), 18);
     bool is_drained;
     assert_int_equal(tls_handshake(p->server.tls, &is_drained), ERR_TLS);
+    assert_string_equal(tls_failure(p->server.tls), "http request");
+    connect_pair(p, "a.example", 0);
+    assert_int_equal(write(p->client.io.fd, "\x16\x03\x01\x00\x04\x09\x00\x00\x00", 9), 9);
+    assert_int_equal(tls_handshake(p->server.tls, &is_drained), ERR_TLS);
+    unsigned char alert[7];
+    assert_int_equal(recv(p->client.io.fd, alert, sizeof alert, 0), 7);
+    assert_int_equal(alert[0], 0x15);
+    assert_int_equal(alert[5], 2); // fatal
+    assert_int_equal(tls_handshake(p->server.tls, &is_drained), ERR_TLS);
     // In the middle of it.
     connect_pair(p, "a.example", 0);
     pump(p);
@@ -583,11 +940,20 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_handshake_and_bytes),
         cmocka_unit_test(test_truncation_is_seen),
+        cmocka_unit_test(test_byte_by_byte),
+        cmocka_unit_test(test_bytes_behind_the_handshake),
+        cmocka_unit_test(test_end_during_the_handshake),
         cmocka_unit_test(test_much_both_ways),
+        cmocka_unit_test(test_small_records),
+        cmocka_unit_test(test_end_behind_a_full_socket),
+        cmocka_unit_test(test_moved),
+        cmocka_unit_test(test_certificate_that_the_client_can_use),
         cmocka_unit_test(test_tickets),
         cmocka_unit_test(test_ticket_is_good_in_its_scope),
         cmocka_unit_test(test_client_certificate_is_required),
         cmocka_unit_test(test_suspended),
+        cmocka_unit_test(test_suspended_client),
+        cmocka_unit_test(test_reasons),
         cmocka_unit_test(test_what_a_client_refuses),
         cmocka_unit_test(test_unknown_name_is_refused),
         cmocka_unit_test(test_no_common_protocol),

@@ -402,7 +402,7 @@ void outq_shut(struct loop *loop, struct outq *out)
     if (out->tls != NULL) {
         (void)put_wire(loop, out, tls_seal_end(out->tls));
     }
-    if (out->queued > 0) {
+    if (out->tls != NULL && out->queued > 0) {
         out->is_shut = true;
     } else {
         shutdown(out->io->fd, SHUT_WR);

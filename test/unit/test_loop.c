@@ -388,6 +388,43 @@ static void test_release_keeps_descriptor(void **state)
     loop_fini(&loop);
 }
 
+static struct end moved_to;
+
+static void on_moving_event(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    on_end_event(loop, io, events);
+    moved_to = (struct end){.io = {-1, on_end_event}};
+    assert_int_equal(loop_move(loop, io, &moved_to.io), 0);
+}
+
+// What was there at the move is told again, to the other one alone.
+static void test_move(void **state)
+{
+    (void)state;
+    struct loop loop;
+    int pair[2];
+    start(&loop, 1);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    struct end end = {.io = {pair[0], on_moving_event}};
+    assert_int_equal(write(pair[1], "x", 1), 1);
+    assert_int_equal(loop_add(&loop, &end.io), 0);
+    loop_turn(&loop, 0);
+    assert_int_equal(end.count, 1);
+    assert_int_equal(end.io.fd, -1);
+    assert_int_equal(moved_to.io.fd, pair[0]);
+    loop_turn(&loop, 0);
+    assert_int_equal(end.count, 1);
+    assert_int_equal(moved_to.count, 1);
+    assert_true(moved_to.events & EPOLLIN);
+    struct end bad = {.io = {-1, on_end_event}};
+    struct end worse = {.io = {-1, on_end_event}};
+    assert_int_equal(loop_move(&loop, &bad.io, &worse.io), ERR_SYSTEM);
+    assert_int_equal(worse.io.fd, -1);
+    loop_close(&loop, &moved_to.io);
+    close(pair[1]);
+    loop_fini(&loop);
+}
+
 static void test_add_bad_descriptor(void **state)
 {
     (void)state;
@@ -501,6 +538,7 @@ int main(void)
         cmocka_unit_test(test_deferred),
         cmocka_unit_test(test_close_in_same_batch),
         cmocka_unit_test(test_release_keeps_descriptor),
+        cmocka_unit_test(test_move),
         cmocka_unit_test(test_add_bad_descriptor),
         cmocka_unit_test(test_mailbox_from_threads),
         cmocka_unit_test(test_stop_before_run),

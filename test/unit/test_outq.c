@@ -289,14 +289,121 @@ static void test_dropped_while_dirty(void **state)
     end(&f);
 }
 
+// Wire bytes go out at once, or behind what waits; in order with all that is put later.
+static void test_wire_bytes_keep_their_place(void **state)
+{
+    (void)state;
+    struct fixture f;
+    static char data[200000];
+    begin(&f);
+    make_pattern(data, sizeof data, 5);
+    outq_put_wire(&f.loop, &f.out, STR_NULL);
+    outq_put_wire(&f.loop, &f.out, STR("first"));
+    assert_int_equal(f.out.sent, 5); // nobody has to flush
+    assert_true(list_is_empty(&f.out.dirty));
+    read_some(&f, SIZE_MAX);
+    assert_true(str_eq(buf_str(&f.received), STR("first")));
+    f.received.len = 0;
+    outq_put_view(&f.loop, &f.out, str_make(data, 100000));
+    outq_flush_all(&f.loop);
+    assert_true(f.out.blocked);
+    outq_put_wire(&f.loop, &f.out, str_make(data + 100000, 50000));
+    outq_put_view(&f.loop, &f.out, str_make(data + 150000, 50000));
+    outq_flush_all(&f.loop);
+    drain(&f);
+    assert_int_equal(f.received.len, sizeof data);
+    assert_memory_equal(f.received.p, data, sizeof data);
+    assert_int_equal(f.out.sent, sizeof data + 5);
+    end(&f);
+}
+
+// Its owner hears of it though nothing was put.
+static void test_wire_bytes_to_nobody(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    close(f.peer);
+    f.peer = -1;
+    outq_put_wire(&f.loop, &f.out, STR("alert"));
+    assert_true(f.out.failed);
+    outq_flush_all(&f.loop);
+    assert_int_equal(f.flushed, 1);
+    end(&f);
+}
+
+static unsigned before_calls;
+
+static void put_before(struct loop *loop, struct outq *out)
+{
+    before_calls++;
+    outq_put_copy(loop, out, STR("made late"));
+}
+
+static void end_before(struct loop *loop, struct outq *out)
+{
+    before_calls++;
+    outq_fini(loop, out);
+}
+
+static void test_before_flush(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    before_calls = 0;
+    f.out.before_flush = put_before;
+    outq_flush_all(&f.loop);
+    assert_int_equal(before_calls, 0);
+    outq_wake(&f.loop, &f.out);
+    outq_wake(&f.loop, &f.out);
+    outq_flush_all(&f.loop);
+    assert_int_equal(before_calls, 1);
+    assert_int_equal(f.flushed, 1);
+    outq_put_copy(&f.loop, &f.out, STR(" and "));
+    outq_flush_all(&f.loop);
+    assert_int_equal(before_calls, 2);
+    read_some(&f, SIZE_MAX);
+    assert_true(str_eq(buf_str(&f.received), STR("made late and made late")));
+    f.out.before_flush = end_before;
+    outq_wake(&f.loop, &f.out);
+    outq_flush_all(&f.loop);
+    assert_int_equal(before_calls, 3);
+    assert_int_equal(f.flushed, 2); // it is no more
+    end(&f);
+}
+
+static void test_shut(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    outq_put_copy(&f.loop, &f.out, STR("all"));
+    outq_flush_all(&f.loop);
+    outq_shut(&f.loop, &f.out);
+    read_some(&f, SIZE_MAX);
+    char byte;
+    assert_int_equal(read(f.peer, &byte, 1), 0);
+    assert_true(str_eq(buf_str(&f.received), STR("all")));
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_views_and_copies_in_order), cmocka_unit_test(test_many_pieces),
-        cmocka_unit_test(test_small_pieces_are_copied),   cmocka_unit_test(test_blocked_peer),
-        cmocka_unit_test(test_copy_larger_than_scratch),  cmocka_unit_test(test_peer_gone),
-        cmocka_unit_test(test_failure_inside_an_event),   cmocka_unit_test(test_bound_of_blocks),
+        cmocka_unit_test(test_views_and_copies_in_order),
+        cmocka_unit_test(test_many_pieces),
+        cmocka_unit_test(test_small_pieces_are_copied),
+        cmocka_unit_test(test_blocked_peer),
+        cmocka_unit_test(test_copy_larger_than_scratch),
+        cmocka_unit_test(test_peer_gone),
+        cmocka_unit_test(test_failure_inside_an_event),
+        cmocka_unit_test(test_bound_of_blocks),
         cmocka_unit_test(test_dropped_while_dirty),
+        cmocka_unit_test(test_wire_bytes_keep_their_place),
+        cmocka_unit_test(test_wire_bytes_to_nobody),
+        cmocka_unit_test(test_before_flush),
+        cmocka_unit_test(test_shut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,7 +116,7 @@ static int read_chain(struct check *check)
 static int read_key(struct check *check)
 {
     const char *why;
-    int err = pem_read_key(check->key_text, &check->key, &why);
+    int err = pem_read_key(check->key_text, EVP_PKEY_NONE, &check->key, &why);
     return err == 0 ? 0 : problems_add(check->problems, err, check->key_pointer, "%s", why);
 }
 

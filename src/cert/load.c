@@ -183,7 +183,9 @@ int cert_held_new(struct cert_interns *interns, struct str chain, struct str key
     list_init(&held->node);
     int err = read_chain(held, chain, why);
     if (err == 0) {
-        err = pem_read_key(key, &held->loaded.key, why);
+        const EVP_PKEY *public_key = X509_get0_pubkey(held->loaded.leaf);
+        int type = public_key == NULL ? EVP_PKEY_NONE : EVP_PKEY_get_base_id(public_key);
+        err = pem_read_key(key, type, &held->loaded.key, why);
     }
     if (err == 0 && X509_check_private_key(held->loaded.leaf, held->loaded.key) != 1) {
         *why = "the key does not fit the certificate";

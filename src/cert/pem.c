@@ -68,14 +68,18 @@ X509 *pem_certificate(const unsigned char *der, long len)
     return certificate;
 }
 
-static int read_key_block(const struct pem_block *block, EVP_PKEY **key, const char **why)
+static int read_key_block(const struct pem_block *block, int type, EVP_PKEY **key, const char **why)
 {
     if (block->is_encrypted || str_eq(str_from_c(block->label), STR(PEM_STRING_PKCS8))) {
         *why = "the key is encrypted; it must be given without a passphrase";
         return ERR_INVALID;
     }
     const unsigned char *at = block->der;
-    *key = d2i_AutoPrivateKey(NULL, &at, block->der_len);
+    *key = type == EVP_PKEY_NONE ? NULL : d2i_PrivateKey(type, NULL, &at, block->der_len);
+    if (*key == NULL) {
+        at = block->der;
+        *key = d2i_AutoPrivateKey(NULL, &at, block->der_len);
+    }
     ERR_clear_error();
     if (*key == NULL) {
         *why = "the private key cannot be read";
@@ -84,7 +88,7 @@ static int read_key_block(const struct pem_block *block, EVP_PKEY **key, const c
     return 0;
 }
 
-int pem_read_key(struct str text, EVP_PKEY **key, const char **why)
+int pem_read_key(struct str text, int type, EVP_PKEY **key, const char **why)
 {
     struct pem_reader reader;
     struct pem_block block;
@@ -96,7 +100,7 @@ int pem_read_key(struct str text, EVP_PKEY **key, const char **why)
     int step;
     while ((step = pem_next(&reader, &block)) == STEP_DONE) {
         if (pem_is_key(&block)) {
-            err = read_key_block(&block, key, why);
+            err = read_key_block(&block, type, key, why);
             pem_block_free(&block);
             break;
         }

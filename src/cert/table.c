@@ -36,7 +36,7 @@ int cert_table_new(struct cert_table **out, const struct cert_table_config *conf
     if (table == NULL) {
         return ERR_MEMORY;
     }
-    table->config = *config; // default_file is read here, and not kept
+    table->config = *config;
     init_threads(table);
     table->names = make_hash();
     table->by_name = make_hash();
@@ -49,6 +49,7 @@ int cert_table_new(struct cert_table **out, const struct cert_table_config *conf
     }
     if (err == 0) {
         err = cert_default_load(table, problems);
+        table->config.default_file = NULL; // the caller's; it was read
     }
     if (err != 0) {
         cert_table_free(&table);

@@ -65,8 +65,8 @@ char *outq_reserve(struct loop *loop, struct outq *out, size_t len);
 void outq_commit(struct outq *out, size_t len);
 // Sends now as much as the kernel takes; the rest is owned after. on_flushed is not called.
 void outq_flush(struct loop *loop, struct outq *out);
-// Nothing more will be put: close_notify, if it is sealed, and FIN. The output must be empty; what the kernel
-// does not take of close_notify is queued, and FIN follows it at EPOLLOUT (outq_flush).
+// Nothing more will be put: close_notify, if it is sealed, and FIN. The output must be empty; what the
+// kernel does not take of close_notify is queued, and FIN follows it at EPOLLOUT (outq_flush).
 void outq_shut(struct loop *loop, struct outq *out);
 // Bytes that are wire bytes already (alerts and handshakes of TLS): sent now if nothing is queued, else
 // behind it.

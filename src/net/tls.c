@@ -129,7 +129,7 @@ void tls_free(struct tls **place)
         tls->out = NULL;
     }
     if (tls->ssl != NULL && !tls->is_broken) {
-        // Else OpenSSL takes a connection that ends without close_notify for a reason to forget its session.
+        // Else OpenSSL forgets the session of a connection that ends without close_notify.
         SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     }
     SSL_free(tls->ssl);
@@ -243,7 +243,8 @@ static int handshake_failed(struct tls *tls, int error)
     return tls->is_eof && error != SSL_ERROR_SSL ? ERR_CLOSED : ERR_TLS;
 }
 
-// What only handshakes need: a certificate that is replaced is not kept by connections that were made with it.
+// Drops what only handshakes need: a certificate that was replaced is not kept by the connections that
+// were made with it.
 static void established(struct tls *tls)
 {
     tls->is_established = true;
@@ -306,7 +307,7 @@ static ssize_t recv_ended(struct tls *tls, int error)
     return -1;
 }
 
-// Plain bytes of what is here, and the error of the last SSL_read (none: there may be more, or *is_all).
+// Plain bytes of what is here, and the error of the last SSL_read. No error: there may be more, or *is_all.
 static size_t read_all(struct tls *tls, char *to, size_t len, int *error, bool *is_all)
 {
     bool may_read_more = tls->held != NULL; // they alone may be no whole record

@@ -142,8 +142,8 @@ int tls_feed(struct tls *tls, struct str bytes) WARN_UNUSED;
 // certificate was not accepted). *is_drained: the socket has no more input now (edge-triggered).
 int tls_handshake(struct tls *tls, bool *is_drained);
 bool tls_is_suspended(const struct tls *tls);
-// What suspended it is there: calls `on_resumed`, if it was set, which calls tls_handshake() again. From a message or
-// task, not from within a hook.
+// What suspended it is there: calls `on_resumed`, if it was set, which calls tls_handshake() again. From
+// a message or task, not from within a hook.
 void tls_resume(struct tls *tls);
 void tls_on_resumed(struct tls *tls, void (*on_resumed)(struct tls *tls, void *user));
 bool tls_is_established(const struct tls *tls);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What connections have in common: versions, ciphers, trust. Mozilla's server side TLS guide 5.7, where the
-// client chooses among ciphers that are all good.
+// What connections have in common: versions, ciphers, trust. As Mozilla's server side TLS guide 5.7 has it,
+// the client chooses among ciphers that are all good.
 #include "net/tls_int.h"
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -35,8 +35,8 @@ static struct tls_context *new_context(const SSL_METHOD *side, enum tls_profile 
         return NULL;
     }
     SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    // FIN without close_notify is the end of input as on a plain connection, and tls_is_truncated() tells: the
-    // other way stays open, and sessions stay good.
+    // FIN without close_notify is the end of input as on a plain connection, and tls_is_truncated() tells:
+    // the other way stays open, and sessions stay good.
     SSL_CTX_set_options(context->ssl, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
                                           SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_session_cache_mode(context->ssl, SSL_SESS_CACHE_OFF);

@@ -14,14 +14,14 @@ enum {
     TLS_RECORD_MAX = 16384,
     // Header, nonce and tag, also of 32 records: a client may ask for such small ones (RFC 6066 4).
     TLS_RECORD_OVERHEAD = 2048,
-    // Wire bytes of one read: with a partial record that OpenSSL holds their plain bytes fit LOOP_READ_LEN.
+    // Wire bytes of one read: with a partial record that OpenSSL holds, what is in them fits LOOP_READ_LEN.
     TLS_WIRE_IN = LOOP_READ_LEN - TLS_RECORD_MAX - 1024,
     TLS_WIRE_OUT = 65536 + TLS_RECORD_MAX + TLS_RECORD_OVERHEAD,
     TLS_HELD_MAX = 65536, // wire bytes saved of one connection
 };
 
-// A loop's: nobody's between two calls, but `out`, whose view tls_seal() gave. All connections of the loop
-// have the same BIO.
+// A loop's: nobody's between two calls, but `out`, whose view tls_seal() gave. All connections of the
+// loop have the same BIO.
 struct tls_buffers {
     BIO *bio;
     struct tls *current; // whose call this is, or NULL
@@ -74,9 +74,9 @@ extern _Thread_local char tls_failure_text[256];
 
 // tls_bio.c
 void tls_bio_attach(struct tls *tls);
-// Around each use of tls->ssl: begin, the call, end. Errors of earlier calls are forgotten; one read from the
-// socket follows at most, and only if it may. `end` hands what was written (but not when `seals`) to the
-// output and saves what was not read.
+// Around each use of tls->ssl: begin, the call, end. Errors of earlier calls are forgotten; one read from
+// the socket follows at most, and only if it may. `end` hands what was written (but not when `seals`) to
+// the output and saves what was not read.
 void tls_io_begin(struct tls *tls, bool may_read);
 // Inside of it: there are wire bytes that were not asked for yet, or may be.
 bool tls_io_has_more(const struct tls *tls);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Sessions: of clients, in tickets that this node (or another of the fleet) sealed; with targets, a few kept
-// per context.
+// Sessions: of clients, in tickets that this node (or another of the fleet) sealed; with targets, a few
+// kept per context.
 #include "base/hash.h"
 #include "loop/rcu.h"
 #include "net/tls_int.h"
@@ -146,8 +146,8 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
     return 1; // the reference is ours
 }
 
-// For one connection: those of TLS 1.3 are used once (RFC 8446 C.4); of others a copy, since connections write
-// to their session. NULL: none, or out of memory.
+// For one connection: those of TLS 1.3 are used once (RFC 8446 C.4); of others a copy, since connections
+// write to their session. NULL: none, or out of memory.
 static SSL_SESSION *take_session(struct tls_sessions *sessions, unsigned place)
 {
     SSL_SESSION *session = sessions->kept[place].session;

@@ -3,6 +3,7 @@
 #include "base/invariant.h"
 #include "base/log.h"
 #include "publish/publish_int.h"
+#include "publish/stored.h"
 #include <stdlib.h>
 
 int prepare_certificate(struct publisher *publisher, struct change *change,
@@ -14,7 +15,9 @@ int prepare_certificate(struct publisher *publisher, struct change *change,
     struct declaration *decl = NULL;
     struct cert_slot *slot = NULL;
     bool is_delete = change->record->value.len == 0;
-    int err = is_delete ? 0 : change_decode(change->record, &decl, problems);
+    struct stored_certificate stored;
+    bool is_usual = !is_delete && stored_certificate_read(change->record->value, &stored);
+    int err = is_delete || is_usual ? 0 : change_decode(change->record, &decl, problems);
     if (err != 0) {
         return err;
     }
@@ -32,7 +35,8 @@ int prepare_certificate(struct publisher *publisher, struct change *change,
     change->retired = retirement_new();
     err = change->retired == NULL ? ERR_MEMORY : 0;
     if (err == 0 && !is_delete) {
-        err = cert_version_new(publisher->certs, slot, &decl->certificate, &change->cert_version);
+        err = cert_version_new(publisher->certs, slot, is_usual ? &stored.decl : &decl->certificate,
+                               &change->cert_version);
     }
     declaration_free(&decl);
     return err;

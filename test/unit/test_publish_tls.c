@@ -7,6 +7,7 @@
 #include "loop/loop.h"
 #include "loop/rcu.h"
 #include "publish/publish.h"
+#include "publish/stored.h"
 #include "publish/tickets.h"
 #include "route/table.h"
 #include "support/test_certs.h"
@@ -125,6 +126,69 @@ static void test_certificates(void **state)
     settle(publisher);
     assert_null(cert_table_slot(certs, STR("a")));
     teardown(publisher);
+}
+
+// What is read the short way is what is decoded.
+static void test_stored_certificates(void **state)
+{
+    (void)state;
+    struct test_cert *leaf = test_leaf(root, "a.example,*.a.example", TEST_KEY_EC, -1, 90);
+    struct problems problems;
+    struct buf text;
+    struct declaration *declaration = NULL;
+    problems_init(&problems);
+    buf_init(&text, 0);
+    buf_put(&text, STR("{\"chain\":"));
+    buf_put_json(&text, str_from_c(leaf->chain_pem));
+    buf_put(&text, STR(",\"key\":"));
+    buf_put_json(&text, str_from_c(leaf->key_pem));
+    buf_put(&text, STR(",\"hosts\":[\"x.a.example\"]}"));
+    json_t *value = model_json_parse(buf_str(&text), &problems);
+    assert_int_equal(declaration_decode(NOUN_CERTIFICATE, STR("a"), value, DECODE_STRICT,
+                                        &declaration, NULL, &problems),
+                     0);
+    assert_int_equal(cert_check(declaration, &problems), 0);
+    json_decref(value);
+    value = declaration_encode(declaration);
+    char *dump = json_dumps(value, JSON_COMPACT);
+    struct stored_certificate stored;
+    assert_true(stored_certificate_read(str_from_c(dump), &stored));
+    const struct certificate_decl *a = &stored.decl;
+    const struct certificate_decl *b = &declaration->certificate;
+    assert_int_equal(a->name_count, b->name_count);
+    assert_int_equal(a->host_count, b->host_count);
+    assert_true(str_eq(a->names[0], b->names[0]) && str_eq(a->hosts[0], b->hosts[0]));
+    assert_int_equal(a->facts.not_before, b->facts.not_before);
+    assert_int_equal(a->facts.not_after, b->facts.not_after);
+    const struct str *facts_a = &a->facts.subject;
+    const struct str *facts_b = &b->facts.subject;
+    for (unsigned i = 0; i < 6; i++) {
+        assert_true(facts_a[i].len > 0 && str_eq(facts_a[i], facts_b[i]));
+    }
+    size_t len = strlen(dump);
+    for (size_t i = 0; i < len; i++) { // cut or changed: never beyond its end
+        char *cut = strndup(dump, i);
+        assert_false(stored_certificate_read(str_make(cut, i), &stored));
+        free(cut);
+    }
+    static const char *const others[] = {
+        "{}",
+        "[]",
+        "{\"names\":[]}",
+        "{\"names\":[\"A.example\"],\"not_after\":\"x\"}",
+        "{\"not_after\":\"2026-04-31T00:00:00Z\"}",
+        "{\"not_after\":\"2026-04-30T00:00:00Z\"} ",
+        "{\"not_after\":\"2026-04-30T00:00:00Z\",\"more\":1}",
+        "{\"names\":[\"a..b\"],\"not_after\":\"2026-04-30T00:00:00Z\"}",
+        "{\"subject\":\"CN=\\\\\",\"not_after\":\"2026-04-30T00:00:00Z\"}"};
+    for (unsigned i = 0; i < sizeof others / sizeof others[0]; i++) {
+        assert_false(stored_certificate_read(str_from_c(others[i]), &stored));
+    }
+    free(dump);
+    json_decref(value);
+    declaration_free(&declaration);
+    buf_fini(&text);
+    test_cert_free(&leaf);
 }
 
 static void test_a_batch_of_certificates(void **state)
@@ -554,10 +618,15 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_certificates), cmocka_unit_test(test_a_batch_of_certificates),
-        cmocka_unit_test(test_client_auth),  cmocka_unit_test(test_tls_of_pools),
-        cmocka_unit_test(test_ticket_keys),  cmocka_unit_test(test_ticket_keys_rotate),
-        cmocka_unit_test(test_expiry),       cmocka_unit_test(test_files_are_published),
+        cmocka_unit_test(test_certificates),
+        cmocka_unit_test(test_stored_certificates),
+        cmocka_unit_test(test_a_batch_of_certificates),
+        cmocka_unit_test(test_client_auth),
+        cmocka_unit_test(test_tls_of_pools),
+        cmocka_unit_test(test_ticket_keys),
+        cmocka_unit_test(test_ticket_keys_rotate),
+        cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_files_are_published),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

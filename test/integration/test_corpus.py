@@ -155,6 +155,8 @@ def test_admin_refuses_them_too(pointsman):
     """The admin address is served by the same parser."""
     server = pointsman()
     for entry in ENTRIES:
+        if entry["bytes"].startswith(b"\x16"):
+            continue  # TLS begins so, which this address speaks as well
         if entry["status"] == 400 and not entry.get("body_fault") and len(entry["bytes"]) < 2000:
             with Connection(("127.0.0.1", server.admin_port)) as conn:
                 send_pieces(conn, [entry["bytes"]])

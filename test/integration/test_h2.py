@@ -259,7 +259,8 @@ def attack(server, send, counter, seconds=20.0, tls=True):
                 client.poll()
         assert client.read_to_end(5), f"still open after {i} rounds"
         assert other.get().status == 200
-        assert server.metrics()[f"pointsman_h2_{counter}_total"] > before
+        counted = {k: v for k, v in server.metrics().items() if k.startswith("pointsman_h2_") and v}
+        assert counted.get(f"pointsman_h2_{counter}_total", 0) > before, (counted, i, client.goaway)
         assert server.memory() - memory < 64 << 20
         assert server.cpu_seconds() - cpu < 10
         return client, i
@@ -286,7 +287,7 @@ def test_made_you_reset(site):
     def send(client, i):
         stream = 2 * i + 1
         return client.send(frame(h.HEADERS, h.END_HEADERS, stream, client.head(method="POST")) +
-                           frame(h.WINDOW_UPDATE, 0, stream, struct.pack(">I", 0)))
+                           frame(h.WINDOW_UPDATE, 0, stream, struct.pack(">I", 0x7FFFFFFF)))
 
     attack(server, send, "rapid_reset")
 

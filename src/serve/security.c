@@ -10,6 +10,7 @@
 enum { TICKETS_LOOK_MS = 3600 * 1000 }; // how often is looked whether new ticket keys are due
 
 struct security {
+    const struct config *config;
     struct store *store;
     struct loop *control;
     struct seal *seal;
@@ -73,6 +74,7 @@ int security_new(struct security **out, const struct config *config, struct stor
     if (security == NULL) {
         return problems_add(problems, ERR_MEMORY, "", "%s", err_text(ERR_MEMORY));
     }
+    security->config = config;
     security->store = store;
     const struct tls_client_config origin = {.profile = TLS_INTERMEDIATE, .verify = true};
     int err = seal_open_file(&security->seal, config->store.encryption_key_file, problems);
@@ -123,7 +125,7 @@ int security_start(struct security *security, struct loop *control)
     if (err == 0) {
         err = reseal_start(&security->reseal, control, security->store, security->seal);
     }
-    if (err == 0) {
+    if (err == 0 && security->config->listen.https_count > 0) { // who seals none needs no keys
         on_tickets_due(control, &security->ticket_timer);
     }
     return err;

@@ -9,7 +9,7 @@
 struct security;
 
 // Opens the key file, a reader of the store and the certificate table with its default certificate; no
-// thread runs yet. 0, or an err with a problem.
+// thread runs yet. 0, or an err with a problem. `config` outlives it.
 int security_new(struct security **security, const struct config *config, struct store *store,
                  struct problems *problems) WARN_UNUSED;
 // Starts the certificate thread, and what goes on beside on the control loop: new keys for session tickets,

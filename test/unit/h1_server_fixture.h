@@ -19,6 +19,8 @@ struct fixture {
     struct loop loop;
     struct http_server server;
     struct http_server_config config;
+    const struct http_server_ops *ops;
+    enum http_accept kind;
     int listener;
     struct sockaddr_in address;
     struct peer peer;
@@ -189,13 +191,15 @@ static inline void connect_peer(struct fixture *f, struct peer *peer)
     }
     setsockopt(accepted, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     peer_init(peer, fd);
-    assert_int_equal(http_server_accept(&f->server, accepted, &from, HTTP_ACCEPT_PLAIN), 0);
+    assert_int_equal(http_server_accept(&f->server, accepted, &from, f->kind), 0);
 }
 
-static inline void begin(struct fixture *f, enum user_mode mode)
+// All but the first connection; the test changes what it wants in between.
+static inline void prepare(struct fixture *f, enum user_mode mode)
 {
     memset(f, 0, sizeof *f);
     f->mode = mode;
+    f->ops = &user_ops;
     f->config = (struct http_server_config){
         .limits = {.head_max = 32768, .target_max = 8192, .field_max = 100},
         .header_timeout_ms = 10000,
@@ -205,11 +209,22 @@ static inline void begin(struct fixture *f, enum user_mode mode)
     assert_int_equal(loop_init(&f->loop), 0);
     f->loop.is_simulated = true;
     assert_int_equal(outq_pool_init(&f->loop), 0);
-    assert_int_equal(http_server_init(&f->server, &f->loop, &f->config, &user_ops, f), 0);
+    f->loop.owner = f;
     buf_init(&f->told, 0);
     buf_init(&f->body, 0);
     f->listener = peer_listen(&f->address);
+}
+
+static inline void start(struct fixture *f)
+{
+    assert_int_equal(http_server_init(&f->server, &f->loop, &f->config, f->ops, f), 0);
     connect_peer(f, &f->peer);
+}
+
+static inline void begin(struct fixture *f, enum user_mode mode)
+{
+    prepare(f, mode);
+    start(f);
 }
 
 static inline void end(struct fixture *f)

@@ -21,8 +21,8 @@ def run(command, timeout=120):
 
 
 def wrk(side, seconds):
-    text = run(["wrk", "-t", "1", "-c", "100", "-d", f"{seconds}s",
-                f"https://{tls_peers.HOST}:{side.port}/bench/page"])
+    text = run(["wrk", "-t", "1", "-c", "100", "-d", f"{seconds}s", "-H", f"Host: {tls_peers.HOST}",
+                f"https://127.0.0.1:{side.port}/bench/page"])
     errors = re.findall(r"Socket errors:.*|Non-2xx.*", text)
     if errors:
         raise RuntimeError(f"{side.name}: {errors}")
@@ -31,7 +31,7 @@ def wrk(side, seconds):
 
 def h2load(side, seconds):
     text = run(["h2load", "-c", "20", "-m", "50", "-t", "1", "-D", str(seconds),
-                f"https://{tls_peers.HOST}:{side.port}/bench/page"])
+                f"--connect-to=127.0.0.1:{side.port}", f"https://{tls_peers.HOST}:{side.port}/bench/page"])
     found = re.search(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed,"
                       r" (\d+) errored", text)
     if int(found[4]) + int(found[5]) > 0 or "h2" not in text:
@@ -42,7 +42,7 @@ def h2load(side, seconds):
 def handshakes(side, seconds, resumed):
     """Connections one after the other, without a request."""
     text = run(["openssl", "s_time", "-connect", f"127.0.0.1:{side.port}", "-reuse" if resumed else "-new",
-                "-time", str(seconds), "-tls1_3" if not resumed else "-no_tls1_3"], seconds * 4 + 30)
+                "-time", str(seconds), "-tls1_2" if resumed else "-tls1_3"], seconds * 4 + 30)
     return int(re.findall(r"(\d+) connections in \d+ real seconds", text)[-1])
 
 
@@ -55,19 +55,25 @@ def compare(bench, name, load, goal_share, best_of, note=""):
         for _ in range(bench.rounds):
             for side in sides:
                 start, core = time.monotonic(), measure.core_seconds(measure.PROXY_CORE)
+                own = measure.process_seconds(side.pids())
                 count = load(side, bench.seconds)
                 elapsed = time.monotonic() - start
                 core = measure.core_seconds(measure.PROXY_CORE) - core
-                results[side.name].append((core - min(noise, 0.03) * elapsed) / count * 1e6)
+                own = measure.process_seconds(side.pids()) - own
+                results[side.name].append({
+                    "core_us": (core - (noise if noise < 0.03 else 0) * elapsed) / count * 1e6,
+                    "process_us": own / count * 1e6, "per_second": count / elapsed})
     finally:
         for side in sides:
             side.stop()
-    middle = {side: median(runs) for side, runs in results.items()}
-    for side, value in middle.items():
-        bench.row(f"{name}: {side}", value, "us", note)
-    peers = [middle[peer] for peer in best_of if peer in middle]
+    middle = {side: {key: median([run[key] for run in runs]) for key in runs[0]}
+              for side, runs in results.items()}
+    for side, row in middle.items():
+        bench.row(f"{name}: {side}", row["core_us"], "us", f"{note}; processes "
+                  f"{row['process_us']:.2f} us, {row['per_second']:,.0f}/s")
+    peers = [middle[peer]["core_us"] for peer in best_of if peer in middle]
     if peers:
-        share = middle["pointsman"] / min(peers)
+        share = middle["pointsman"]["core_us"] / min(peers)
         bench.row(f"{name}: pointsman / best of {', '.join(p for p in best_of if p in middle)}", share, "",
                   "", f"at most {goal_share}", share <= goal_share)
 

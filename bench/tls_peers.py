@@ -183,8 +183,7 @@ class Ours:
         make_certificate(folder)
         self.server = Pointsman(folder / "node", {
             "access_log": {"file": ""}, "timeouts": {"idle": "300s"},
-            "listen": {"https": [f"127.0.0.1:{free_port()}"]},
-        }, release=True, workers=workers)
+        }, release=True, workers=workers, https=True)
         (folder / "node").mkdir(exist_ok=True)
         self.server.start()
         self.port = self.server.https_port

@@ -123,12 +123,13 @@ def test_every_end_is_explained():
         assert f"`{name.lower()}`" in page, name
 
 
-@pytest.mark.parametrize("noun", ["route", "pool"])
-def test_every_field_is_explained(noun):
-    text, code = read(f"docs/{noun}s.md"), read(f"src/model/codec_{noun}.c")
+@pytest.mark.parametrize("noun, page", [("route", "docs/routes.md"), ("pool", "docs/pools.md"),
+                                        ("certificate", "docs/tls.md")])
+def test_every_field_is_explained(noun, page):
+    text, code = read(page), read(f"src/model/codec_{noun}.c")
     begin = code.index(f"{noun}_members[] = {{")
     table = code[begin:code.index("};", begin)]
-    names = re.findall(r"\b(?:PLAIN|AS|LATER|NEEDS_TLS)\(\"?(\w+)", table)
+    names = re.findall(r"\b(?:PLAIN|AS|LATER|READ_ONLY_TEXT)\(\"?(\w+)", table)
     names += re.findall(r'\{\{"(\w+)", \d+\},', table)
     assert len(names) > 10
     for name in names:
@@ -210,19 +211,20 @@ def check_output(output, expected, script):
 
 
 @pytest.mark.parametrize("page", ["docs/getting-started.md", "docs/routes.md", "docs/pools.md",
-                                  "docs/api.md"])
+                                  "docs/api.md", "docs/tls.md", "docs/http2.md"])
 def test_examples_run(pointsman, tmp_path, page):
-    server = pointsman(args=["--demo"])
+    server = pointsman(args=["--demo"], https=True)
     wait_until(lambda: server.status()["routes"] == 3, "the demo's routes")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "pointsman").symlink_to(server.binary)
     env = dict(os.environ, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
                POINTSMAN_ADMIN=f"127.0.0.1:{server.admin_port}")
     found = blocks(page)
-    assert len(found) >= 3
+    assert len(found) >= 2
     for script, expected in found:
         script = script.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
         script = script.replace("127.0.0.1:8081", f"127.0.0.1:{server.admin_port}")
+        script = script.replace("127.0.0.1:8443", f"127.0.0.1:{server.https_port}")
         done = subprocess.run(["bash", "-eu", "-c", script], cwd=server.folder, env=env,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=60, check=False)
@@ -261,6 +263,23 @@ def with_unit(value):
     ("src/model/codec_route.c", "RETRIES_MAX", "attempts of one request", "0 to {}"),
     ("src/model/codec_target.c", "TARGETS_MAX", "targets of a pool", "{}"),
     ("src/model/config.h", "CONFIG_LISTEN_MAX", "listeners", "{}"),
+    ("src/net/proxy_protocol.h", "PROXY_HEADER_MAX", "PROXY header", "{} bytes"),
+    ("src/cert/pem.h", "PEM_TEXT_MAX", "chain, key,", "{k} KiB"),
+    ("src/cert/pem.h", "PEM_CHAIN_MAX", "certificates of a chain", "| {} |"),
+    ("src/cert/pem.h", "PEM_BUNDLE_MAX", "CA bundle", "{} certificates"),
+    ("src/cert/pem.h", "PEM_BUNDLE_LEN", "CA bundle", "{k} KiB"),
+    ("src/model/codec_certificate.c", "HOSTS_MAX", "hosts of a certificate", "{}"),
+    ("src/cert/seal.c", "KEY_MAX", "keys of `store.encryption_key_file`", "{}"),
+    ("src/net/tls.h", "TLS_TICKET_KEY_MAX", "session ticket keys", "| {}, "),
+    ("src/cert/watch.c", "LOOK_MAX", "certificate files looked at", "{} a second"),
+    ("src/http/h2/h2_server_int.h", "H2_STREAM_WINDOW", "HTTP/2: window", "{k} KiB"),
+    ("src/http/h2/h2_server_int.h", "H2_CONN_WINDOW", "HTTP/2: window", "{m} MiB"),
+    ("src/http/h2/h2_server_int.h", "H2_HELD_MAX", "HTTP/2: held", "{m} MiB"),
+    ("src/http/h2/h2_fields.h", "H2_BOMB_FACTOR", "HTTP/2: header section |", "{} times"),
+    ("src/http/h2/h2_fields.h", "H2_TRAILER_MAX", "HTTP/2: trailer fields", "{}"),
+    ("src/http/h2/h2_guard.h", "H2_CONTINUATION_MIN", "HTTP/2: CONTINUATION", "| {}, "),
+    ("src/http/h2/h2_client_int.h", "H2_CLIENT_STREAM_MAX", "HTTP/2: streams of a connection to",
+     "{}"),
     ("src/observe/access_log.h", "ACCESS_LOG_RING_BYTES", "access log ring", "{m} MiB"),
     ("src/observe/access_log.h", "ACCESS_LOG_TEXT_MAX", "text in an access log", "{k} KiB"),
     ("src/admin/admin_int.h", "ADMIN_BODY_MAX", "object in the admin API", "{m} MiB"),
@@ -282,10 +301,22 @@ def test_fixed_limits_are_those_of_the_code(path, name, row, text):
     assert line and want in line[0], (name, value)
 
 
+def test_budgets_are_those_of_the_code():
+    rows = re.findall(r'X\(ABUSE_\w+, "(\w+)", (\d+), (\d+)\)',
+                      table_of("src/http/h2/h2_guard.h", "H2_ABUSE_TABLE"))
+    budgets = [row for row in rows if row[1] != "0"]
+    assert len(budgets) == 4
+    for name, budget, refill in budgets:
+        for page in ("docs/operating.md", "docs/http2.md"):
+            lines = [line for line in read(page).splitlines()
+                     if f"`h2_{name}_total` |" in line and f" {int(budget):,}" in line]
+            assert any(re.search(rf"\b{refill}\b", line) for line in lines), (page, name)
+
+
 def test_limits_that_can_be_set_show_their_defaults():
     rows = re.findall(r'X\("((?:limits|timeouts)\.\w+)", \w+, [\w.]+, "(\w+)"',
                       read("src/model/config_table.h"))
-    assert len(rows) == 11
+    assert len(rows) == 15
     for path, default in rows:
         row = re.search(rf"^\| `{path}`.*?\|(.*?)\|", read("docs/operating.md"), re.MULTILINE)
         want = "none" if path == "limits.body" else with_unit(default)

@@ -161,6 +161,9 @@ bool http_conn_begin_h2(struct http_conn *conn, struct str bytes, bool readable)
         tls_move(large->tls, &large->io, &large->out);
     }
     loop_defer(loop, &conn->deferred, free_small);
+    if (server->ops->on_h2 != NULL) {
+        server->ops->on_h2(server);
+    }
     h2_server_conn_begin(large, bytes, readable);
     return true;
 }

@@ -54,6 +54,8 @@ struct http_server_ops {
     bool (*may_be_plain)(struct http_server *server, const struct in6_addr *peer);
     // A handshake is over: 0 (tls_version(), tls_is_resumed() …) or what it failed with.
     void (*on_handshake)(struct http_server *server, struct tls *tls, int err);
+    // A connection speaks HTTP/2, by ALPN or by prior knowledge.
+    void (*on_h2)(struct http_server *server);
     // A peer is cut off for what it did (h2: the name of the counter, "rapid_reset" …).
     void (*on_abuse)(struct http_server *server, const char *what);
 };

@@ -39,6 +39,11 @@ static void on_refused(struct http_server *server, struct http_stream *stream, i
     proxy_log_refused(server->owner, stream, err);
 }
 
+static void on_h2(struct http_server *server)
+{
+    stat_count(((struct proxy *)server->owner)->stats, h2_connections_total);
+}
+
 static void on_closed(struct http_server *server)
 {
     struct proxy *proxy = server->owner;
@@ -57,6 +62,7 @@ static const struct http_server_ops server_ops = {
     .on_request = on_request,
     .on_refused = on_refused,
     .on_closed = on_closed,
+    .on_h2 = on_h2,
     .is_trusted = is_trusted,
     .on_hello = secure_on_hello,
     .on_raw = raw_begin,

@@ -88,9 +88,6 @@ void secure_on_handshake(struct http_server *server, struct tls *tls, int err)
     if (tls_is_resumed(tls)) {
         stat_count(proxy->stats, tls_resumed_total);
     }
-    if (tls_protocol(tls) == TLS_H2) {
-        stat_count(proxy->stats, h2_connections_total);
-    }
 }
 
 void secure_on_abuse(struct http_server *server, const char *what)

@@ -207,8 +207,10 @@ static void on_timer(struct loop *loop, struct loop_timer *timer)
 // May the request still be sent again, so that its body must be kept?
 static bool may_repeat(const struct txn *txn)
 {
-    // On a kept connection any request may turn out never to have arrived.
-    bool may_be_stale = txn->origin->was_reused && txn->origin->bytes_in == 0;
+    // On a kept connection, and on one of HTTP/2 (REFUSED_STREAM), any request may turn out never to have
+    // arrived.
+    bool may_be_stale =
+        (txn->origin->was_reused || txn->origin->is_h2) && txn->origin->bytes_in == 0;
     return !txn->keep_overflow && txn->step <= STEP_RECEIVE &&
            (may_be_stale || http_method_is_idempotent(txn->request.method));
 }

@@ -17,7 +17,7 @@ struct http_server_config {
     bool half_close;     // FIN after a complete request does not cancel it
     bool proxy_protocol; // a trusted peer's connection begins with a PROXY header (ops->is_trusted)
     struct tls_context *tls; // of HTTP_ACCEPT_TLS and HTTP_ACCEPT_EITHER; NULL: neither is accepted
-    unsigned handshakes_a_turn; // full handshakes begun in one turn of the loop; the others wait
+    unsigned handshakes_a_turn; // steps of handshakes in a turn of the loop, others wait; 0: 16
     unsigned h2_streams;        // open streams of one h2 connection
 };
 
@@ -52,7 +52,8 @@ struct http_server_ops {
     void (*on_raw)(struct http_server *server, struct http_stream *stream, struct str sni);
     // A connection without TLS on an address that is for both. False: it gets 400 and is closed.
     bool (*may_be_plain)(struct http_server *server, const struct in6_addr *peer);
-    // A handshake is over: 0 (tls_version(), tls_is_resumed() …) or what it failed with.
+    // A handshake is over: 0 (tls_version(), tls_is_resumed() …) or what it failed with; then `tls` is NULL
+    // if it had not begun (what came was no ClientHello).
     void (*on_handshake)(struct http_server *server, struct tls *tls, int err);
     // A connection speaks HTTP/2, by ALPN or by prior knowledge.
     void (*on_h2)(struct http_server *server);

@@ -49,7 +49,8 @@ struct http_conn_proxied {
 };
 
 // Common head of every server connection, the first member of its struct. The protocol may change while
-// it lives (opening ─► HTTP/1 or HTTP/2): the head stays where it is, the rest is made anew.
+// it lives: an opening becomes HTTP/1 in place, the head stays and the rest is made anew; HTTP/2 needs more and
+// moves to a block of its own (http_conn_begin_h2).
 //
 //   accept ─► opening: PROXY header, ClientHello, handshake ─► h1 | h2 | h1 in its tunnel state (raw)
 //          └► h1, if there is nothing of that to wait for ─ preface "PRI * HTTP/2.0" ─► h2

@@ -160,6 +160,17 @@ static inline void origin_answer(struct origin_conn *c, struct origin_stream *s)
     } else if (strcmp(path, "/short") == 0) {
         s->left = 1;
         origin_respond(c, s, true, "200", "2"); // less than it says
+    } else if (strcmp(path, "/refused-short") == 0) {
+        s->left = 1;
+        origin_respond(c, s, true, "403", "5");
+    } else if (strcmp(path, "/refused-long") == 0) {
+        s->left = 5;
+        origin_respond(c, s, true, "403", "1");
+    } else if (strcmp(path, "/refused-bare") == 0) {
+        origin_respond(c, s, false, "403", "5");
+    } else if (strcmp(path, "/refused") == 0) {
+        s->left = 5;
+        origin_respond(c, s, true, "403", "5");
     } else if (strcmp(path, "/echo") == 0) {
         s->is_echo = true;
         s->trailers = true;

@@ -420,7 +420,7 @@ static void test_silence(void **state)
     client_end(&c);
 }
 
-static void ask_websocket(struct user *u)
+static void ask_websocket(struct user *u, const char *path)
 {
     struct http_field fields[] = {
         {STR("Upgrade"), STR("websocket"), FIELD_UPGRADE},
@@ -430,7 +430,7 @@ static void ask_websocket(struct user *u)
     const struct http_head head = {
         .method = METHOD_GET,
         .method_text = STR("GET"),
-        .target = STR("/ws"),
+        .target = str_from_c(path),
         .authority = STR("shop.example"),
         .fields = fields,
         .field_count = 3,
@@ -452,7 +452,7 @@ static void test_websocket(void **state)
     u.tunnels = true;
     assert_true(client_start(&c, &u));
     WAIT(&c, user_was_told(&u, "ready;"));
-    ask_websocket(&u);
+    ask_websocket(&u, "/ws");
     WAIT(&c, user_was_told(&u, "ready;head 101;"));
     assert_true(user_has_field(&u, "Upgrade=websocket;"));
     assert_true(user_has_field(&u, "Sec-WebSocket-Accept=s3pPLMBiTxaQ9kYGzzhZRbK+xOo=;"));
@@ -472,6 +472,34 @@ static void test_websocket(void **state)
     client_end(&c);
 }
 
+// What the length of a refusal promises is what its user gets: nghttp2 does not look at it.
+static void test_refused_websocket(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *told;
+    } cases[] = {
+        {"/refused", "ready;head 403;end;"},
+        {"/refused-short", "ready;head 403;reset length_differs;"},
+        {"/refused-long", "ready;head 403;reset length_differs;"},
+        {"/refused-bare", "ready;reset length_differs;"},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct client c;
+        struct user u;
+        client_begin(&c, HTTP_CLIENT_H2);
+        c.origin.takes_connect = true;
+        user_init(&u);
+        assert_true(client_start(&c, &u));
+        WAIT(&c, user_was_told(&u, "ready;"));
+        ask_websocket(&u, cases[i].path);
+        WAIT(&c, u.stream == NULL);
+        assert_true(user_was_told(&u, cases[i].told));
+        user_fini(&u);
+        client_end(&c);
+    }
+}
+
 static void test_no_websocket(void **state)
 {
     (void)state;
@@ -481,7 +509,7 @@ static void test_no_websocket(void **state)
     user_init(&u);
     assert_true(client_start(&c, &u));
     WAIT(&c, user_was_told(&u, "ready;"));
-    ask_websocket(&u);
+    ask_websocket(&u, "/ws");
     WAIT(&c, u.stream == NULL);
     assert_true(user_was_told(&u, "ready;reset upgrade;"));
     assert_int_equal(c.origin.request_count, 0);
@@ -492,15 +520,25 @@ static void test_no_websocket(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exchanges),       cmocka_unit_test(test_head),
-        cmocka_unit_test(test_request_body),    cmocka_unit_test(test_backpressure_of_request),
-        cmocka_unit_test(test_pause),           cmocka_unit_test(test_complete_before_close),
-        cmocka_unit_test(test_many_streams),    cmocka_unit_test(test_one_stream_at_a_time),
-        cmocka_unit_test(test_refused),         cmocka_unit_test(test_goaway),
-        cmocka_unit_test(test_lost_connection), cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_no_settings),     cmocka_unit_test(test_reset_while_opening),
-        cmocka_unit_test(test_early_answer),    cmocka_unit_test(test_silence),
-        cmocka_unit_test(test_websocket),       cmocka_unit_test(test_no_websocket),
+        cmocka_unit_test(test_exchanges),
+        cmocka_unit_test(test_head),
+        cmocka_unit_test(test_request_body),
+        cmocka_unit_test(test_backpressure_of_request),
+        cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_complete_before_close),
+        cmocka_unit_test(test_many_streams),
+        cmocka_unit_test(test_one_stream_at_a_time),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_goaway),
+        cmocka_unit_test(test_lost_connection),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_no_settings),
+        cmocka_unit_test(test_reset_while_opening),
+        cmocka_unit_test(test_early_answer),
+        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_websocket),
+        cmocka_unit_test(test_no_websocket),
+        cmocka_unit_test(test_refused_websocket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,8 +112,26 @@ static void tell_head(struct h2_client_stream *s, bool ended)
         tell_switch(s, &head);
         return;
     }
+    // Of what answers a CONNECT nghttp2 does not compare the lengths; whoever sends the body on relies on them.
+    s->has_left = head.body == BODY_LENGTH;
+    s->left = s->has_left ? head.body_len : 0;
+    if (s->left > 0 && ended) {
+        refuse(s, ERR_LENGTH_DIFFERS);
+        return;
+    }
     s->stream.is_complete = ended;
     s->stream.events->on_head(&s->stream, &head);
+}
+
+// Takes `len` bytes off what the response said that it has. False: it has less, or (at its end) more.
+static bool count_body(struct h2_client_stream *s, size_t len, bool ended)
+{
+    if (!s->has_left) {
+        return true;
+    }
+    bool fits = len <= s->left && (!ended || len == s->left);
+    s->left -= fits ? len : 0;
+    return fits;
 }
 
 // The end of the message with what came of trailers; now, or when the user takes data again.
@@ -128,6 +146,16 @@ static void take_end(struct h2_client_stream *s, struct h2_section **trailers)
     h2_client_deliver(s);
 }
 
+// The same, behind a body.
+static void end_body(struct h2_client_stream *s, struct h2_section **trailers)
+{
+    if (count_body(s, 0, true)) {
+        take_end(s, trailers);
+    } else {
+        refuse(s, ERR_LENGTH_DIFFERS);
+    }
+}
+
 static void take_section(struct h2_client_stream *s, const nghttp2_frame *frame)
 {
     bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
@@ -137,8 +165,8 @@ static void take_section(struct h2_client_stream *s, const nghttp2_frame *frame)
     }
     if (s->head_seen) {
         s->section = NULL;
-        if (ended) {
-            take_end(s, &section);
+        if (ended && s->err == 0) {
+            end_body(s, &section);
         }
         h2_section_free(&section);
         return;
@@ -174,7 +202,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     } else if (frame->hd.type == NGHTTP2_DATA) {
         s->stream.bytes_in += H2_CLIENT_FRAME_HEAD;
         if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM && s->err == 0) {
-            take_end(s, NULL);
+            end_body(s, NULL);
         }
     } else if (frame->hd.type == NGHTTP2_RST_STREAM) {
         s->peer_reset = true;
@@ -194,6 +222,10 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
         return 0; // its user has gone: it will be reset
     }
     s->stream.bytes_in += len;
+    if (!count_body(s, len, false)) {
+        refuse(s, ERR_LENGTH_DIFFERS);
+        return 0;
+    }
     if (s->paused || h2_queue_len(&s->in) > 0) {
         if (!h2_queue_append(client_link_loop(&c->link), &s->in, bytes)) {
             refuse(s, ERR_MEMORY);

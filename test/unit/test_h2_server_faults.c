@@ -373,6 +373,20 @@ static void a_client_without_window(void **state)
     h2_end(&f);
 }
 
+// The same for an answer that has no user.
+static void a_refused_client_without_window(void **state)
+{
+    (void)state;
+    struct h2_fixture f;
+    h2_begin_with(&f, H2_HOLD, 5);
+    h2_send_headers(&f, H2_FLAG_END, 1, ":method=GET|:scheme=http|:authority=a:b|:path=/");
+    PUMP(&f.loop, &f.peer, h2_saw(&f, "D1 5;"));
+    pass(&f.loop, 30002);
+    PUMP(&f.loop, &f.peer, h2_saw(&f, "R1 8;"));
+    assert_true(h2_was_told(&f, "refused host;abuse stalled;"));
+    h2_end(&f);
+}
+
 static void a_client_that_does_not_read(void **state)
 {
     (void)state;
@@ -533,6 +547,7 @@ int main(void)
         cmocka_unit_test(large_heads_again_and_again),
         cmocka_unit_test(protocol_errors_are_told),
         cmocka_unit_test(a_client_without_window),
+        cmocka_unit_test(a_refused_client_without_window),
         cmocka_unit_test(a_client_that_does_not_read),
         cmocka_unit_test(a_body_that_stops),
         cmocka_unit_test(a_head_that_trickles),

@@ -228,7 +228,7 @@ static void receive(struct h2_server_conn *c)
     bool is_drained = false;
     ssize_t n = net_recv(&c->conn.io, c->conn.tls, loop->read_buf, LOOP_READ_LEN, &is_drained);
     if (n < 0) {
-        c->readable = false;
+        c->readable = !is_drained; // sealed bytes that hold none of ours are no end
         if (errno != EAGAIN && errno != EWOULDBLOCK) {
             h2_server_lose(c, ERR_CLOSED);
         }
@@ -294,10 +294,10 @@ void h2_server_watch(struct h2_server_conn *c, uint64_t after_ms)
     }
 }
 
-// Is it the client's turn?
+// Is it the client's turn? Also for an answer that nobody waits for any more, as that to a refused head.
 static bool waits_for_window(const struct h2_server_stream *s)
 {
-    return s->in_exchange && h2_queue_len(&s->out) > 0;
+    return h2_queue_len(&s->out) > 0;
 }
 
 // Once the response has begun, both directions are the exchange's own matter (gRPC streams).

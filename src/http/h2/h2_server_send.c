@@ -376,6 +376,10 @@ void h2_server_send_data(struct http_stream *stream, struct str data)
         s->progress_ms = stream->loop->now_ms; // it waits for the client from now on
     } else if (s->out.view.len > 0 && !c->in_session) {
         pump(c); // or the piece before would be copied to make place for this one
+        if (!is_heard(s)) {
+            h2_server_wake(c);
+            return; // nghttp2 has closed it: it may be freed at the end of the turn
+        }
     }
     if (!h2_queue_own(stream->loop, &s->out)) {
         s->err = ERR_MEMORY;

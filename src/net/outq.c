@@ -321,10 +321,10 @@ static bool put_wire(struct loop *loop, struct outq *out, struct str bytes)
 // Seals the batch. What the kernel does not take of it goes into blocks, sealed.
 static void flush_sealed(struct loop *loop, struct outq *out)
 {
-    struct outq_batch *batch = out->batch;
     unsigned unused = 0;
     while (!out->blocked && out->queued > 0 && send_some(loop, out, &unused)) {
     }
+    struct outq_batch *batch = out->batch; // a send that failed has dropped it
     if (out->is_shut && out->queued == 0 && !out->failed) {
         shutdown(out->io->fd, SHUT_WR);
         out->is_shut = false;

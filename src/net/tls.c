@@ -79,7 +79,9 @@ static bool expect_name(struct tls *tls, struct str server_name)
     }
     // Without a name nothing could be verified: an empty one fits no certificate.
     SSL_set_hostflags(tls->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return !verify || SSL_set1_host(tls->ssl, server_name.len > 0 ? tls->name : ".") == 1;
+    // Nor one that begins with a dot, which OpenSSL would take for all names below it.
+    bool is_name = server_name.len > 0 && tls->name[0] != '.';
+    return !verify || SSL_set1_host(tls->ssl, is_name ? tls->name : ".") == 1;
 }
 
 struct tls *tls_new_client(struct loop *loop, struct tls_context *context, struct loop_io *io,
@@ -288,7 +290,7 @@ static ssize_t recv_ended(struct tls *tls, int error)
 {
     switch (error) {
     case SSL_ERROR_WANT_READ:
-        if (!tls->is_eof) {
+        if (!tls->is_eof && !tls->is_broken) {
             errno = EAGAIN;
             return -1;
         }
@@ -332,6 +334,20 @@ static size_t read_all(struct tls *tls, char *to, size_t len, int *error, bool *
     return total;
 }
 
+// Each small record may ask for an answer: a peer that does nothing else would fill the memory that all outputs
+// share, or have keys made for as long as it likes.
+static void count_answers(struct tls *tls, size_t plain_len)
+{
+    size_t len = tls->loop->tls_buffers->out_len;
+    if (plain_len > 0 && tls->out != NULL && tls->out->queued == 0) {
+        tls->answers = 0;
+    }
+    tls->answers += (uint32_t)len;
+    if (tls->answers > TLS_ANSWERS_MAX) {
+        tls->is_broken = true;
+    }
+}
+
 ssize_t tls_recv(struct tls *tls, char *to, size_t len, bool *is_drained)
 {
     INVARIANT(!tls->in_hook);
@@ -346,10 +362,11 @@ ssize_t tls_recv(struct tls *tls, char *to, size_t len, bool *is_drained)
     tls_io_begin(tls, tls->held == NULL);
     size_t total = read_all(tls, to, len, &error, &is_all);
     tls->got_end = tls->got_end || (error == SSL_ERROR_ZERO_RETURN && !tls->is_eof);
+    count_answers(tls, total);
     tls_io_end(tls, false);
     // The end, and what could not be read for lack of room, are told by the next call.
     is_all = is_all || error == SSL_ERROR_WANT_READ || (error != SSL_ERROR_NONE && total == 0);
-    *is_drained = tls->is_drained && is_all;
+    *is_drained = tls->is_drained && is_all && !tls->is_broken;
     if (total > 0) {
         return (ssize_t)total;
     }

@@ -18,6 +18,8 @@ enum {
     TLS_WIRE_IN = LOOP_READ_LEN - TLS_RECORD_MAX - 1024,
     TLS_WIRE_OUT = 65536 + TLS_RECORD_MAX + TLS_RECORD_OVERHEAD,
     TLS_HELD_MAX = 65536, // wire bytes saved of one connection
+    // Bytes of TLS's own that a peer may ask for (new keys, renegotiation) without reading or saying anything.
+    TLS_ANSWERS_MAX = 16384,
 };
 
 // A loop's: nobody's between two calls, but `out`, whose view tls_seal() gave. All connections of the
@@ -58,6 +60,8 @@ struct tls {
     uint32_t held_start;
     uint32_t held_end;
     struct tls_scope scope;
+    uint32_t
+        answers; // bytes that reading made us say, since there were plain bytes and nothing was queued
     int io_errno;    // of a failed read
     bool may_read;   // this call has not read from the socket yet
     bool is_drained; // of the last read

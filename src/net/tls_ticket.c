@@ -7,6 +7,7 @@
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
+#include <openssl/x509.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -83,6 +84,30 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     return index == 0 && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
 }
 
+// Is it too late (or too early) for the certificate that the session's client has shown? A ticket would keep it
+// good for ever, since each resumption gives a new one.
+static bool is_out_of_date(SSL_SESSION *session)
+{
+    const X509 *peer = session == NULL ? NULL : SSL_SESSION_get0_peer(session);
+    return peer != NULL && (X509_cmp_current_time(X509_get0_notAfter(peer)) <= 0 ||
+                            X509_cmp_current_time(X509_get0_notBefore(peer)) >= 0);
+}
+
+// Behind on_ticket: is what was in the ticket still good?
+static SSL_TICKET_RETURN on_opened(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                   size_t name_len, SSL_TICKET_STATUS status, void *argument)
+{
+    (void)ssl;
+    (void)name;
+    (void)name_len;
+    (void)argument;
+    if ((status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) ||
+        is_out_of_date(session)) {
+        return SSL_TICKET_RETURN_IGNORE_RENEW; // a full handshake
+    }
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 int tls_ticket_callbacks(struct tls_context *context)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -93,6 +118,7 @@ int tls_ticket_callbacks(struct tls_context *context)
         return SSL_CTX_set_num_tickets(context->ssl, 0) == 1 ? 0 : ERR_MEMORY;
     }
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context->ssl, on_ticket);
+    SSL_CTX_set_session_ticket_cb(context->ssl, NULL, on_opened, NULL);
     return SSL_CTX_set_num_tickets(context->ssl, TICKETS_PER_HANDSHAKE) == 1 ? 0 : ERR_MEMORY;
 }
 

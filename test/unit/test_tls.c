@@ -380,6 +380,60 @@ static void test_ticket_is_good_in_its_scope(void **state)
     check_scope(TLS1_3_VERSION);
 }
 
+// A ticket does not outlive the certificate that its client has shown.
+static void test_ticket_of_a_certificate_that_ends(void **state)
+{
+    (void)state;
+    const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    struct pair *pairs[2];
+    struct test_cert *brief = test_leaf(ca, "alice", TEST_KEY_EC, -1, 1);
+    X509_gmtime_adj(X509_getm_notAfter(brief->leaf), 2);
+    assert_true(X509_sign(brief->leaf, ca->key, EVP_sha256()) > 0);
+    for (unsigned i = 0; i < 2; i++) {
+        pairs[i] = pair_new();
+        pairs[i]->version = versions[i];
+        pairs[i]->asks = pairs[i]->requires = true;
+        client_config(pairs[i], true, brief);
+        reconnect(pairs[i], false);
+        reconnect(pairs[i], true);
+    }
+    sleep(3);
+    for (unsigned i = 0; i < 2; i++) {
+        connect_pair(pairs[i], "a.example", 0);
+        pump(pairs[i]);
+        assert_int_equal(pairs[i]->server.step, ERR_TLS_VERIFY);
+        pair_free(&pairs[i]);
+    }
+    test_cert_free(&brief);
+}
+
+// A client that does nothing but ask for new keys, whether it reads what it gets or not.
+static void test_flood_of_key_updates(void **state)
+{
+    (void)state;
+    for (unsigned reads = 0; reads < 2; reads++) {
+        struct pair *p = pair_new();
+        client_config(p, true, NULL);
+        connect_pair(p, "a.example", 0);
+        pump(p);
+        unsigned count = 0;
+        for (; count < 2000 && !p->server.is_end; count++) {
+            tls_io_begin(p->client.tls, false);
+            assert_int_equal(SSL_key_update(p->client.tls->ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+            assert_int_equal(SSL_do_handshake(p->client.tls->ssl), 1);
+            tls_io_end(p->client.tls, false);
+            step(p, &p->server);
+            if (reads) {
+                step(p, &p->client);
+            }
+        }
+        assert_true(p->server.is_end && count > 100);
+        assert_int_equal(p->server.end_errno, EPROTO);
+        assert_true(p->server.out.queued <= TLS_ANSWERS_MAX + TLS_RECORD_OVERHEAD);
+        pair_free(&p);
+    }
+}
+
 static void test_client_certificate_is_required(void **state)
 {
     (void)state;
@@ -509,6 +563,9 @@ static void test_what_a_client_refuses(void **state)
     connect_pair(p, "x.b.example", 0);
     pump(p);
     assert_int_equal(p->client.step, STEP_DONE);
+    connect_pair(p, ".b.example", 0); // this is not "any name below it"
+    pump(p);
+    assert_int_equal(p->client.step, ERR_TLS_VERIFY);
     connect_pair(p, "127.0.0.1", 0); // no certificate for an address
     pump(p);
     assert_int_equal(p->client.step, ERR_TLS_VERIFY);
@@ -636,6 +693,8 @@ int main(void)
         cmocka_unit_test(test_tickets),
         cmocka_unit_test(test_ticket_is_good_in_its_scope),
         cmocka_unit_test(test_client_certificate_is_required),
+        cmocka_unit_test(test_ticket_of_a_certificate_that_ends),
+        cmocka_unit_test(test_flood_of_key_updates),
         cmocka_unit_test(test_suspended),
         cmocka_unit_test(test_suspended_client),
         cmocka_unit_test(test_reasons),

@@ -60,13 +60,12 @@ struct tls {
     uint32_t held_start;
     uint32_t held_end;
     struct tls_scope scope;
-    uint32_t
-        answers; // bytes that reading made us say, since there were plain bytes and nothing was queued
-    int io_errno;    // of a failed read
-    bool may_read;   // this call has not read from the socket yet
-    bool is_drained; // of the last read
-    bool is_eof;     // the socket's FIN, or an error (io_errno), was read
-    bool got_end;    // close_notify came before that
+    uint32_t answers; // bytes that reading made us say, since plain bytes came and none were queued
+    int io_errno;     // of a failed read
+    bool may_read;    // this call has not read from the socket yet
+    bool is_drained;  // of the last read
+    bool is_eof;      // the socket's FIN, or an error (io_errno), was read
+    bool got_end;     // close_notify came before that
     bool is_suspended;
     bool is_established;
     bool is_broken; // no bytes pass any more

@@ -136,6 +136,30 @@ static void test_h2(void **state)
     opening_end(&o);
 }
 
+// A record that breaks off, with FIN behind it, in one event.
+static void test_broken_record(void **state)
+{
+    (void)state;
+    struct opening o;
+    opening_begin(&o, MODE_AT_ONCE, HTTP_ACCEPT_TLS);
+    for (int i = 0; i < 2; i++) {
+        struct tls_peer c;
+        char bytes[64];
+        begin_client(&o, &c, i == 0 ? alpn_h1 : alpn_both);
+        shake(&o, &c);
+        settle(&o.f.loop, &o.f.peer);
+        assert_int_equal(SSL_write(c.ssl, GET, sizeof GET - 1), (int)sizeof GET - 1);
+        assert_int_equal(BIO_read(c.out, bytes, 20), 20);
+        assert_int_equal(peer_offer(&o.f.peer, str_make(bytes, 20)), 20);
+        peer_fin(&o.f.peer);
+        PUMP(&o.f.loop, &o.f.peer, o.f.server.conn_count == 0);
+        assert_int_equal(o.f.server.timed_out_count, 0);
+        tls_peer_fini(&c);
+        renew(&o.f);
+    }
+    opening_end(&o);
+}
+
 static void test_echo(void **state)
 {
     (void)state;
@@ -571,6 +595,7 @@ int main(void)
         cmocka_unit_test(test_by_bytes),
         cmocka_unit_test(test_request_with_finished),
         cmocka_unit_test(test_h2),
+        cmocka_unit_test(test_broken_record),
         cmocka_unit_test(test_echo),
         cmocka_unit_test(test_broken_body),
         cmocka_unit_test(test_cut_response),

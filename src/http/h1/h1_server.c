@@ -346,7 +346,8 @@ static void receive(struct h1_server_conn *c)
     bool is_drained;
     ssize_t n = net_recv(&c->conn.io, c->conn.tls, loop->read_buf, LOOP_READ_LEN, &is_drained);
     if (n < 0) {
-        c->readable = !is_drained;
+        // FIN or an error may wait behind sealed bytes that are no whole record.
+        c->readable = !is_drained || (c->conn.tls != NULL && (c->fin || c->broken));
         if (errno != EAGAIN && errno != EWOULDBLOCK) {
             h1_server_lose(c, ERR_CLOSED);
         }

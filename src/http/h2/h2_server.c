@@ -228,7 +228,8 @@ static void receive(struct h2_server_conn *c)
     bool is_drained = false;
     ssize_t n = net_recv(&c->conn.io, c->conn.tls, loop->read_buf, LOOP_READ_LEN, &is_drained);
     if (n < 0) {
-        c->readable = !is_drained; // sealed bytes that hold none of ours are no end
+        // FIN or an error may wait behind sealed bytes that are no whole record.
+        c->readable = !is_drained || (c->conn.tls != NULL && c->hung_up);
         if (errno != EAGAIN && errno != EWOULDBLOCK) {
             h2_server_lose(c, ERR_CLOSED);
         }

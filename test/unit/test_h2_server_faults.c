@@ -387,6 +387,36 @@ static void a_refused_client_without_window(void **state)
     h2_end(&f);
 }
 
+// An origin that says on and on that it will answer, to a client that does not read.
+static void heads_before_the_answer(void **state)
+{
+    (void)state;
+    struct h2_fixture f;
+    h2_begin_with(&f, H2_HOLD, 0x7fffffff);
+    h2_send_window(&f, 0, 0x7fff0000);
+    f.peer.deaf = true;
+    h2_get(&f, 1);
+    PUMP(&f.loop, &f.peer, f.open_count == 1);
+    struct http_stream *other = f.stream;
+    static char piece[60000];
+    h2_send_head_of(other, 200, BODY_CHUNKED, 0);
+    while (!stream_is_full(other)) {
+        other->ops->send_data(other, str_make(piece, sizeof piece));
+        outq_flush_all(&f.loop);
+        loop_turn(&f.loop, 0);
+    }
+    h2_get(&f, 3);
+    PUMP(&f.loop, &f.peer, f.open_count == 2);
+    const struct http_head info = {.status = 103};
+    for (unsigned i = 0; i < 100 && f.open_count == 2; i++) {
+        f.stream->ops->send_info(f.stream, &info);
+        outq_flush_all(&f.loop);
+    }
+    assert_int_equal(f.open_count, 1);
+    assert_true(str_ends(buf_str(&f.told), STR("reset memory;")));
+    h2_end(&f);
+}
+
 static void a_client_that_does_not_read(void **state)
 {
     (void)state;
@@ -548,6 +578,7 @@ int main(void)
         cmocka_unit_test(protocol_errors_are_told),
         cmocka_unit_test(a_client_without_window),
         cmocka_unit_test(a_refused_client_without_window),
+        cmocka_unit_test(heads_before_the_answer),
         cmocka_unit_test(a_client_that_does_not_read),
         cmocka_unit_test(a_body_that_stops),
         cmocka_unit_test(a_head_that_trickles),

@@ -21,6 +21,7 @@ enum {
     H2_PUMP_FLUSH = 256 << 10, // bytes handed to the output before it is flushed in between
     H2_PUMP_MAX = 1 << 20,     // bytes of one event: others first
     H2_DELIVER_MAX = 64 << 10, // held bytes given to a user at a time
+    H2_INFO_MAX = 16,          // 1xx heads of a stream that may wait while the client does not read
     H2_NOTICE_MS = 1000,       // between the two GOAWAYs of a drain, if the PING has no answer
 };
 
@@ -87,6 +88,7 @@ struct h2_server_stream {
     uint64_t progress_ms;
     uint64_t response_left; // BODY_LENGTH
     int32_t id;
+    uint32_t infos;    // 1xx heads that came while the socket was full
     int err;           // found while sending; told after the flush
     bool in_exchange;  // it has a user
     bool has_body;     // of the response

@@ -350,6 +350,13 @@ void h2_server_send_info(struct http_stream *stream, const struct http_head *hea
     if (s->head_sent || !is_heard(s)) {
         return;
     }
+    // They wait within nghttp2, where nothing bounds them.
+    s->infos += s->c->conn.out.blocked;
+    if (s->infos > H2_INFO_MAX) {
+        s->err = ERR_MEMORY;
+        h2_server_touch(s);
+        return;
+    }
     struct h2_nva nva;
     h2_nva_init(&nva);
     h2_nva_put_status(&nva, head->status);

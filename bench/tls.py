@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Cases with TLS and HTTP/2: requests, handshakes, certificates, idle connections."""
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -104,8 +105,9 @@ def open_tls(port, protocol):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols([protocol])
-    sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 10),
-                               server_hostname=tls_peers.HOST)
+    plain = socket.create_connection(("127.0.0.1", port), 10)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock = context.wrap_socket(plain, server_hostname=tls_peers.HOST)
     if protocol == "h2":
         sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
         sock.recv(65536)
@@ -120,6 +122,8 @@ def open_tls(port, protocol):
 
 def idle_tls(bench):
     """Memory of idle TLS connections, HTTP/1 and h2"""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count = 500 if bench.quick else 5000
     for protocol, goal in (("http/1.1", 14), ("h2", 30)):
         for kind in tls_peers.there():

@@ -101,10 +101,18 @@ def h2_front(bench):
     compare(bench, "h2, 20 x 50", h2load, 1.0, ("nginx", "h2o"), "a request")
 
 
-def open_tls(port, protocol):
-    context = ssl.create_default_context()
+def client_context(protocol):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols([protocol])
+    return context
+
+
+CONTEXTS = {protocol: client_context(protocol) for protocol in ("http/1.1", "h2")}
+
+
+def open_tls(port, protocol):
+    context = CONTEXTS[protocol]
     plain = socket.create_connection(("127.0.0.1", port), 10)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock = context.wrap_socket(plain, server_hostname=tls_peers.HOST)
@@ -188,11 +196,9 @@ def put_certificates(server, count, folder):
 
 def shake(port, name):
     """Seconds of one full handshake, connect included."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     start = time.monotonic()
     with socket.create_connection(("127.0.0.1", port), 10) as plain:
-        with context.wrap_socket(plain, server_hostname=name):
+        with CONTEXTS["http/1.1"].wrap_socket(plain, server_hostname=name):
             return time.monotonic() - start
 
 

@@ -66,6 +66,9 @@ static bool expect_name(struct tls *tls, struct str server_name)
 {
     unsigned char address[16];
     bool verify = tls->context->client.verify;
+    if (server_name.len > 1 && server_name.p[server_name.len - 1] == '.') {
+        server_name.len--; // as a client may write its Host; neither SNI nor certificates have it
+    }
     tls->name = str_dup(server_name);
     if (tls->name == NULL) {
         return false;

@@ -563,6 +563,9 @@ static void test_what_a_client_refuses(void **state)
     connect_pair(p, "x.b.example", 0);
     pump(p);
     assert_int_equal(p->client.step, STEP_DONE);
+    connect_pair(p, "a.example.", 0); // the same name as without the dot
+    pump(p);
+    assert_int_equal(p->client.step, STEP_DONE);
     connect_pair(p, ".b.example", 0); // this is not "any name below it"
     pump(p);
     assert_int_equal(p->client.step, ERR_TLS_VERIFY);

@@ -106,6 +106,7 @@ static void answer_grpc(struct txn *txn, const struct end_info *info)
             arena_printf(&txn->arena, "pointsman; error=%s", info->proxy_error));
     }
     add(&answer, FIELD_X_REQUEST_ID, STR("X-Request-Id"), txn->request_id_text);
+    add(&answer, FIELD_OTHER, HSTS_NAME, txn_hsts(txn));
     answer.head.fields = answer.fields;
     txn->status = 200;
     txn->response_started = true;

@@ -3,7 +3,7 @@
 """What requests, connections, routes and changes cost, here and in nginx; with TLS and
 HTTP/2 also in HAProxy and H2O.
 
-    bench/bench.py [--quick] [--only CASE]... [--json FILE] [--list]
+    bench/bench.py [--quick] [--rounds N] [--seconds N] [--only CASE]... [--json FILE] [--list]
 
 The proxy has one worker and core 0; load (wrk) and origin (bench/origin.c) have core 1. Peers take
 turns in rounds; the figures are medians. Run it on a machine with nothing else to do.
@@ -304,6 +304,8 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small and short; to see that it runs")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds in turns, for load on peers")
+    parser.add_argument("--seconds", type=int, metavar="N", help="of each round")
     parser.add_argument("--only", action="append", metavar="CASE", choices=sorted(CASES))
     parser.add_argument("--json", metavar="FILE", help="the figures as JSON")
     parser.add_argument("--list", action="store_true", help="the cases")
@@ -326,6 +328,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("TMPDIR")) as folder, \
             soak.fast_origin(folder) as origin_port:
         bench = Bench(args.quick, folder, origin_port)
+        bench.rounds = args.rounds or bench.rounds
+        bench.seconds = args.seconds or bench.seconds
         for name in args.only or CASES:
             CASES[name](bench)
     if args.json:

@@ -59,7 +59,7 @@ struct h2_client_stream {
     struct h2_section *trailers; // received while paused
     uint64_t sent_before;        // link.out.sent when the request was sent
     uint64_t sent_ms;
-    uint64_t left; // of the response's body, if has_left
+    uint64_t left;  // of the response's body, if has_left
     int32_t id;     // 0: nothing was sent
     int err;        // to be told, if not 0
     uint8_t method; // enum http_method

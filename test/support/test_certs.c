@@ -53,7 +53,9 @@ static char *pem_of(X509 *const *certificates, unsigned count, EVP_PKEY *key)
     need(key == NULL || PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1);
     char *data;
     long len = BIO_get_mem_data(bio, &data);
-    char *text = strndup(data, (size_t)len);
+    char *text = malloc((size_t)len + 1);
+    memcpy(text, data, (size_t)len);
+    text[len] = '\0';
     BIO_free(bio);
     return text;
 }

@@ -44,6 +44,15 @@ static void add_extension(X509 *leaf, const X509 *issuer, int id, const char *va
     X509_EXTENSION_free(extension);
 }
 
+char *test_text(const char *data, size_t len)
+{
+    char *text = malloc(len + 1);
+    need(text != NULL);
+    memcpy(text, data, len);
+    text[len] = '\0';
+    return text;
+}
+
 static char *pem_of(X509 *const *certificates, unsigned count, EVP_PKEY *key)
 {
     BIO *bio = BIO_new(BIO_s_mem());
@@ -53,9 +62,7 @@ static char *pem_of(X509 *const *certificates, unsigned count, EVP_PKEY *key)
     need(key == NULL || PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1);
     char *data;
     long len = BIO_get_mem_data(bio, &data);
-    char *text = malloc((size_t)len + 1);
-    memcpy(text, data, (size_t)len);
-    text[len] = '\0';
+    char *text = test_text(data, (size_t)len);
     BIO_free(bio);
     return text;
 }

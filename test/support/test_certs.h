@@ -22,4 +22,6 @@ struct test_cert *test_intermediate(const struct test_cert *issuer, const char *
 // A leaf for comma separated DNS names ("" : none), valid from `begin_days` to `end_days` from now.
 struct test_cert *test_leaf(const struct test_cert *issuer, const char *names, enum test_key kind,
                             int begin_days, int end_days);
+// `len` bytes as a terminated text; free().
+char *test_text(const char *data, size_t len);
 void test_cert_free(struct test_cert **cert);

@@ -164,7 +164,7 @@ static void test_keys_that_do_not_do(void **state)
                                                    4, NULL, NULL),
                      1);
     long len = BIO_get_mem_data(bio, &data);
-    char *text = strndup(data, (size_t)len);
+    char *text = test_text(data, (size_t)len);
     refused(leaf->chain_pem, text, NULL, "/key", "encrypted");
     free(text);
     BIO_free(bio);
@@ -173,7 +173,7 @@ static void test_keys_that_do_not_do(void **state)
                                                           4, NULL, NULL),
                      1);
     len = BIO_get_mem_data(bio, &data);
-    text = strndup(data, (size_t)len);
+    text = test_text(data, (size_t)len);
     refused(leaf->chain_pem, text, NULL, "/key", "encrypted");
     free(text);
     BIO_free(bio);
@@ -181,7 +181,7 @@ static void test_keys_that_do_not_do(void **state)
     assert_int_equal(
         PEM_write_bio_PrivateKey_traditional(bio, leaf->key, NULL, NULL, 0, NULL, NULL), 1);
     len = BIO_get_mem_data(bio, &data);
-    text = strndup(data, (size_t)len);
+    text = test_text(data, (size_t)len);
     struct result result = check(leaf->chain_pem, text, NULL);
     assert_int_equal(result.err, 0);
     forget(&result);
@@ -204,7 +204,7 @@ static char *sign_own(EVP_PKEY *key, const EVP_MD *digest)
     char *data;
     PEM_write_bio_X509(bio, leaf);
     long len = BIO_get_mem_data(bio, &data);
-    char *text = strndup(data, (size_t)len);
+    char *text = test_text(data, (size_t)len);
     BIO_free(bio);
     X509_free(leaf);
     return text;
@@ -216,7 +216,7 @@ static char *write_key(EVP_PKEY *key)
     char *data;
     PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL);
     long len = BIO_get_mem_data(bio, &data);
-    char *text = strndup(data, (size_t)len);
+    char *text = test_text(data, (size_t)len);
     BIO_free(bio);
     return text;
 }
@@ -288,7 +288,7 @@ static void test_malformed(void **state)
     struct test_cert *leaf = test_leaf(root, "a.example", TEST_KEY_EC, -1, 10);
     size_t len = strlen(leaf->leaf_pem);
     for (size_t cut = 1; cut + 40 < len; cut += 7) {
-        char *text = strndup(leaf->leaf_pem, len - cut);
+        char *text = test_text(leaf->leaf_pem, len - cut);
         struct result result = check(text, leaf->key_pem, NULL);
         assert_true(result.err != 0 || cut < 2); // the last line feed is of no use
         forget(&result);

@@ -124,7 +124,9 @@ static void on_head(struct http_stream *stream, const struct http_head *head)
         return;
     }
     bool is_switch = head->status == 101;
-    if (is_switch && !may_switch(txn, head)) {
+    // To a client of HTTP/2 any 2xx would say that its tunnel is open (RFC 8441 5).
+    bool is_deaf = txn->client->is_h2 && txn_asks_upgrade(txn) && head->status / 100 == 2;
+    if (is_deaf || (is_switch && !may_switch(txn, head))) {
         txn_abort(txn, END_UPGRADE_FAILED);
         return;
     }

@@ -289,7 +289,60 @@ def test_made_you_reset(site):
         return client.send(frame(h.HEADERS, h.END_HEADERS, stream, client.head(method="POST")) +
                            frame(h.WINDOW_UPDATE, 0, stream, struct.pack(">I", 0x7FFFFFFF)))
 
-    attack(server, send, "rapid_reset")
+    def send_slowly(client, i):  # or there would be more streams at once than are allowed
+        client.poll(0.01)
+        return send(client, i)
+
+    attack(server, send_slowly, "rapid_reset")
+
+
+def test_resets_by_trailers(site):
+    """The same by trailers that are too large."""
+    server, _ = site
+
+    def send(client, i):
+        stream = 2 * i + 1
+        return client.send(
+            frame(h.HEADERS, h.END_HEADERS, stream, client.head(method="POST")) +
+            frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, stream,
+                  client.block([(f"x-{j}", "b") for j in range(120)])))
+
+    attack(server, send, "header_bomb")
+
+
+def test_resets_between_cheap_answers(site):
+    """Answers of our own do not pay for resets one for one."""
+    server, target = site
+    gate = threading.Event()
+    target.on("/held", lambda request, peer: (gate.wait(20), o.respond()(request, peer))[1])
+
+    def send(client, i):
+        first, second = 4 * i + 1, 4 * i + 3
+        return client.send(
+            frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, first,
+                  client.head("/", "unknown.example", "HEAD")) +
+            frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, second, client.head("/held")) +
+            frame(h.RST_STREAM, 0, second, struct.pack(">I", 8)))
+
+    try:
+        attack(server, send, "rapid_reset")
+    finally:
+        gate.set()
+
+
+def test_connect_that_is_answered_like_a_get(site):
+    """A 2xx of a target that knows no WebSocket must not say that the tunnel is open."""
+    server, target = site
+    target.handler = o.respond(body=b"no socket here")
+    with H2Client(server.https_port) as client:
+        while not client.conn.remote_settings.enable_connect_protocol:
+            client.step()
+        stream = client.request("CONNECT", extra=[(":protocol", "websocket")], end=False)
+        assert client.read(stream)[0].status == 502
+        server.put_route("fixed.example", respond={"status": 200, "body": "x"})
+        stream = client.request("CONNECT", host="localhost", path="/again",
+                                extra=[(":protocol", "websocket")], end=False)
+        assert client.read(stream)[0].status == 502
 
 
 def test_continuation_flood(site):

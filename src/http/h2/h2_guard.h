@@ -29,6 +29,7 @@ enum {
     H2_CONTINUATION_MIN = 8, // CONTINUATION frames that any header block may have
     H2_EARN_LEN = 512,       // bytes sent to the peer that allow it another control frame
     H2_EARN_REQUEST = 8,     // control frames that go with an honest request
+    H2_EARN_ANSWERS = 4,     // whole answers that allow another early reset
 };
 
 struct h2_guard {
@@ -39,6 +40,7 @@ struct h2_guard {
     uint32_t payload_left;     // bytes of the frame under way
     uint32_t block_count;      // header blocks begun
     uint32_t earned;           // bytes sent, not yet worth a frame
+    uint32_t answered;         // whole answers
     uint8_t preface_left;
     uint8_t have; // bytes of the frame's header
     uint8_t header[H2_FRAME_HEADER_LEN];

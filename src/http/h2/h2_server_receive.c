@@ -157,11 +157,17 @@ void h2_server_refuse(struct h2_server_stream *s, int err)
     h2_server_send_end(&s->stream, NULL, 0);
 }
 
+// Which budget a header section is paid from that is refused.
+static enum h2_abuse abuse_of(int err)
+{
+    bool is_too_large = err == ERR_HEAD_TOO_LARGE || err == ERR_TOO_MANY_FIELDS;
+    return is_too_large ? ABUSE_HEADER_BOMB : ABUSE_RAPID_RESET;
+}
+
 static void refuse_request(struct h2_server_stream *s, int err)
 {
     struct h2_server_conn *c = s->c;
-    bool is_too_large = err == ERR_HEAD_TOO_LARGE || err == ERR_TOO_MANY_FIELDS;
-    enum h2_abuse kind = is_too_large ? ABUSE_HEADER_BOMB : ABUSE_RAPID_RESET;
+    enum h2_abuse kind = abuse_of(err);
     if (!h2_guard_spend(&c->guard, s->stream.loop->now_ms, kind)) {
         c->abuse = kind;
     }
@@ -353,6 +359,11 @@ static void take_trailers(struct h2_server_stream *s, struct h2_section *section
     unsigned count;
     int err = h2_section_trailers(section, &fields, &count);
     if (err != 0) {
+        // It costs the client what a refused request does.
+        enum h2_abuse kind = abuse_of(err);
+        if (!h2_guard_spend(&s->c->guard, s->stream.loop->now_ms, kind)) {
+            s->c->abuse = kind;
+        }
         h2_server_reset_stream(s, NGHTTP2_PROTOCOL_ERROR);
         h2_server_reset_user(s, err);
     } else {

@@ -327,6 +327,12 @@ void h2_server_send_head(struct http_stream *stream, const struct http_head *hea
         return;
     }
     bool is_switch = s->is_websocket && head->status == 101;
+    struct http_head refusal = *head;
+    if (s->is_websocket && head->status >= 200 && head->status < 300) {
+        // It would say that the tunnel is open (RFC 8441 5); what answers so does not know the protocol.
+        refusal.status = 501;
+        head = &refusal;
+    }
     struct h2_nva nva;
     h2_nva_init(&nva);
     put_response(&nva, s, head, is_switch);

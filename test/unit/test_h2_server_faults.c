@@ -199,14 +199,16 @@ static void honest_clients_may_cancel(void **state)
     struct h2_fixture f;
     h2_begin(&f, H2_HOLD);
     uint32_t id = 1;
-    for (unsigned i = 0; i < 1000; i++) {
+    for (unsigned i = 0; i < 400; i++) { // every fifth
         f.mode = H2_AT_ONCE;
-        h2_get(&f, id);
-        loop_turn(&f.loop, 0);
+        for (unsigned n = 0; n < H2_EARN_ANSWERS; n++, id += 2) {
+            h2_get(&f, id);
+            loop_turn(&f.loop, 0);
+        }
         f.mode = H2_HOLD;
-        h2_get(&f, id + 2);
-        h2_send_rst(&f, id + 2);
-        id += 4;
+        h2_get(&f, id);
+        h2_send_rst(&f, id);
+        id += 2;
         loop_turn(&f.loop, 0);
         peer_poll(&f.peer);
     }

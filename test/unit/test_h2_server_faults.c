@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // HTTP/2 of clients: what is malformed (RFC 9113 8.2, 8.3), what is too slow, and what is an attack.
+#include "http/h2/h2_guard.h"
 #include "h2_server_fixture.h"
 
 struct bad_request {

@@ -222,7 +222,8 @@ def test_length_must_be_the_bodys(site):
             client.send(frame(h.DATA, h.END_STREAM, 1, body))
             client.poll(1.0)
             assert any(kind in (h.RST_STREAM, h.GOAWAY) for kind, _, stream, _ in client.frames)
-    assert target.requests == []
+    for request in target.requests:  # its head may have gone ahead
+        assert len(request.body) < int(request.headers["content-length"])
 
 
 def test_large_heads(site):

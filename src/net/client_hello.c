@@ -51,7 +51,7 @@ static struct reader read_part(struct reader *r, size_t len)
 }
 
 // Host names as RFC 6066 3 has them, and underscores, which are in use. An address is no name.
-static int take_name(struct reader name, struct client_hello *out)
+static int take_name(struct reader name, char *to, size_t *len)
 {
     bool is_address = true;
     if (name.len > 0 && name.p[name.len - 1] == '.') {
@@ -67,15 +67,16 @@ static int take_name(struct reader name, struct client_hello *out)
             return ERR_SYNTAX;
         }
         is_address = is_address && (is_digit || c == '.');
-        out->sni[i] = c;
+        to[i] = c;
     }
-    out->sni_len = is_address ? 0 : name.len;
-    out->sni[out->sni_len] = '\0';
+    *len = is_address ? 0 : name.len;
+    to[*len] = '\0';
     return 0;
 }
 
-static int read_sni(struct reader body, struct client_hello *out)
+int client_hello_sni(struct str bytes, char to[CLIENT_HELLO_SNI_LEN], size_t *len)
 {
+    struct reader body = {(const uint8_t *)bytes.p, bytes.len, false};
     struct reader list = read_part(&body, read_number(&body, 2));
     unsigned kind = read_number(&list, 1);
     struct reader name = read_part(&list, read_number(&list, 2));
@@ -83,7 +84,7 @@ static int read_sni(struct reader body, struct client_hello *out)
     if (list.failed || body.failed || body.len > 0 || list.len > 0 || kind != 0) {
         return ERR_SYNTAX;
     }
-    return take_name(name, out);
+    return take_name(name, to, len);
 }
 
 static int read_alpn(struct reader body, struct client_hello *out)
@@ -115,7 +116,9 @@ static int read_extensions(struct reader all, struct client_hello *out)
         struct reader body = read_part(&all, read_number(&all, 2));
         int err = all.failed ? ERR_SYNTAX : 0;
         if (err == 0 && type == EXTENSION_SNI) {
-            err = has_sni ? ERR_SYNTAX : read_sni(body, out);
+            err = has_sni ? ERR_SYNTAX
+                          : client_hello_sni(str_make((const char *)body.p, body.len), out->sni,
+                                             &out->sni_len);
             has_sni = true;
         } else if (err == 0 && type == EXTENSION_ALPN) {
             err = read_alpn(body, out);

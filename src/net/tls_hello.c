@@ -1,62 +1,22 @@
 // SPDX-License-Identifier: MIT
 // What a server connection asks its owner: at the ClientHello, and for certificates.
+#include "net/client_hello.h"
 #include "net/tls_int.h"
 #include <openssl/err.h>
 #include <openssl/x509.h>
 #include <stdlib.h>
 
-// A host name as it may stand in SNI, canonical; an address is none (RFC 6066 3). False: malformed.
-static bool canonicalise(struct str name, char to[TLS_SNI_MAX + 1], size_t *len)
-{
-    bool is_address = true;
-    *len = 0;
-    if (name.len > 0 && name.p[name.len - 1] == '.') {
-        name.len--;
-    }
-    if (name.len == 0 || name.len > 253) {
-        return false;
-    }
-    for (size_t i = 0; i < name.len; i++) {
-        char c = ascii_lower(name.p[i]);
-        bool is_digit = ascii_is_digit(c);
-        if (!is_digit && !(c >= 'a' && c <= 'z') && c != '-' && c != '_' && c != '.') {
-            return false;
-        }
-        is_address = is_address && (is_digit || c == '.');
-        to[i] = c;
-    }
-    *len = is_address ? 0 : name.len;
-    to[*len] = '\0';
-    return true;
-}
-
-// The extension's body: list length (2), type (1), name length (2), name. Only host_name is known, once.
-static bool parse_sni(const unsigned char *p, size_t len, struct str *name)
-{
-    *name = STR_NULL;
-    if (len < 5 || (size_t)(p[0] << 8 | p[1]) != len - 2 || p[2] != 0) {
-        return false;
-    }
-    size_t name_len = (size_t)(p[3] << 8 | p[4]);
-    if (name_len != len - 5) {
-        return false;
-    }
-    *name = str_make((const char *)p + 5, name_len);
-    return true;
-}
-
 static bool take_sni(struct tls *tls)
 {
     const unsigned char *p;
     size_t len;
-    char text[TLS_SNI_MAX + 1];
+    char text[CLIENT_HELLO_SNI_LEN];
     size_t text_len = 0;
-    struct str name;
     if (tls->name != NULL ||
         SSL_client_hello_get0_ext(tls->ssl, TLSEXT_TYPE_server_name, &p, &len) != 1) {
         return true;
     }
-    if (!parse_sni(p, len, &name) || !canonicalise(name, text, &text_len)) {
+    if (client_hello_sni(str_make((const char *)p, len), text, &text_len) != 0) {
         return false;
     }
     tls->name = text_len == 0 ? NULL : str_dup(str_make(text, text_len));

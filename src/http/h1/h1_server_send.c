@@ -171,19 +171,12 @@ static void send_data(struct http_stream *stream, struct str data)
     outq_put_view(stream->loop, &c->conn.out, data);
 }
 
-static void wake_flush(struct h1_server_conn *c)
-{
-    if (list_is_empty(&c->conn.out.dirty)) {
-        list_append(&h1_server_loop(c)->dirty, &c->conn.out.dirty);
-    }
-}
-
 static void send_end(struct http_stream *stream, const struct http_field *trailers, unsigned count)
 {
     struct h1_server_conn *c = h1_server_conn_of(stream);
     if (c->state == &h1_server_in_tunnel) {
         c->fin_queued = true;
-        wake_flush(c);
+        outq_wake(stream->loop, &c->conn.out);
         return;
     }
     INVARIANT(c->response_body != BODY_LENGTH || c->response_left == 0);
@@ -191,7 +184,7 @@ static void send_end(struct http_stream *stream, const struct http_field *traile
         h1_write_last_chunk(stream->loop, &c->conn.out, trailers, count);
     }
     c->response_ended = true;
-    wake_flush(c);
+    outq_wake(stream->loop, &c->conn.out);
 }
 
 static void reset(struct http_stream *stream, int err)

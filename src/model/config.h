@@ -49,6 +49,13 @@ struct config {
         char *default_certificate; // PEM file with certificate chain and key; "": made by the node
     } tls;
     unsigned workers; // 0: auto
+    struct {
+        char *servers[CONFIG_LISTEN_MAX]; // "10.0.0.2", "127.0.0.1:5353"; none: those of the system
+        unsigned server_count;
+        unsigned timeout_ms; // 2 s: of one try
+        unsigned min_ttl_ms; // 1 s: names are asked for again at the earliest then
+        unsigned max_ttl_ms; // 300 s
+    } dns;
     enum paths_mode paths;
     struct {
         uint64_t header_bytes;        // 32k
@@ -60,6 +67,7 @@ struct config {
         unsigned certificate_waits;   // 1000: handshakes that wait for one
         unsigned handshakes;          // 16: full handshakes a worker begins in one turn of its loop
         unsigned h2_streams;          // 100: open streams of one HTTP/2 connection
+        unsigned health_checks;       // 1000: under way at a time; others wait for their turn
     } limits;
     struct {
         unsigned header_ms, idle_ms, connect_ms, response_ms, tunnel_idle_ms, drain_ms;

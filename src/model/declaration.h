@@ -55,8 +55,8 @@ struct target_decl {
     unsigned weight; // 0 to 65535, default 1
     enum target_state state;
     struct str zone;
-    bool backup;              // always false in this version
-    unsigned max_connections; // 0: no bound; always 0 in this version
+    bool backup;              // used only when no other target can be
+    unsigned max_connections; // open to it from this node at a time; 0: no bound
 };
 
 struct split_decl {
@@ -90,6 +90,7 @@ struct timeouts_decl {
     unsigned response_ms;
     unsigned idle_ms; // between bytes of a body
     unsigned tunnel_idle_ms;
+    unsigned request_ms; // the whole exchange with all its attempts, but tunnels; 0: no bound
 };
 
 enum route_action { ROUTE_POOL, ROUTE_SPLIT, ROUTE_TARGETS, ROUTE_REDIRECT, ROUTE_RESPOND };
@@ -160,7 +161,38 @@ struct route_decl {
     bool access_log; // default true
 };
 
-enum balance { BALANCE_LEAST_REQUESTS, BALANCE_ROUND_ROBIN };
+enum balance { BALANCE_LEAST_REQUESTS, BALANCE_ROUND_ROBIN, BALANCE_RANDOM_TWO, BALANCE_HASH };
+
+// What a request is hashed by. HASH_KEY: the API key that it shows (X-Api-Key, else the credentials of
+// Authorization, else the query field api_key).
+enum hash_by {
+    HASH_NONE,
+    HASH_CLIENT_IP,
+    HASH_PATH,
+    HASH_HEADER,
+    HASH_COOKIE,
+    HASH_QUERY,
+    HASH_FORM,
+    HASH_KEY
+};
+
+struct hash_decl {
+    enum hash_by by;
+    struct str name; // of the header, cookie, query or form field; headers in lower case
+};
+
+struct sticky_decl {
+    struct str cookie; // empty: off
+    uint64_t ttl_sec;  // Max-Age; 0: for the browser's session
+    bool stays;        // "draining": "stay": sticky requests still go to a target that drains
+};
+
+struct status_range {
+    uint16_t from, to;
+};
+
+enum health_type { HEALTH_OFF, HEALTH_HTTP, HEALTH_TCP };
+enum health_scheme { HEALTH_SCHEME_TARGET, HEALTH_SCHEME_HTTP, HEALTH_SCHEME_HTTPS };
 enum pool_protocol { POOL_AUTO, POOL_HTTP1, POOL_H2, POOL_H2C };
 enum send_proxy { SEND_PROXY_OFF, SEND_PROXY_V1, SEND_PROXY_V2 };
 
@@ -172,13 +204,57 @@ struct pool_tls_decl {
     struct str client_certificate; // name of a certificate; empty: none
 };
 
+// Active checks. Defaults stand in docs/pools.md; HEALTH_OFF: not declared, all else is unset.
+struct health_decl {
+    enum health_type type;
+    struct str path; // with query; "/" by default
+    struct str host; // Host of the check; empty: the target's address
+    unsigned port;   // 0: the target's
+    enum health_scheme scheme;
+    unsigned interval_ms;
+    unsigned timeout_ms;
+    unsigned rise;
+    unsigned fall;
+    struct status_range *statuses; // expected; 200-399 by default
+    unsigned status_count;
+    struct str body;          // must stand in the first 64 KiB of the answer; empty: any
+    bool has_tls;             // tls is declared: else that of the pool
+    struct pool_tls_decl tls; // of checks over https
+};
+
+// Failures of requests. max_fails 0: off.
+struct passive_decl {
+    unsigned max_fails;            // default 3
+    unsigned fail_timeout_ms;      // within which; default 10 s
+    struct status_range *statuses; // answers that count as failures; none by default
+    unsigned status_count;
+};
+
 struct pool_decl {
     struct target_decl *targets;
     unsigned target_count;
     enum balance balance;
+    struct hash_decl hash;
+    struct sticky_decl sticky;
     enum pool_protocol protocol;
     enum send_proxy send_proxy;
+    struct health_decl health;
+    struct passive_decl passive;
+    struct {
+        unsigned
+            max_percent; // of the pool's targets, at most; default 50. Of two or more at least 1
+        unsigned base_time_ms; // default 10 s; doubled by each ejection in a row
+        unsigned max_time_ms;  // default 300 s
+    } eject;
+    unsigned panic_percent; // default 50: with fewer usable targets ejections are ignored; 0: never
     struct pool_tls_decl tls;
+    struct {
+        unsigned requests_per_target; // under way from this node at a time; 0: no bound
+        unsigned queue;               // requests that wait for one of these; 0: none waits
+        unsigned queue_timeout_ms;    // default 1 s
+    } limits;
+    unsigned retry_budget;  // percent of requests that may be sent again; default 20; 100: no bound
+    unsigned slow_start_ms; // default 0
     struct {
         unsigned idle;       // connections kept per target over all workers, default 64
         unsigned timeout_ms; // default 60 s

@@ -15,7 +15,10 @@ struct stat_cell {
     _Atomic uint64_t errors; // answers 500 to 599
     _Atomic uint64_t bytes_in;
     _Atomic uint64_t bytes_out;
-    uint64_t pad[3]; // a cache line of its own
+    // The worker's own, for retry budgets (proxy/retry.c); nobody else reads them.
+    uint64_t retry_credit;
+    uint64_t retry_mark;
+    uint64_t pad; // a cache line of its own
 };
 
 // What a slot belongs to: the list it is in once it has counted something.
@@ -66,6 +69,13 @@ uint64_t stats_visit(enum stat_kind kind, uint64_t after, unsigned limit,
     X(upstream_connect_errors_total, "Connections to targets that failed")                        \
     X(upstream_errors_total, "Exchanges with targets that failed")                                \
     X(upstream_retries_total, "Requests sent again")                                              \
+    X(retry_budget_total, "Requests not sent again: the pool's retry_budget was used up")         \
+    X(upstream_second_address_total,                                                              \
+      "Connections tried to another address of a name while the first one did not answer")        \
+    X(queued_total, "Requests that waited for a target at its limit")                             \
+    X(queue_full_total, "Requests answered with 503: the pool's queue was full")                  \
+    X(queue_timeouts_total, "Requests answered with 503: no target in limits.queue_timeout")      \
+    X(sticky_moved_total, "Requests whose sticky target could not be used")                       \
     X(tunnels_total, "Tunnels opened")                                                            \
     X(tunnels_cut_total, "Tunnels and requests ended by DELETE with drain")                       \
     X(responses_truncated_total, "Responses that ended before they were complete")                \

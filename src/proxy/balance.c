@@ -77,12 +77,15 @@ static struct pool_member *pick(struct txn *txn, struct wanted *wanted, enum end
         *end = END_NO_POOL;
         return NULL;
     }
-    atomic_uint *cursor = txn->pool == NULL ? NULL : &txn->pool->cursor;
-    struct pool_member *member = pool_pick(pool, cursor, random, txn->tried, txn->tried_count);
-    if (member == NULL && txn->tried_count > 0 && !is_connect_failure(txn->end)) {
-        member = pool_pick(pool, cursor, random, NULL, 0); // better again than not at all
+    struct pool_choice choice = {
+        .random = random, .tried = txn->tried, .tried_count = txn->tried_count};
+    struct pool_member *member;
+    enum pool_result result = pool_pick(pool, txn->pool, &choice, &member);
+    if (result == POOL_NONE && txn->tried_count > 0 && !is_connect_failure(txn->end)) {
+        choice.tried_count = 0; // better again than not at all
+        result = pool_pick(pool, txn->pool, &choice, &member);
     }
-    if (member == NULL) {
+    if (result != POOL_PICKED) {
         *end = END_NO_TARGET;
         return NULL;
     }

@@ -30,6 +30,10 @@
       "The service behind this address is not available.")                                         \
     X(END_NO_TARGET, "no_target", 503, "destination_unavailable",                                  \
       "The service behind this address is not available.")                                         \
+    X(END_QUEUE_FULL, "queue_full", 503, "connection_limit_reached",                               \
+      "The service behind this address is busy.")                                                  \
+    X(END_QUEUE_TIMEOUT, "queue_timeout", 503, "connection_limit_reached",                         \
+      "The service behind this address is busy.")                                                  \
     X(END_CONNECT_REFUSED, "connect_failed", 502, "connection_refused",                            \
       "The service behind this address cannot be reached.")                                        \
     X(END_CONNECT_TIMEOUT, "connect_timeout", 504, "connection_timeout",                           \
@@ -43,6 +47,8 @@
     X(END_ORIGIN_BAD, "origin_bad_response", 502, "http_protocol_error",                           \
       "The service behind this address gave an answer that is not valid.")                         \
     X(END_ORIGIN_SLOW, "origin_timeout", 504, "http_response_timeout",                             \
+      "The service behind this address did not answer in time.")                                   \
+    X(END_DEADLINE, "request_timeout", 504, "http_response_timeout",                               \
       "The service behind this address did not answer in time.")                                   \
     X(END_TRUNCATED, "origin_truncated", 502, "http_response_incomplete", "The answer broke off.") \
     X(END_NO_MEMORY, "no_memory", 500, "proxy_internal_error",                                     \

@@ -240,8 +240,11 @@ static struct pool_member *pick(struct raw *raw, const struct pool_settings **se
         idle_ms = route->rules->timeouts.tunnel_idle_ms;
     }
     raw->tunnel_idle_ms = idle_ms;
-    return pool_pick(pool, named == NULL ? NULL : &named->cursor, random, raw->tried,
-                     raw->tried_count);
+    struct pool_choice choice = {
+        .random = random, .tried = raw->tried, .tried_count = raw->tried_count};
+    struct pool_member *member;
+    pool_pick(pool, named, &choice, &member);
+    return member;
 }
 
 static unsigned connect_ms_of(const struct raw *raw, const struct pool_settings *settings)

@@ -82,6 +82,85 @@ uint64_t publisher_next_expiry(const struct publisher *publisher, char *name, si
 // until the next change.
 const struct certificate_facts *publisher_certificate(struct publisher *publisher, struct str name);
 
+// ---- targets: health and names ----
+
+struct prober;
+
+// Before publisher_load(). What is not given has its default. `prober` outlives the publisher's
+// publisher_stop(); NULL (tests): nothing is checked actively, names are asked on the control loop.
+struct publish_config {
+    struct str zone;             // of this node; empty: none
+    const struct config *config; // dns; NULL: defaults
+    struct prober *prober;
+    struct tls_context
+        *origin_tls; // of targets with https:// whose pool has no settings of its own
+};
+int publisher_configure(struct publisher *publisher,
+                        const struct publish_config *config) WARN_UNUSED;
+
+// A target of a named pool, or of a list of several in a route, has changed its state.
+struct publish_health_event {
+    struct str pool; // "shop-web"; of a route's own list "shop.example.com/api"
+    struct str
+        target; // as declared; of a name with the address: "app:80 (10.0.0.7)". Empty: the pool
+    const char *
+        state; // "up", "down" (checks), "ejected", "returned" (passive), "drain", "weight" (its own
+               // word), "panic", "calm" (the pool), "resolved", "unresolved" (a name)
+    const char *reason;
+    uint64_t unix_ms;
+};
+struct publish_health_listener {
+    struct list node;
+    void (*on_event)(struct publish_health_listener *listener,
+                     const struct publish_health_event *event);
+};
+void publisher_listen_health(struct publisher *publisher, struct publish_health_listener *listener);
+
+struct publish_health_sum {
+    uint64_t checks, check_failures; // made since the start
+    uint64_t transitions;            // up to down and back, by checks
+    uint64_t ejections;
+    uint64_t targets_down, targets_ejected, pools_in_panic; // now
+    uint64_t names, names_unresolved, dns_failures;
+};
+void publisher_health(const struct publisher *publisher, struct publish_health_sum *sum);
+
+// One member as it is now; of a name there is one for each of its addresses.
+struct publish_target {
+    struct str address;  // as declared
+    struct str resolved; // of a name: "10.0.0.7"; else empty
+    const char
+        *health; // "up", "down", "unknown" (not yet checked), "ejected", "none" (not checked)
+    const char *reason;     // of the last change; ""
+    uint64_t since_unix_ms; // of the last change; 0: none
+    unsigned requests;      // under way
+    unsigned connections;   // open, where max_connections is declared
+    unsigned weight;        // that it has now (slow start, its own word)
+    bool is_leaving;        // no longer declared: its last requests are under way
+    const struct pool_member *member;
+};
+// All members of a pool, those that leave too. False: no such pool.
+bool publisher_pool_targets(struct publisher *publisher, struct str pool,
+                            void (*visit)(void *context, const struct publish_target *target),
+                            void *context);
+// Names of a live pool or route that no answer has come for yet.
+unsigned publisher_unresolved(struct publisher *publisher, enum noun noun, struct str key);
+
+// New targets tried before they are live: each with the pool's health check, without one by a TCP connect.
+// Those of `decl` that the live pool has and that are up there count as good. on_end comes once, on the
+// control loop, when all are good, or at the end of wait_ms; *failed (JSON array text) names those that are
+// not, with reasons. publish_trial_end() before that: it comes no more.
+struct publish_trial;
+struct publish_trial_result {
+    bool is_good;
+    struct str failed; // [{"address": …, "detail": …}]; until the callback returns
+};
+int publisher_try_targets(struct publisher *publisher, struct str pool,
+                          const struct pool_decl *decl, uint64_t wait_ms,
+                          void (*on_end)(void *context, const struct publish_trial_result *result),
+                          void *context, struct publish_trial **trial) WARN_UNUSED;
+void publish_trial_end(struct publish_trial **trial);
+
 // What is live.
 uint64_t publisher_revision(const struct publisher *publisher);
 uint64_t publisher_route_count(const struct publisher *publisher);

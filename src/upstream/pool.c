@@ -91,25 +91,29 @@ static struct pool_member *find_next(const struct pool_version *pool, atomic_uin
     return find_least(pool, 0, tried, tried_count); // a heavy one that was tried keeps coming
 }
 
-struct pool_member *pool_pick(const struct pool_version *pool, atomic_uint *cursor, uint64_t random,
-                              struct pool_member *const *tried, unsigned tried_count)
+enum pool_result pool_pick(const struct pool_version *pool, struct pool_slot *slot,
+                           const struct pool_choice *choice, struct pool_member **picked)
 {
-    if (pool->entry_count == 0) {
-        return NULL;
+    struct pool_member *member = NULL;
+    if (pool->entry_count > 0 && pool->balance == BALANCE_ROUND_ROBIN && slot != NULL) {
+        member = find_next(pool, &slot->cursor, choice->tried, choice->tried_count);
+    } else if (pool->entry_count > 0) {
+        unsigned start = (unsigned)((choice->random >> 32) * pool->entry_count >> 32);
+        member = find_least(pool, start, choice->tried, choice->tried_count);
     }
-    struct pool_member *member;
-    if (pool->balance == BALANCE_ROUND_ROBIN && cursor != NULL) {
-        member = find_next(pool, cursor, tried, tried_count);
-    } else {
-        unsigned start = (unsigned)((random >> 32) * pool->entry_count >> 32);
-        member = find_least(pool, start, tried, tried_count);
+    *picked = member;
+    if (member == NULL) {
+        return POOL_NONE;
     }
-    if (member != NULL) {
-        // Relaxed: the version that was read keeps the member until the next quiescent state, and
-        // the control thread looks at the count only after that.
-        atomic_fetch_add_explicit(&member->inflight, 1, memory_order_relaxed);
-    }
-    return member;
+    // Relaxed: the version that was read keeps the member until the next quiescent state, and
+    // the control thread looks at the count only after that.
+    atomic_fetch_add_explicit(&member->inflight, 1, memory_order_relaxed);
+    return POOL_PICKED;
+}
+
+unsigned pool_member_requests(const struct pool_member *member)
+{
+    return atomic_load_explicit(&member->inflight, memory_order_relaxed);
 }
 
 void pool_member_put(struct pool_member *member)

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Pools and their targets as workers see them.
 //
-//   pool_slot ──rcu──► pool_version ──► entries[i] ──► pool_member (count, address)
-//   route_version ── contains ─┘ (inline targets)       lives as long as requests use it
+//   pool_slot ──rcu──► pool_version ──► own: settings, view ──rcu──► members that may be picked
+//   route_version ── contains ─┘ (one literal target: own is NULL)      live as long as requests use them
 //
-// Members are kept across versions: a target that stays keeps its count. Exactness: one atomic count
-// per member for all workers.
+// Members are kept across versions: a target that stays keeps its count, its health and its connections
+// (target.h). Exactness: one atomic count per member for all workers.
 #pragma once
 #include "base/list.h"
 #include "base/str.h"
+#include "loop/loop.h"
 #include "loop/version.h"
 #include "model/declaration.h"
 #include "observe/stats.h"
@@ -25,7 +26,8 @@ struct pool_member {
     uint8_t scheme;       // enum target_scheme
     uint8_t leaving;      // waits for its last request (publish/reap.c); control
     atomic_uchar state;   // of the newest version (enum target_state), for status
-    bool is_listed;       // among its pool's members; control
+    bool is_listed : 1;   // among its pool's members; control
+    bool is_bare : 1;     // no pool_target is in front of it
     uint8_t in4[4];
 };
 
@@ -77,33 +79,74 @@ struct pool_settings {
     unsigned keepalive_idle;
     unsigned keepalive_timeout_ms;
     struct timeouts_decl timeouts;
-    uint8_t protocol;       // enum pool_protocol
-    uint8_t send_proxy;     // enum send_proxy
-    struct str server_name; // in the version's memory; empty: the Host that is sent
+    uint8_t protocol;     // enum pool_protocol
+    uint8_t send_proxy;   // enum send_proxy
+    uint8_t balance;      // enum balance
+    uint8_t retry_budget; // percent; 100: no bound
+    uint8_t panic_percent;
+    struct hash_decl hash;     // texts of settings are in the version's memory
+    struct sticky_decl sticky; // cookie empty: off
+    struct passive_decl passive;
+    struct health_decl health; // control's
+    unsigned eject_max_percent;
+    unsigned eject_base_ms;
+    unsigned eject_max_ms;
+    unsigned requests_per_target; // 0: no bound
+    unsigned queue;
+    unsigned queue_timeout_ms;
+    unsigned slow_start_ms;
+    struct str server_name; // empty: the Host that is sent
     struct tls_context
         *tls; // of targets with https://; NULL: none has it. Shared by versions with equal
               // settings, so that connections outlive a change of the pool
 };
 
+struct pool_queue;
+struct pool_counts;
+
 struct pool_slot {
     struct pool_version *current; // rcu; NULL: not declared (yet)
     struct stat_slot stats;
     atomic_uint cursor; // round robin
-    unsigned refs;      // route versions that name it; control
+    _Atomic(struct pool_queue *)
+        queue;                  // made with the first version that has limits.queue, then kept
+    struct pool_counts *counts; // where the members' counts are, packed; control
+    struct loop *control;       // where reports of failures go; NULL: nowhere (tests)
+    void (*on_report)(struct loop *loop, struct loop_message *report); // pool_target.report
+    unsigned refs; // route versions that name it; control
     struct str name;
 };
 
 enum { POOL_TRIED_MAX = 11 }; // members one request may try: 1 + retries
 
-// Picks a member among those up with weight > 0 and not in tried[], by the version's balance, and
-// counts one request on it. NULL: none. Least requests: the smallest (inflight + 1) / weight, from a
-// random start. Worker, in an RCU section or with the version pinned. `cursor` is the slot's; NULL for
-// inline targets, which are balanced by requests. `random` is any changing number.
-struct pool_member *pool_pick(const struct pool_version *pool, atomic_uint *cursor, uint64_t random,
-                              struct pool_member *const *tried, unsigned tried_count);
+// What a request brings for the choice of its target. Zero is nothing.
+struct pool_choice {
+    uint64_t random;                  // any changing number
+    uint64_t hash;                    // of what the pool is balanced by (BALANCE_HASH)
+    bool has_hash;                    // else such a pool is balanced by requests
+    uint64_t sticky;                  // pool_target.id of the cookie; 0: none
+    struct pool_member *const *tried; // members not to be picked
+    unsigned tried_count;
+    const struct pool_member
+        *beside; // only another address of this one's name, of the other family
+};
+
+enum pool_result {
+    POOL_PICKED,
+    POOL_NONE, // there is no target that may be used
+    POOL_FULL, // there are, but all at limits.requests_per_target
+};
+
+// Picks a member and counts one request on it. Sticky first, then the version's balance: least requests is
+// the smallest (requests + 1) / weight, from a random start. Worker, in an RCU section or with the version
+// pinned. `slot` is the pool's; NULL: one literal target of a route.
+enum pool_result pool_pick(const struct pool_version *pool, struct pool_slot *slot,
+                           const struct pool_choice *choice, struct pool_member **member);
 // The request on a picked member has ended. Any worker; the member may be used until the end of its
-// loop turn.
+// loop turn. A waiter of the pool's queue gets its turn.
 void pool_member_put(struct pool_member *member);
+// Requests and tunnels under way, over all workers.
+unsigned pool_member_requests(const struct pool_member *member);
 // The address to connect to now. False: a name without an answer yet. In an RCU section, with the
 // member picked or its version pinned.
 bool pool_member_address(const struct pool_member *member, struct sockaddr_storage *address,

@@ -59,6 +59,16 @@ static void destroy(struct pool_own_version *own)
     version_unref(&own->version);
 }
 
+// NULL: none may be picked.
+static struct pool_member *pick(const struct pool_version *pool, struct pool_slot *slot,
+                                uint64_t random, struct pool_member *const *tried, unsigned count)
+{
+    struct pool_choice choice = {.random = random, .tried = tried, .tried_count = count};
+    struct pool_member *member;
+    (void)pool_pick(pool, slot, &choice, &member);
+    return member;
+}
+
 static struct fixture *setup(void)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -95,7 +105,7 @@ static void test_least_requests_is_exact(void **state)
     struct pool_own_version *own = build(f, BALANCE_LEAST_REQUESTS, NULL, 0);
     // 8 rounds' worth under way: shared out by weight to the last one.
     for (unsigned i = 0; i < 80; i++) {
-        assert_non_null(pool_pick(&own->pool, NULL, next_random(), NULL, 0));
+        assert_non_null(pick(&own->pool, NULL, next_random(), NULL, 0));
     }
     assert_int_equal(atomic_load(&own->pool.entries[0].member->inflight), 10);
     assert_int_equal(atomic_load(&own->pool.entries[1].member->inflight), 20);
@@ -104,7 +114,7 @@ static void test_least_requests_is_exact(void **state)
     for (unsigned i = 0; i < 10; i++) {
         pool_member_put(own->pool.entries[0].member);
     }
-    assert_int_equal(index_of(own, pool_pick(&own->pool, NULL, next_random(), NULL, 0)), 0);
+    assert_int_equal(index_of(own, pick(&own->pool, NULL, next_random(), NULL, 0)), 0);
     destroy(own);
     teardown(f);
 }
@@ -122,7 +132,7 @@ static void test_idle_targets_are_taken_evenly(void **state)
     }
     struct pool_own_version *own = build(f, BALANCE_LEAST_REQUESTS, NULL, 0);
     for (unsigned i = 0; i < PICKS; i++) {
-        struct pool_member *member = pool_pick(&own->pool, NULL, next_random(), NULL, 0);
+        struct pool_member *member = pick(&own->pool, NULL, next_random(), NULL, 0);
         counts[index_of(own, member)]++;
         pool_member_put(member);
     }
@@ -147,12 +157,12 @@ static void check_round_robin(const unsigned *weights, unsigned count)
         total += weights[i];
     }
     struct pool_own_version *own = build(f, BALANCE_ROUND_ROBIN, NULL, 0);
-    atomic_uint cursor = 0;
+    struct pool_slot slot = {.cursor = 0};
     unsigned *counts = calloc(count, sizeof *counts);
     assert_non_null(counts);
     // A whole round is exact, and at each step of it everybody is near their share.
     for (unsigned step = 1; step <= total; step++) {
-        struct pool_member *member = pool_pick(&own->pool, &cursor, 0, NULL, 0);
+        struct pool_member *member = pick(&own->pool, &slot, 0, NULL, 0);
         counts[index_of(own, member)]++;
         pool_member_put(member);
         for (unsigned i = 0; total <= 1000 && i < count; i++) {
@@ -189,9 +199,9 @@ static void test_round_robin_unweighted_goes_in_turn(void **state)
     add(f, "10.0.0.3:80", 65535, TARGET_UP);
     struct pool_own_version *own = build(f, BALANCE_ROUND_ROBIN, NULL, 0);
     static const unsigned expected[] = {0, 2, 3, 0, 2, 3};
-    atomic_uint cursor = 0;
+    struct pool_slot slot = {.cursor = 0};
     for (unsigned i = 0; i < 6; i++) {
-        assert_int_equal(index_of(own, pool_pick(&own->pool, &cursor, 0, NULL, 0)), expected[i]);
+        assert_int_equal(index_of(own, pick(&own->pool, &slot, 0, NULL, 0)), expected[i]);
     }
     destroy(own);
     teardown(f);
@@ -207,13 +217,13 @@ static void check_tried(enum balance balance)
     add(f, "10.0.0.5:80", 0, TARGET_UP);
     add(f, "10.0.0.6:80", 3, TARGET_UP);
     struct pool_own_version *own = build(f, balance, NULL, 0);
-    atomic_uint cursor = 0;
+    struct pool_slot slot = {.cursor = 0};
     for (unsigned round = 0; round < 100; round++) {
         struct pool_member *tried[POOL_TRIED_MAX];
         unsigned count = 0;
         unsigned seen = 0;
         struct pool_member *member;
-        while ((member = pool_pick(&own->pool, &cursor, next_random(), tried, count)) != NULL) {
+        while ((member = pick(&own->pool, &slot, next_random(), tried, count)) != NULL) {
             assert_true(count < 3);
             seen |= 1u << index_of(own, member);
             tried[count++] = member;
@@ -236,11 +246,11 @@ static void test_nobody_to_pick(void **state)
 {
     (void)state;
     struct fixture *f = setup();
-    atomic_uint cursor = 0;
+    struct pool_slot slot = {.cursor = 0};
     for (unsigned i = 0; i < 2; i++) {
         enum balance balance = i == 0 ? BALANCE_LEAST_REQUESTS : BALANCE_ROUND_ROBIN;
         struct pool_own_version *empty = build(f, balance, NULL, 0);
-        assert_null(pool_pick(&empty->pool, &cursor, 1, NULL, 0));
+        assert_null(pick(&empty->pool, &slot, 1, NULL, 0));
         destroy(empty);
     }
     add(f, "10.0.0.1:80", 1, TARGET_DOWN);
@@ -248,7 +258,7 @@ static void test_nobody_to_pick(void **state)
     for (unsigned i = 0; i < 2; i++) {
         enum balance balance = i == 0 ? BALANCE_LEAST_REQUESTS : BALANCE_ROUND_ROBIN;
         struct pool_own_version *own = build(f, balance, NULL, 0);
-        assert_null(pool_pick(&own->pool, &cursor, 1, NULL, 0));
+        assert_null(pick(&own->pool, &slot, 1, NULL, 0));
         destroy(own);
     }
     teardown(f);

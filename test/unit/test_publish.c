@@ -14,6 +14,16 @@
 
 static uint64_t revision;
 
+// NULL: none may be picked.
+static struct pool_member *pick_from(const struct pool_version *pool, struct pool_slot *slot,
+                                     uint64_t random)
+{
+    struct pool_choice choice = {.random = random};
+    struct pool_member *member;
+    (void)pool_pick(pool, slot, &choice, &member);
+    return member;
+}
+
 static struct publisher *setup(void)
 {
     struct publisher *publisher;
@@ -44,7 +54,7 @@ static struct pool_member *pick(const struct route_version *route)
 {
     struct pool_slot *named = NULL;
     const struct pool_version *pool = route == NULL ? NULL : route_pool(route, 0, &named);
-    return pool == NULL ? NULL : pool_pick(pool, named == NULL ? NULL : &named->cursor, 0, NULL, 0);
+    return pool == NULL ? NULL : pick_from(pool, named, 0);
 }
 
 // The address of a member that is picked and given back; "" if none.

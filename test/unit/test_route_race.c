@@ -25,6 +25,16 @@ struct reader {
 
 static atomic_bool stop;
 
+// NULL: none may be picked.
+static struct pool_member *pick(const struct pool_version *pool, struct pool_slot *slot,
+                                uint64_t random)
+{
+    struct pool_choice choice = {.random = random};
+    struct pool_member *member;
+    (void)pool_pick(pool, slot, &choice, &member);
+    return member;
+}
+
 static uint64_t next_random(uint64_t *state)
 {
     *state ^= *state << 13;
@@ -80,7 +90,7 @@ static void begin_request(struct reader *reader, struct pin_table *pins, struct 
         return;
     }
     held->pool_pin = pin_get(pins, pool->version);
-    held->member = pool_pick(pool, named == NULL ? NULL : &named->cursor, random, NULL, 0);
+    held->member = pick(pool, named, random);
     if (held->member != NULL) {
         struct sockaddr_storage address;
         socklen_t address_len;

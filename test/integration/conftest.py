@@ -20,7 +20,7 @@ pointsman(config=None, args=(), env=None, workers=2, release=False, start=True,
     .raw(data, timeout) -> bytes .url(path)
     .start() .stop() .restart() .kill9() .signal(n) .wait_exit() .is_running()
 
-origin(handler=echo(), name=..., unix=False) -> Origin (support/origin.py)
+origin(handler=echo(), name=..., unix=False, host="127.0.0.1", port=None) -> Origin (support/origin.py)
     A scriptable server in this process; can be given as a target. Handlers: echo, respond, script
     (with CLOSE, RESET), one_by_one, hang, sequence, stream, switch_protocols, websocket_echo, or any
     function of (request, peer). At the end of the test nothing malformed may have come to it
@@ -30,6 +30,7 @@ origin(handler=echo(), name=..., unix=False) -> Origin (support/origin.py)
 
 nginx_origin(locations="") -> server with .address .port .folder (html/ is served)
 node_origin() -> the same with Node; the test is skipped where it is not installed.
+knot -> an authoritative DNS server for the zone "test": .address .set(records) .stop() .start()
 dead_address: an address on which nobody listens.
 
 Responses (support.http1.Response): .status .reason .headers (pairs; get, getall, in: without case)
@@ -48,7 +49,7 @@ import pytest
 from support.certs import Authority
 from support.net import free_port
 from support.origin import Origin
-from support.peers import start_nginx, start_node
+from support.peers import start_knot, start_nginx, start_node
 from support.process import Pointsman
 
 DEADLINE = 120
@@ -111,10 +112,10 @@ def certs(tmp_path_factory):
 def origin(tmp_path):
     started = []
 
-    def make(handler=None, name=None, unix=False):
+    def make(handler=None, name=None, unix=False, host="127.0.0.1", port=None):
         number = len(started)
         path = tmp_path / f"origin{number}.sock" if unix else None
-        started.append(Origin(handler, name or f"origin{number}", path))
+        started.append(Origin(handler, name or f"origin{number}", path, host, port))
         return started[-1]
 
     yield make
@@ -153,6 +154,17 @@ def node_origin(tmp_path):
 
     yield make
     stop_all([server.stop for server in started])
+
+
+@pytest.fixture
+def knot(tmp_path):
+    folder = tmp_path / "knot"
+    folder.mkdir()
+    server = start_knot(folder)
+    if server is None:
+        pytest.skip("knot is not installed")
+    yield server
+    server.stop()
 
 
 @pytest.fixture

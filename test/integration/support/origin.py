@@ -112,11 +112,12 @@ class Origin:
     (their bodies as they complete); faults: what was not HTTP; errors: handlers that raised.
     """
 
-    def __init__(self, handler=None, name="origin", unix_path=None):
-        self.handler, self.name = handler or echo(), name
+    def __init__(self, handler=None, name="origin", unix_path=None, host="127.0.0.1", port=None):
+        self.handler, self.name, self.host = handler or echo(), name, host
         self.paths = {}
-        self.unix_path, self.port = unix_path, None if unix_path else free_port()
-        self.address = f"unix:{unix_path}" if unix_path else f"127.0.0.1:{self.port}"
+        self.unix_path, self.port = unix_path, None if unix_path else port or free_port()
+        bracketed = f"[{host}]" if ":" in host else host
+        self.address = f"unix:{unix_path}" if unix_path else f"{bracketed}:{self.port}"
         self.requests, self.faults, self.errors = [], [], []
         self.connection_count = 0
         self.peers = set()
@@ -134,9 +135,9 @@ class Origin:
             self.listener = socket.socket(socket.AF_UNIX)
             self.listener.bind(str(self.unix_path))
         else:
-            self.listener = socket.socket()
+            self.listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.listener.bind(("127.0.0.1", self.port))
+            self.listener.bind((self.host, self.port))
         self.listener.listen(4096)
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 
@@ -215,7 +216,7 @@ class Origin:
 
     def _serve(self, peer):
         try:
-            if peer.sock.family == socket.AF_INET:
+            if peer.sock.family != socket.AF_UNIX:
                 peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while self._serve_one(peer):
                 pass

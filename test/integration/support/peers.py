@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Real servers as origins: nginx, Node."""
+"""Real servers: nginx and Node as origins, Knot for DNS."""
 import os
 import pathlib
 import shutil
@@ -92,3 +92,62 @@ def start_node(folder):
     server = Program(folder, free_port())
     source = pathlib.Path(__file__).parent / "node_origin.js"
     return server.run([program, str(source), str(server.port)])
+
+
+KNOT_CONFIG = """\
+server:
+    rundir: "{folder}"
+    listen: 127.0.0.1@{port}
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: "{folder}/db"
+log:
+  - target: stderr
+    any: info
+control:
+    listen: "{folder}/knot.sock"
+zone:
+  - domain: {zone}
+    storage: "{folder}"
+    file: "zone"
+    journal-content: none
+    zonefile-load: whole
+"""
+
+
+class Knot(Program):
+    """An authoritative server for one zone. set(["app 1 A 127.0.0.2", ...]) replaces its records;
+    they are served when it returns."""
+
+    def __init__(self, folder, program, zone):
+        super().__init__(folder, free_port())
+        self.program, self.zone, self.serial = program, zone, 0
+        self.write([])
+        (self.folder / "knot.conf").write_text(
+            KNOT_CONFIG.format(folder=self.folder, port=self.port, zone=zone))
+        self.start()
+
+    def start(self):
+        self.run([self.program, "-c", str(self.folder / "knot.conf")])  # TCP tells that it is up
+
+    def write(self, records):
+        self.serial += 1
+        lines = ["$TTL 1", f"@ SOA ns admin {self.serial} 3600 600 86400 1", "@ NS ns",
+                 "ns A 127.0.0.1", *records]
+        (self.folder / "zone").write_text("\n".join(lines) + "\n")
+
+    def set(self, records):
+        self.write(records)
+        done = f"serial {self.serial - 1} -> {self.serial}"
+        subprocess.run([pathlib.Path(self.program).with_name("knotc"), "-s",
+                        str(self.folder / "knot.sock"), "zone-reload", self.zone],
+                       check=True, capture_output=True, timeout=20)
+        wait_until(lambda: done in self.output(), "the zone is served", 20)
+
+
+def start_knot(folder, zone="test"):
+    """None when it is not installed."""
+    program = shutil.which("knotd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    return None if program is None else Knot(folder, program, zone)

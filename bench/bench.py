@@ -26,6 +26,7 @@ import changes
 import peers
 import soak
 import tls
+import upstreams
 from support.net import wait_until
 from support.process import Pointsman
 
@@ -294,6 +295,7 @@ def changes_when_idle(bench):
 
 
 CASES.update(tls.CASES)
+CASES.update(upstreams.CASES)
 
 
 def machine():

@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,13 +160,16 @@ static int make_page(size_t body_len)
     return 0;
 }
 
+// On all of 127.0.0.0/8, where the system lets a socket be bound to the loopback device; else on
+// 127.0.0.1 alone.
 static int listen_on(unsigned port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     int on = 1;
+    bool is_inside = setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof "lo") == 0;
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_port = htons((unsigned short)port),
-                                  .sin_addr = {htonl(INADDR_LOOPBACK)}};
+                                  .sin_addr = {htonl(is_inside ? INADDR_ANY : INADDR_LOOPBACK)}};
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 4096) != 0) {
         perror("origin: listen");

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""What many targets cost, and what clients see of targets that are restarted."""
+import pathlib
+import time
+
+import measure
+from measure import median
+
+import peers
+from support.deploys import Fleet, Load, build_load
+from support.process import Pointsman
+
+CASES = {}
+COUNTS = (1, 10, 100, 1000)
+
+
+def case(function):
+    CASES[function.__name__] = function
+    return function
+
+
+class Pools(peers.Ours):
+    """A pool of each size. All targets are one origin, under other addresses of 127.0.0.0/8."""
+
+    def __init__(self, folder, origin_port, balance):
+        super().__init__(folder, origin_port, log=False)
+        for count in COUNTS:
+            targets = [f"127.1.{i // 250}.{i % 250 + 1}:{origin_port}" for i in range(count)]
+            fields = {"hash": "query:a"} if balance == "hash" else {}
+            self.server.put_pool(f"p{count}", targets, balance=balance,
+                                 keepalive={"idle": 128}, **fields)
+            self.server.put_route(f"p{count}.example", pool=f"p{count}")
+
+
+def targets_case(bench, balance):
+    side = Pools(bench.new_folder(), bench.origin_port, balance)
+    runs = {count: [] for count in COUNTS}
+    try:
+        for count in COUNTS:  # connections to all of them
+            measure.run_load(side, 2, host=f"p{count}.example")
+        for _ in range(bench.rounds):
+            for count in COUNTS:
+                runs[count].append(
+                    measure.run_load(side, bench.seconds, host=f"p{count}.example")["core_us"])
+    finally:
+        side.stop()
+    one = median(runs[1])
+    for count in COUNTS:
+        more = (median(runs[count]) / one - 1) * 100
+        bench.row(f"{balance}: {count:,} targets", median(runs[count]), "us/request",
+                  f"{more:+.1f} % against 1", "within 5 %" if count > 1 else None,
+                  more <= 5 if count > 1 else None)
+
+
+@case
+def targets_least_requests(bench):
+    """CPU of a GET with 1 to 1,000 targets in the pool, least_requests"""
+    targets_case(bench, "least_requests")
+
+
+@case
+def targets_round_robin(bench):
+    """The same, round_robin"""
+    targets_case(bench, "round_robin")
+
+
+def restart_case(bench, name, change, rounds, rate, pause=0.0, body_len=None):
+    folder = bench.new_folder()
+    folder.mkdir()
+    program = build_load(pathlib.Path(folder))
+    server = Pointsman(folder, {"access_log": {"file": ""}}, release=True, workers=2).start()
+    fleet = Fleet(server, folder)
+    done = 0
+    load = Load(program, server, fleet.host, rate, seconds=15 if bench.quick else 40,
+                body_len=body_len)
+    try:
+        time.sleep(0.5)
+        while done < rounds and load.is_running():
+            change(fleet, fleet.origins[done % 3])
+            done += 1
+            time.sleep(pause)
+        result = load.result()
+        metrics = server.metrics()
+    finally:
+        fleet.stop()
+        server.stop()
+    failed = result["bad"] + result["unanswered"]
+    note = (f"{done} restarts, {result['ok']:,} answered, {result['begun']} broken off, "
+            f"{int(metrics['pointsman_upstream_retries_total'])} sent again, "
+            f"p99 {result['p99_us'] / 1000:.1f} ms, {result['statuses']}")
+    bench.row(name, failed, "errors", note, "0" if body_len is None else None,
+              failed == 0 if body_len is None else None)
+
+
+@case
+def restarts_drained(bench):
+    """3 origins restarted in turns under load: drain, stop, start, up"""
+    restart_case(bench, "restart with drain", lambda fleet, one: fleet.restart_drained(one),
+                 5 if bench.quick else 20, 5000)
+
+
+@case
+def restarts_killed(bench):
+    """The same by kill -9, without a drain; POSTs that were fully sent apart"""
+    rounds = 5 if bench.quick else 20
+    restart_case(bench, "kill -9, GET", lambda fleet, one: fleet.kill(one), rounds, 5000, 0.5)
+    restart_case(bench, "kill -9, POST", lambda fleet, one: fleet.kill(one), rounds, 5000, 0.5,
+                 body_len=500)

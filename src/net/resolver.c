@@ -1,237 +1,327 @@
 // SPDX-License-Identifier: MIT
+// What control and the loop share of a name is its count of references and one flag. Each message on its
+// way holds a reference, so that it may be run, at the end, after the resolver is gone.
 #include "net/resolver.h"
-#include "base/clock.h"
 #include "base/invariant.h"
-#include <netdb.h>
-#include <netinet/in.h>
-#include <pthread.h>
-#include <signal.h>
+#include "base/log.h"
+#include "net/dns_int.h"
 #include <stdlib.h>
-#include <time.h>
+
+enum {
+    UNDER_WAY_MAX = 256, // questions; the others wait for their turn
+    TURN_MAX = 64,       // begun in one turn of the loop: each may read the hosts file
+    DEFAULT_TIMEOUT_MS = 2000,
+    DEFAULT_MIN_TTL_MS = 1000,
+    DEFAULT_MAX_TTL_MS = 300000,
+};
 
 struct resolver_name {
-    struct loop_message message; // the answer's way to control; one under way at most
-    struct list node;            // in urgent or later; unlinked: asked, or its answer is under way
-    struct resolver *resolver;
+    atomic_uint refs; // the listener's, the loop's, and one for each message on its way
+    atomic_bool is_dead;
+    struct resolver *resolver; // gone, perhaps, once is_dead
+    // control
+    struct list all_node;
     resolver_answer *on_answer;
     void *context;
-    uint64_t due_ms;
-    bool is_dead;   // unwatched while unlinked: freed when its answer comes
-    bool is_posted; // the message is in the mailbox
-    bool is_orphan; // the resolver is no more
-    bool has_answer;
-    socklen_t len;
-    struct sockaddr_storage answer;
-    struct list all_node;
-    char host[RESOLVER_NAME_MAX + 1];
+    struct loop_message watch; // control to loop
+    struct loop_message forget;
+    // loop
+    struct list held_node; // linked: the loop has its reference
+    struct list node;      // ready
+    struct loop_timer timer;
+    struct dns_question question;
+    unsigned failures; // in a row
+    bool is_asked;     // the question is under way
+    bool is_forgotten; // meanwhile
+    char host[];
 };
 
 struct resolver {
-    pthread_mutex_t mutex; // all but what control alone uses
-    pthread_cond_t wake;
-    struct list urgent;
-    struct list later; // by due time
-    struct list all;   // control
-    struct loop *control;
-    bool is_started;
-    bool is_stopping;
-    unsigned refs; // the owner and the thread, which may be in a question when it all ends
+    struct loop *loop;    // NULL: not started
+    struct loop *control; // the same one: nothing goes by mailbox
+    struct list all;      // control
+    bool is_stopping; // written once the loop does not run any more, or by the loop's own thread
+    char *servers;
+    struct resolver_config config;
     _Atomic uint64_t failures;
+    _Atomic uint64_t left_out;
+    // loop
+    struct dns *dns;
+    struct list held;
+    struct list ready; // to be asked now, in order
+    struct loop_task ask;
+    unsigned under_way;
 };
 
-static void unref(struct resolver *resolver)
+// An answer on its way to control.
+struct reply {
+    struct loop_message message;
+    struct resolver_name *name;
+    struct resolver_result result;
+    struct sockaddr_storage addresses[];
+};
+
+static void ref(struct resolver_name *name)
 {
-    pthread_mutex_lock(&resolver->mutex);
-    unsigned left = --resolver->refs;
-    pthread_mutex_unlock(&resolver->mutex);
-    if (left == 0) {
-        pthread_cond_destroy(&resolver->wake);
-        pthread_mutex_destroy(&resolver->mutex);
-        free(resolver);
+    atomic_fetch_add_explicit(&name->refs, 1, memory_order_relaxed);
+}
+
+static void unref(struct resolver_name *name)
+{
+    // Release: what was done with it comes before; acquire: before the free by whoever is the last.
+    if (atomic_fetch_sub_explicit(&name->refs, 1, memory_order_acq_rel) == 1) {
+        free(name);
     }
 }
 
-int resolver_new(struct resolver **out)
+static bool is_dead(const struct resolver_name *name)
 {
+    return atomic_load_explicit(&name->is_dead, memory_order_relaxed);
+}
+
+// ---- answers ----
+
+static void tell(struct resolver_name *name, const struct resolver_result *result)
+{
+    if (!is_dead(name) && !name->resolver->is_stopping) {
+        name->on_answer(name->context, result);
+    }
+}
+
+static void on_reply(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct reply *reply = CONTAINER_OF(message, struct reply, message);
+    tell(reply->name, &reply->result);
+    unref(reply->name);
+    free(reply);
+}
+
+// False: out of memory.
+static bool deliver(struct resolver_name *name, const struct resolver_result *result)
+{
+    struct resolver *resolver = name->resolver;
+    ref(name);
+    if (resolver->loop == resolver->control) {
+        tell(name, result); // it may unwatch the name
+        unref(name);
+        return true;
+    }
+    size_t len = result->count * sizeof *result->addresses;
+    struct reply *reply = malloc(sizeof *reply + len);
+    if (reply == NULL) {
+        unref(name);
+        return false;
+    }
+    reply->message.run = on_reply;
+    reply->name = name;
+    reply->result = *result;
+    reply->result.addresses = reply->addresses;
+    if (len > 0) {
+        memcpy(reply->addresses, result->addresses, len);
+    }
+    loop_post(resolver->control, &reply->message);
+    return true;
+}
+
+// How long until the next question.
+static uint64_t pause_after(const struct resolver *resolver, struct resolver_name *name,
+                            const struct dns_answer *answer)
+{
+    const struct resolver_config *config = &resolver->config;
+    if (answer->count > 0) {
+        name->failures = 0;
+        uint64_t ttl_ms = answer->has_ttl ? answer->ttl_ms : config->max_ttl_ms;
+        ttl_ms = ttl_ms < config->min_ttl_ms ? config->min_ttl_ms : ttl_ms;
+        return ttl_ms > config->max_ttl_ms ? config->max_ttl_ms : ttl_ms;
+    }
+    uint64_t wait_ms = config->min_ttl_ms;
+    for (unsigned i = 0; i < name->failures && wait_ms < RESOLVER_RETRY_MS; i++) {
+        wait_ms *= 2;
+    }
+    name->failures++;
+    return wait_ms > RESOLVER_RETRY_MS ? RESOLVER_RETRY_MS : wait_ms;
+}
+
+static void let_go(struct resolver_name *name)
+{
+    list_remove(&name->held_node);
+    list_remove(&name->node);
+    loop_timer_cancel(name->resolver->loop, &name->timer);
+    unref(name);
+}
+
+static void count_answer(struct resolver *resolver, const struct dns_answer *answer)
+{
+    if (answer->count == 0) {
+        atomic_fetch_add_explicit(&resolver->failures, 1, memory_order_relaxed);
+    }
+    if (answer->left_out > 0) {
+        atomic_fetch_add_explicit(&resolver->left_out, answer->left_out, memory_order_relaxed);
+    }
+}
+
+static void on_done(struct dns_question *question, const struct dns_answer *answer)
+{
+    struct resolver_name *name = CONTAINER_OF(question, struct resolver_name, question);
+    struct resolver *resolver = name->resolver;
+    name->is_asked = false;
+    resolver->under_way--;
+    if (!resolver->is_stopping && !list_is_empty(&resolver->ready)) {
+        loop_task_add(resolver->loop, &resolver->ask);
+    }
+    if (name->is_forgotten) {
+        let_go(name);
+        return;
+    }
+    if (answer->was_interrupted) {
+        if (!resolver->is_stopping) {
+            list_push(&resolver->ready, &name->node);
+            loop_task_add(resolver->loop, &resolver->ask);
+        }
+        return;
+    }
+    count_answer(resolver, answer);
+    uint64_t wait_ms = pause_after(resolver, name, answer);
+    loop_timer_set(resolver->loop, &name->timer, wait_ms);
+    struct resolver_result result = {.addresses = answer->addresses,
+                                     .count = answer->count,
+                                     .error = answer->error,
+                                     .ttl_ms = (unsigned)wait_ms};
+    if (!deliver(name, &result)) {
+        loop_timer_set(resolver->loop, &name->timer, resolver->config.min_ttl_ms);
+    }
+}
+
+// ---- questions ----
+
+static void on_ask(struct loop *loop, struct loop_task *task)
+{
+    struct resolver *resolver = CONTAINER_OF(task, struct resolver, ask);
+    dns_renew(resolver->dns);
+    for (unsigned i = 0;
+         i < TURN_MAX && resolver->under_way < UNDER_WAY_MAX && !list_is_empty(&resolver->ready);
+         i++) {
+        struct resolver_name *name = LIST_FIRST(&resolver->ready, struct resolver_name, node);
+        list_remove(&name->node);
+        name->is_asked = true;
+        resolver->under_way++;
+        dns_ask(resolver->dns, &name->question, name->host);
+    }
+    if (resolver->under_way < UNDER_WAY_MAX && !list_is_empty(&resolver->ready)) {
+        loop_task_add(loop, task);
+    }
+}
+
+static void make_ready(struct resolver_name *name)
+{
+    list_append(&name->resolver->ready, &name->node);
+    loop_task_add(name->resolver->loop, &name->resolver->ask);
+}
+
+static void on_due(struct loop *loop, struct loop_timer *timer)
+{
+    (void)loop;
+    make_ready(CONTAINER_OF(timer, struct resolver_name, timer));
+}
+
+static void on_watch(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct resolver_name *name = CONTAINER_OF(message, struct resolver_name, watch);
+    // Dead: there may be no resolver. (Alive, it is there: it outlives its loop's turns.)
+    if (is_dead(name) || name->resolver->is_stopping) {
+        unref(name);
+        return;
+    }
+    list_append(&name->resolver->held, &name->held_node);
+    make_ready(name);
+}
+
+static void on_forget(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct resolver_name *name = CONTAINER_OF(message, struct resolver_name, forget);
+    if (name->is_asked) {
+        name->is_forgotten = true; // c-ares still points to it
+    } else if (!list_is_empty(&name->held_node)) {
+        let_go(name);
+    }
+    unref(name);
+}
+
+// ---- control ----
+
+static void order(struct resolver *resolver, struct loop_message *message)
+{
+    if (resolver->loop == resolver->control) {
+        message->run(resolver->loop, message);
+    } else {
+        loop_post(resolver->loop, message);
+    }
+}
+
+static void hand_over(struct resolver_name *name)
+{
+    ref(name); // the loop's
+    name->watch.run = on_watch;
+    order(name->resolver, &name->watch);
+}
+
+int resolver_new(struct resolver **out, const struct resolver_config *config)
+{
+    static const struct resolver_config defaults = {.timeout_ms = DEFAULT_TIMEOUT_MS,
+                                                    .min_ttl_ms = DEFAULT_MIN_TTL_MS,
+                                                    .max_ttl_ms = DEFAULT_MAX_TTL_MS};
     struct resolver *resolver = calloc(1, sizeof *resolver);
     if (resolver == NULL) {
         return ERR_MEMORY;
     }
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&resolver->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
-    pthread_mutex_init(&resolver->mutex, NULL);
-    list_init(&resolver->urgent);
-    list_init(&resolver->later);
+    resolver->config = config == NULL ? defaults : *config;
+    resolver->config.servers = NULL;
+    if (config != NULL && config->server_count > 0) {
+        int err = dns_server_list(config->servers, config->server_count, &resolver->servers);
+        if (err != 0) {
+            free(resolver);
+            return err;
+        }
+    }
     list_init(&resolver->all);
-    resolver->refs = 1;
+    list_init(&resolver->held);
+    list_init(&resolver->ready);
+    loop_task_init(&resolver->ask, on_ask);
     *out = resolver;
     return 0;
 }
 
-static uint64_t now_ms(void)
+int resolver_start(struct resolver *resolver, struct loop *loop, struct loop *control)
 {
-    return clock_monotonic_ns() / NS_PER_MS;
-}
-
-// With the mutex. The name to ask now, taken from its list; NULL: stopping.
-static struct resolver_name *wait_name(struct resolver *resolver)
-{
-    while (!resolver->is_stopping) {
-        struct list *list = NULL;
-        if (!list_is_empty(&resolver->urgent)) {
-            list = &resolver->urgent;
-        } else if (!list_is_empty(&resolver->later)) {
-            list = &resolver->later;
-        }
-        if (list == NULL) {
-            pthread_cond_wait(&resolver->wake, &resolver->mutex);
-            continue;
-        }
-        struct resolver_name *name = LIST_FIRST(list, struct resolver_name, node);
-        if (list == &resolver->urgent || name->due_ms <= now_ms()) {
-            list_remove(&name->node);
-            return name;
-        }
-        struct timespec until = {.tv_sec = (time_t)(name->due_ms / 1000),
-                                 .tv_nsec = (long)(name->due_ms % 1000 * NS_PER_MS)};
-        pthread_cond_timedwait(&resolver->wake, &resolver->mutex, &until);
-    }
-    return NULL;
-}
-
-// The first address; of "localhost" the first of IPv4 if there is one, since servers that listen on
-// one family alone listen on that.
-static const struct addrinfo *choose(const struct addrinfo *list, const char *host)
-{
-    const struct addrinfo *first = NULL;
-    for (const struct addrinfo *at = list; at != NULL; at = at->ai_next) {
-        if (at->ai_family != AF_INET && at->ai_family != AF_INET6) {
-            continue;
-        }
-        if (first == NULL || (first->ai_family == AF_INET6 && at->ai_family == AF_INET &&
-                              strcmp(host, "localhost") == 0)) {
-            first = at;
-        }
-    }
-    return first;
-}
-
-static bool ask(const char *host, struct sockaddr_storage *answer, socklen_t *len)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *list = NULL;
-    if (getaddrinfo(host, NULL, &hints, &list) != 0) {
-        return false;
-    }
-    const struct addrinfo *chosen = choose(list, host);
-    if (chosen != NULL) {
-        memcpy(answer, chosen->ai_addr, chosen->ai_addrlen);
-        *len = chosen->ai_addrlen;
-    }
-    freeaddrinfo(list);
-    return chosen != NULL;
-}
-
-static void on_message(struct loop *loop, struct loop_message *message);
-
-static void *run_thread(void *argument)
-{
-    struct resolver *resolver = argument;
-    pthread_mutex_lock(&resolver->mutex);
-    struct resolver_name *name;
-    while ((name = wait_name(resolver)) != NULL) {
-        char host[RESOLVER_NAME_MAX + 1];
-        str_copy(host, sizeof host, str_from_c(name->host));
-        pthread_mutex_unlock(&resolver->mutex);
-        struct sockaddr_storage answer;
-        socklen_t len = 0;
-        bool has_answer = ask(host, &answer, &len);
-        if (!has_answer) {
-            atomic_fetch_add_explicit(&resolver->failures, 1, memory_order_relaxed);
-        }
-        pthread_mutex_lock(&resolver->mutex);
-        if (resolver->is_stopping) {
-            break; // the name belongs to resolver_free() now
-        }
-        name->has_answer = has_answer;
-        if (has_answer) {
-            name->answer = answer;
-            name->len = len;
-        }
-        name->message.run = on_message;
-        name->is_posted = true;
-        loop_post(resolver->control, &name->message);
-    }
-    pthread_mutex_unlock(&resolver->mutex);
-    unref(resolver);
-    return NULL;
-}
-
-static void free_name(struct resolver_name *name)
-{
-    list_remove(&name->all_node);
-    free(name);
-}
-
-static void on_message(struct loop *loop, struct loop_message *message)
-{
-    (void)loop;
-    struct resolver_name *name = CONTAINER_OF(message, struct resolver_name, message);
-    struct resolver *resolver = name->resolver;
-    name->is_posted = false; // the thread has let go of it
-    if (name->is_orphan) {
-        free(name);
-        return;
-    }
-    if (!name->is_dead && name->has_answer && !resolver->is_stopping) {
-        name->on_answer(name->context, (const struct sockaddr *)&name->answer, name->len);
-    }
-    if (name->is_dead) {
-        free_name(name);
-        return;
-    }
-    pthread_mutex_lock(&resolver->mutex);
-    name->due_ms = now_ms() + RESOLVER_REFRESH_MS;
-    bool was_idle = list_is_empty(&resolver->later);
-    list_append(&resolver->later, &name->node);
-    if (was_idle) {
-        pthread_cond_signal(&resolver->wake);
-    }
-    pthread_mutex_unlock(&resolver->mutex);
-}
-
-int resolver_start(struct resolver *resolver, struct loop *control)
-{
-    pthread_t thread;
-    pthread_attr_t attributes;
-    resolver->control = control;
-    resolver->refs++;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigset_t all; // signals are for the threads that ask for them
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&thread, &attributes, run_thread, resolver);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    if (failed != 0) {
-        resolver->refs--;
+    struct dns_config config = {.servers = resolver->servers,
+                                .timeout_ms = resolver->config.timeout_ms};
+    int err = dns_new(&resolver->dns, loop, &config, RESOLVER_ADDRESS_MAX);
+    if (err != 0) {
+        log_error("names cannot be asked for: %s", err_text(err));
         return ERR_SYSTEM;
     }
-    resolver->is_started = true;
+    resolver->loop = loop;
+    resolver->control = control;
+    LIST_FOR_EACH (node, &resolver->all) {
+        hand_over(CONTAINER_OF(node, struct resolver_name, all_node));
+    }
     return 0;
 }
 
 void resolver_stop(struct resolver *resolver)
 {
-    pthread_mutex_lock(&resolver->mutex);
+    if (resolver->is_stopping) {
+        return;
+    }
     resolver->is_stopping = true;
-    pthread_cond_signal(&resolver->wake);
-    pthread_mutex_unlock(&resolver->mutex);
+    loop_task_cancel(&resolver->ask);
+    dns_free(&resolver->dns);
+    while (!list_is_empty(&resolver->held)) {
+        let_go(LIST_FIRST(&resolver->held, struct resolver_name, held_node));
+    }
 }
 
 void resolver_free(struct resolver **place)
@@ -241,18 +331,10 @@ void resolver_free(struct resolver **place)
     if (resolver == NULL) {
         return;
     }
-    resolver_stop(resolver); // with its mutex: what the thread has posted is seen
-    LIST_FOR_EACH_SAFE (node, &resolver->all) {
-        struct resolver_name *name = CONTAINER_OF(node, struct resolver_name, all_node);
-        INVARIANT(name->is_dead);
-        if (name->is_posted) { // the mailbox still has it
-            list_remove(&name->all_node);
-            name->is_orphan = true;
-        } else {
-            free_name(name);
-        }
-    }
-    unref(resolver);
+    resolver_stop(resolver);
+    INVARIANT(list_is_empty(&resolver->all));
+    free(resolver->servers);
+    free(resolver);
 }
 
 int resolver_watch(struct resolver *resolver, struct str host, resolver_answer *on_answer,
@@ -261,20 +343,25 @@ int resolver_watch(struct resolver *resolver, struct str host, resolver_answer *
     if (host.len == 0 || host.len > RESOLVER_NAME_MAX) {
         return ERR_LIMIT;
     }
-    struct resolver_name *name = calloc(1, sizeof *name);
+    struct resolver_name *name = calloc(1, sizeof *name + host.len + 1);
     if (name == NULL) {
         return ERR_MEMORY;
     }
+    atomic_init(&name->refs, 1);
+    atomic_init(&name->is_dead, false);
     name->resolver = resolver;
     name->on_answer = on_answer;
     name->context = context;
-    str_copy(name->host, sizeof name->host, host);
+    list_init(&name->held_node);
+    list_init(&name->node);
+    loop_timer_init(&name->timer, on_due);
+    name->question.on_done = on_done;
+    str_copy(name->host, host.len + 1, host);
     list_append(&resolver->all, &name->all_node);
-    pthread_mutex_lock(&resolver->mutex);
-    list_append(&resolver->urgent, &name->node);
-    pthread_cond_signal(&resolver->wake);
-    pthread_mutex_unlock(&resolver->mutex);
     *out = name;
+    if (resolver->loop != NULL && !resolver->is_stopping) {
+        hand_over(name);
+    }
     return 0;
 }
 
@@ -285,17 +372,23 @@ void resolver_unwatch(struct resolver_name **place)
     if (name == NULL) {
         return;
     }
-    pthread_mutex_lock(&name->resolver->mutex);
-    bool is_waiting = !list_is_empty(&name->node);
-    list_remove(&name->node);
-    name->is_dead = true;
-    pthread_mutex_unlock(&name->resolver->mutex);
-    if (is_waiting) {
-        free_name(name);
+    struct resolver *resolver = name->resolver;
+    list_remove(&name->all_node);
+    atomic_store_explicit(&name->is_dead, true, memory_order_relaxed);
+    if (resolver->loop == NULL || resolver->is_stopping) {
+        unref(name);
+        return;
     }
+    name->forget.run = on_forget; // takes the listener's reference along
+    order(resolver, &name->forget);
 }
 
 uint64_t resolver_failure_count(const struct resolver *resolver)
 {
     return atomic_load_explicit(&resolver->failures, memory_order_relaxed);
+}
+
+uint64_t resolver_left_out_count(const struct resolver *resolver)
+{
+    return atomic_load_explicit(&resolver->left_out, memory_order_relaxed);
 }

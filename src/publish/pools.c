@@ -65,9 +65,15 @@ static bool is_same(const struct pool_answer *answer, const struct sockaddr *add
     return answer != NULL && answer->len == len && memcmp(&answer->address, address, len) == 0;
 }
 
-static void on_answer(void *context, const struct sockaddr *address, socklen_t len)
+static void on_answer(void *context, const struct resolver_result *result)
 {
+    if (result->count == 0) {
+        return; // the last answer stays
+    }
     struct watched_name *watched = context;
+    const struct sockaddr *address = (const struct sockaddr *)&result->addresses[0];
+    socklen_t len =
+        address->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
     struct pool_answer *before = watched->resolved.answer;
     struct pool_answer *answer = calloc(1, sizeof *answer);
     struct rcu_retired *rcu = rcu_retired_new();

@@ -35,7 +35,7 @@ int publisher_new(struct publisher **out, struct cert_table *certs, struct tls_t
         err = route_table_new(&publisher->routes);
     }
     if (err == 0) {
-        err = resolver_new(&publisher->resolver);
+        err = resolver_new(&publisher->resolver, NULL);
     }
     if (err != 0) {
         publisher_free(&publisher);
@@ -179,7 +179,7 @@ int publisher_start(struct publisher *publisher, struct loop *control)
     arm_reaper(publisher, false);
     expiry_start(publisher);
     int err = watch_files(publisher);
-    return err != 0 ? err : resolver_start(publisher->resolver, control);
+    return err != 0 ? err : resolver_start(publisher->resolver, control, control);
 }
 
 void publisher_stop(struct publisher *publisher)

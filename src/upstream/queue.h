@@ -13,7 +13,9 @@ struct pool_queue;
 struct pool_waiter;
 
 // Control, before the slot is published; counted: the slot holds one reference.
-struct pool_queue *pool_queue_new(void); // NULL: out of memory
+struct pool_queue *pool_queue_new(void);                     // NULL: out of memory
+struct pool_queue *pool_queue_ref(struct pool_queue *queue); // any thread
+// Any thread. NULL is allowed.
 void pool_queue_unref(struct pool_queue **queue);
 
 // How many wait. Any thread.
@@ -27,8 +29,14 @@ int pool_queue_join(struct pool_queue *queue, struct loop *loop, unsigned max,
                     struct pool_waiter **waiter) WARN_UNUSED;
 // Inside on_turn: nothing could be picked, it waits on in its old place; the turn goes to the next.
 void pool_queue_again(struct pool_waiter *waiter);
-// Gives up the place; on_turn comes no more. A turn that is on its way goes to the next. *waiter is NULL
-// after. Worker, the same loop.
+// Gives up the place; on_turn comes no more. A turn that is on its way goes to the next; so does one that is
+// not used: inside on_turn, when nothing was picked and it will not wait any longer. *waiter is NULL
+// after; NULL is allowed. Worker, the same loop. Before the loop's end all of its waiters leave; then the
+// mailboxes of all loops are emptied until nothing is in any.
 void pool_queue_leave(struct pool_waiter **waiter);
-// A target has room again: the oldest waiter gets a turn. Any worker; nothing when nobody waits.
+// A target has room again: the oldest waiter gets a turn. What made the room (a count that was lowered) and
+// what a pick looks at are seq_cst, so that no waiter is missed. A count that was raised for a moment and is
+// given back makes room, too. Any thread; nothing when nobody waits.
 void pool_queue_kick(struct pool_queue *queue);
+// Much may have changed: each one that waits gets a turn, the oldest first. Any thread.
+void pool_queue_kick_all(struct pool_queue *queue);

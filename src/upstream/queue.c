@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT
+// How the threads of one queue talk. Each waiter brings the two messages that it may need, so nothing
+// here can fail once it has joined:
+//
+//   waiter's loop                    owner's loop: the list
+//     join ───────── call: JOIN ────►  listed, oldest first
+//     on_turn ◄───── call: TURN ─────  unlisted ◄──────────── kick (any thread)
+//     again ──────── call: AGAIN ───►  listed in its old place, the turn goes to the next
+//     leave ──────── leave: LEAVE ──►  unlisted; if it had a turn, that goes to the next
+//     (freed) ◄───── leave: DONE ────
+//
+// `call` is on its way in one direction at a time; `leave` may cross it, and is always behind it, since
+// messages of one sender arrive in order. So with DONE nothing more is on its way, and the waiter is freed.
+//
+// No turn is lost. A put lowers the target's count and then looks at `waiting`; who joins raises `waiting`
+// and then picks once more: all four are seq_cst, so one of the two sees the other. The same for who has a
+// turn and finds nothing: `seen` is the number of the last turn before it picked, and every younger turn
+// goes to somebody who has not picked since, or is kept for the messages that are still on their way.
+#include "upstream/queue.h"
+#include "base/invariant.h"
+#include <stdlib.h>
+
+struct pool_queue {
+    atomic_uint refs;
+    atomic_uint waiting;          // joined, and neither served nor left
+    atomic_uint members;          // the same, but who left counts until the owner knows
+    _Atomic(struct loop *) owner; // the first that waited
+    atomic_uint kicks;            // that the owner has not seen
+    atomic_bool is_kicked;        // `kick` is on its way
+    struct loop_message kick;
+    _Atomic uint64_t turn; // number of the newest turn; written by the owner
+    // The owner's.
+    struct list listed; // by ticket
+    unsigned listed_count;
+    uint64_t ticket;    // the last that was given
+    unsigned kept;      // turns for which nobody was listed
+    uint64_t kept_turn; // the newest of them
+};
+
+enum waiter_state { WAITER_WAITS, WAITER_IN_TURN, WAITER_LEFT };
+
+struct pool_waiter {
+    struct pool_queue *queue; // referenced
+    struct loop *loop;
+    void (*on_turn)(void *user);
+    void *user;
+    struct loop_message call;
+    struct loop_message leave;
+    // Its own loop's.
+    uint8_t state; // enum waiter_state
+    bool is_again; // pool_queue_again() in this turn
+    // Who has the message has these.
+    uint64_t seen; // the newest turn when it last began to pick
+    uint64_t turn; // that it was given last
+    // The owner's.
+    struct list node;
+    uint64_t ticket; // 0: not yet
+};
+
+struct pool_queue *pool_queue_new(void)
+{
+    struct pool_queue *queue = calloc(1, sizeof *queue);
+    if (queue != NULL) {
+        atomic_init(&queue->refs, 1);
+        list_init(&queue->listed);
+    }
+    return queue;
+}
+
+struct pool_queue *pool_queue_ref(struct pool_queue *queue)
+{
+    // Relaxed: who refers to it has it already.
+    atomic_fetch_add_explicit(&queue->refs, 1, memory_order_relaxed);
+    return queue;
+}
+
+void pool_queue_unref(struct pool_queue **place)
+{
+    struct pool_queue *queue = *place;
+    *place = NULL;
+    // Release and acquire: the last one sees what all others did.
+    if (queue != NULL && atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) == 1) {
+        INVARIANT(list_is_empty(&queue->listed));
+        free(queue);
+    }
+}
+
+unsigned pool_queue_len(const struct pool_queue *queue)
+{
+    return atomic_load_explicit(&queue->waiting, memory_order_seq_cst);
+}
+
+// ---- the owner ----
+
+static void run_turn(struct loop *loop, struct loop_message *message);
+static void run_done(struct loop *loop, struct loop_message *message);
+
+static void unlist(struct pool_queue *queue, struct pool_waiter *waiter)
+{
+    list_remove(&waiter->node);
+    queue->listed_count--;
+}
+
+// Its place is that of its ticket; who comes back is among the first.
+static void enlist(struct pool_queue *queue, struct pool_waiter *waiter)
+{
+    struct list *before = queue->listed.next;
+    if (waiter->ticket == 0) {
+        waiter->ticket = ++queue->ticket;
+        before = &queue->listed;
+    }
+    while (before != &queue->listed &&
+           CONTAINER_OF(before, struct pool_waiter, node)->ticket < waiter->ticket) {
+        before = before->next;
+    }
+    list_append(before, &waiter->node);
+    queue->listed_count++;
+}
+
+static void call_up(struct pool_queue *queue, struct pool_waiter *waiter, uint64_t turn)
+{
+    unlist(queue, waiter);
+    waiter->turn = turn;
+    waiter->call.run = run_turn;
+    loop_post(waiter->loop, &waiter->call);
+}
+
+// Turns are kept for those whose message is still on its way, at most one for each.
+static void bound_kept(struct pool_queue *queue)
+{
+    unsigned members = atomic_load_explicit(&queue->members, memory_order_seq_cst);
+    unsigned away = members > queue->listed_count ? members - queue->listed_count : 0;
+    if (queue->kept > away) {
+        queue->kept = away;
+    }
+}
+
+// To the oldest that has not picked since the turn came up.
+static void give(struct pool_queue *queue, uint64_t turn)
+{
+    LIST_FOR_EACH (node, &queue->listed) {
+        struct pool_waiter *waiter = CONTAINER_OF(node, struct pool_waiter, node);
+        if (waiter->seen < turn) {
+            call_up(queue, waiter, turn);
+            return;
+        }
+    }
+    queue->kept++;
+    queue->kept_turn = turn > queue->kept_turn ? turn : queue->kept_turn;
+    bound_kept(queue);
+}
+
+// JOIN, AGAIN.
+static void run_enlist(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct pool_waiter *waiter = CONTAINER_OF(message, struct pool_waiter, call);
+    struct pool_queue *queue = waiter->queue;
+    enlist(queue, waiter);
+    if (waiter->turn != 0) {
+        uint64_t turn = waiter->turn;
+        waiter->turn = 0;
+        give(queue, turn);
+    }
+    if (queue->kept > 0 && !list_is_empty(&waiter->node) && waiter->seen < queue->kept_turn) {
+        queue->kept--;
+        call_up(queue, waiter, queue->kept_turn);
+    }
+    bound_kept(queue);
+}
+
+static void run_leave(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct pool_waiter *waiter = CONTAINER_OF(message, struct pool_waiter, leave);
+    struct pool_queue *queue = waiter->queue;
+    atomic_fetch_sub_explicit(&queue->members, 1, memory_order_seq_cst);
+    if (!list_is_empty(&waiter->node)) {
+        unlist(queue, waiter);
+    } else {
+        give(queue, waiter->turn);
+    }
+    bound_kept(queue);
+    message->run = run_done;
+    loop_post(waiter->loop, message);
+}
+
+static void run_kick(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct pool_queue *queue = CONTAINER_OF(message, struct pool_queue, kick);
+    // In this order: a kick that comes between the two sends the message once more, for nothing.
+    atomic_store_explicit(&queue->is_kicked, false, memory_order_seq_cst);
+    unsigned kicks = atomic_exchange_explicit(&queue->kicks, 0, memory_order_seq_cst);
+    unsigned members = atomic_load_explicit(&queue->members, memory_order_seq_cst);
+    kicks = kicks < members ? kicks : members;
+    for (unsigned i = 0; i < kicks; i++) {
+        // Release: pairs with the acquire of who begins to pick.
+        uint64_t turn = atomic_load_explicit(&queue->turn, memory_order_relaxed) + 1;
+        atomic_store_explicit(&queue->turn, turn, memory_order_release);
+        give(queue, turn);
+    }
+    pool_queue_unref(&queue);
+}
+
+// ---- any worker ----
+
+// Its loop looks after the list, for as long as the queue is.
+static struct loop *owner_of(struct pool_queue *queue, struct loop *candidate)
+{
+    struct loop *owner = atomic_load_explicit(&queue->owner, memory_order_acquire);
+    if (owner == NULL &&
+        atomic_compare_exchange_strong_explicit(&queue->owner, &owner, candidate,
+                                                memory_order_acq_rel, memory_order_acquire)) {
+        return candidate;
+    }
+    return owner;
+}
+
+static void kick(struct pool_queue *queue, unsigned count)
+{
+    struct loop *owner = atomic_load_explicit(&queue->owner, memory_order_acquire);
+    if (owner == NULL || count == 0) {
+        return;
+    }
+    atomic_fetch_add_explicit(&queue->kicks, count, memory_order_seq_cst);
+    if (!atomic_exchange_explicit(&queue->is_kicked, true, memory_order_seq_cst)) {
+        queue->kick.run = run_kick;
+        pool_queue_ref(queue);
+        loop_post(owner, &queue->kick);
+    }
+}
+
+void pool_queue_kick(struct pool_queue *queue)
+{
+    // Seq_cst, as is the count that was lowered before: see above.
+    if (pool_queue_len(queue) > 0) {
+        kick(queue, 1);
+    }
+}
+
+void pool_queue_kick_all(struct pool_queue *queue)
+{
+    kick(queue, pool_queue_len(queue));
+}
+
+// ---- the waiter's loop ----
+
+// Of one that has joined: there is one.
+static struct loop *waiter_owner(const struct pool_waiter *waiter)
+{
+    return atomic_load_explicit(&waiter->queue->owner, memory_order_acquire);
+}
+
+static void free_waiter(struct pool_waiter *waiter)
+{
+    pool_queue_unref(&waiter->queue);
+    free(waiter);
+}
+
+static void run_turn(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct pool_waiter *waiter = CONTAINER_OF(message, struct pool_waiter, call);
+    struct pool_queue *queue = waiter->queue;
+    if (waiter->state == WAITER_LEFT) {
+        return; // the owner will pass the turn on, and DONE comes
+    }
+    waiter->state = WAITER_IN_TURN;
+    waiter->is_again = false;
+    // Acquire: what led to these turns was before, and is seen by the pick that follows.
+    waiter->seen = atomic_load_explicit(&queue->turn, memory_order_acquire);
+    waiter->on_turn(waiter->user);
+    if (waiter->state == WAITER_LEFT) {
+        return;
+    }
+    if (waiter->is_again) {
+        waiter->state = WAITER_WAITS;
+        waiter->call.run = run_enlist;
+        loop_post(waiter_owner(waiter), &waiter->call);
+        return;
+    }
+    atomic_fetch_sub_explicit(&queue->waiting, 1, memory_order_seq_cst);
+    atomic_fetch_sub_explicit(&queue->members, 1, memory_order_seq_cst);
+    free_waiter(waiter);
+}
+
+static void run_done(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    free_waiter(CONTAINER_OF(message, struct pool_waiter, leave));
+}
+
+int pool_queue_join(struct pool_queue *queue, struct loop *loop, unsigned max,
+                    void (*on_turn)(void *user), void *user, struct pool_waiter **place)
+{
+    *place = NULL;
+    struct pool_waiter *waiter = calloc(1, sizeof *waiter);
+    if (waiter == NULL) {
+        return ERR_MEMORY;
+    }
+    // Members first: whoever sees somebody waiting finds that there is somebody to keep a turn for.
+    atomic_fetch_add_explicit(&queue->members, 1, memory_order_seq_cst);
+    if (atomic_fetch_add_explicit(&queue->waiting, 1, memory_order_seq_cst) >= max) {
+        atomic_fetch_sub_explicit(&queue->waiting, 1, memory_order_seq_cst);
+        atomic_fetch_sub_explicit(&queue->members, 1, memory_order_seq_cst);
+        free(waiter);
+        return ERR_LIMIT;
+    }
+    waiter->queue = pool_queue_ref(queue);
+    waiter->loop = loop;
+    waiter->on_turn = on_turn;
+    waiter->user = user;
+    waiter->seen = atomic_load_explicit(&queue->turn, memory_order_acquire);
+    waiter->call.run = run_enlist;
+    list_init(&waiter->node);
+    loop_post(owner_of(queue, loop), &waiter->call);
+    *place = waiter;
+    return 0;
+}
+
+void pool_queue_again(struct pool_waiter *waiter)
+{
+    INVARIANT(waiter->state == WAITER_IN_TURN);
+    waiter->is_again = true;
+}
+
+void pool_queue_leave(struct pool_waiter **place)
+{
+    struct pool_waiter *waiter = *place;
+    *place = NULL;
+    if (waiter == NULL) {
+        return;
+    }
+    INVARIANT(waiter->state != WAITER_LEFT);
+    struct pool_queue *queue = waiter->queue;
+    waiter->state = WAITER_LEFT;
+    atomic_fetch_sub_explicit(&queue->waiting, 1, memory_order_seq_cst);
+    waiter->leave.run = run_leave;
+    loop_post(waiter_owner(waiter), &waiter->leave);
+}

@@ -48,7 +48,7 @@ static void report(const char *what, uint64_t start_ns, double before_mib, unsig
 static int load_applied(unsigned count)
 {
     struct publisher *publisher;
-    if (publisher_new(&publisher) != 0) {
+    if (publisher_new(&publisher, NULL, NULL, NULL) != 0) {
         return 1;
     }
     double before = resident_mib();
@@ -85,7 +85,7 @@ static int load_stored(const char *path)
     char url[512];
     snprintf(url, sizeof url, "sqlite:%s", path);
     problems_init(&problems);
-    if (publisher_new(&publisher) != 0 || store_open(&store, str_from_c(url), &problems) != 0) {
+    if (publisher_new(&publisher, NULL, NULL, NULL) != 0 || store_open(&store, str_from_c(url), &problems) != 0) {
         return 1;
     }
     double before = resident_mib();

@@ -21,7 +21,8 @@ static void settle_timeouts(struct txn *txn, const struct pool_version *pool)
 {
     const struct config *config = txn->proxy->shared->config;
     const struct route_decl *rules = txn_rules(txn);
-    const struct timeouts_decl *of_pool = pool->settings == NULL ? NULL : &pool->settings->timeouts;
+    const struct pool_settings *settings = pool_settings(pool);
+    const struct timeouts_decl *of_pool = settings == NULL ? NULL : &settings->timeouts;
     const struct timeouts_decl *of_route = rules == NULL ? NULL : &rules->timeouts;
 #define SETTLE(field, fallback)                                                      \
     txn->timeouts.field = of_route != NULL && of_route->field != 0 ? of_route->field \
@@ -91,11 +92,11 @@ static struct pool_member *pick(struct txn *txn, struct wanted *wanted, enum end
     }
     settle_timeouts(txn, pool);
     unsigned workers = txn->proxy->shared->worker_count;
-    unsigned idle = pool->settings == NULL ? 64 : pool->settings->keepalive_idle;
-    wanted->settings = pool->settings;
+    wanted->settings = pool_settings(pool);
+    unsigned idle = wanted->settings == NULL ? 64 : wanted->settings->keepalive_idle;
     wanted->request.keep_idle = (idle + workers - 1) / workers;
     wanted->request.keep_timeout_ms =
-        pool->settings == NULL ? 60000 : pool->settings->keepalive_timeout_ms;
+        wanted->settings == NULL ? 60000 : wanted->settings->keepalive_timeout_ms;
     return member;
 }
 

@@ -231,10 +231,10 @@ static struct pool_member *pick(struct raw *raw, const struct pool_settings **se
         return NULL;
     }
     raw->pool = named;
-    *settings = pool->settings;
+    *settings = pool_settings(pool);
     unsigned idle_ms = proxy->shared->config->timeouts.tunnel_idle_ms;
-    if (pool->settings != NULL && pool->settings->timeouts.tunnel_idle_ms != 0) {
-        idle_ms = pool->settings->timeouts.tunnel_idle_ms;
+    if (*settings != NULL && (*settings)->timeouts.tunnel_idle_ms != 0) {
+        idle_ms = (*settings)->timeouts.tunnel_idle_ms;
     }
     if (route->rules != NULL && route->rules->timeouts.tunnel_idle_ms != 0) {
         idle_ms = route->rules->timeouts.tunnel_idle_ms;

@@ -186,7 +186,7 @@ static int build_tls(struct publisher *publisher, struct pool_own_version *versi
             struct named_tls *tls = NULL;
             int err = tls_get(publisher, decl, &tls);
             version->tls_share = tls;
-            version->settings.tls = tls == NULL ? NULL : tls->context;
+            version->own.settings.tls = tls == NULL ? NULL : tls->context;
             return err;
         }
     }

@@ -183,8 +183,7 @@ static void look_at_leaving(struct publisher *publisher, struct leaving *leaving
         member->leaving = 1;
         leaving->is_waiting = false;
     }
-    // Acquire: pairs with the release in pool_member_put().
-    if (atomic_load_explicit(&member->inflight, memory_order_acquire) > 0) {
+    if (pool_member_requests(member) > 0) {
         leaving->is_waiting = false;
         return;
     }

@@ -122,7 +122,7 @@ unsigned publisher_cut_member(struct publisher *publisher, struct str name, stru
         }
         // Release: what the worker is told after this finds the mark.
         atomic_store_explicit(&member->cut, 1, memory_order_release);
-        inflight += atomic_load_explicit(&member->inflight, memory_order_relaxed);
+        inflight += pool_member_requests(member);
     }
     return inflight;
 }

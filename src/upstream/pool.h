@@ -14,11 +14,11 @@
 #include "model/declaration.h"
 #include "observe/stats.h"
 
-// One target of one pool. Made and freed by the control thread; freed when it is in no version, its
-// count is 0 and a grace period has passed. A million of them are usual: 24 bytes, and the longer
-// kinds of address follow (member_in6, member_named).
+// One target of one pool. Made and freed by the control thread (pool_member.h); freed when it is in no
+// version, its count is 0 and a grace period has passed. A million of them are usual: 24 bytes, and the
+// longer kinds of address follow (member_in6, member_named).
 struct pool_member {
-    atomic_uint inflight; // requests and tunnels under way, over all workers
+    atomic_uint inflight; // of a bare one, else pool_target.count: use pool_member_requests()
     atomic_uint cut;      // 1: requests and tunnels to it are to be ended (DELETE ?drain=)
     unsigned refs;        // versions that hold it; control
     uint16_t port;        // network order, of an IPv4 or IPv6 address
@@ -31,34 +31,6 @@ struct pool_member {
     uint8_t in4[4];
 };
 
-struct member_in6 {
-    struct pool_member member;
-    uint8_t address[16];
-};
-
-// What a name stands for now (port 0). Immutable, swapped under RCU.
-struct pool_answer {
-    socklen_t len;
-    union {
-        struct sockaddr any;
-        struct sockaddr_in in4;
-        struct sockaddr_in6 in6;
-    } address;
-};
-
-// One name, shared by all members that have it.
-struct pool_name {
-    struct pool_answer *answer; // rcu; NULL: none yet
-};
-
-struct member_named {
-    struct pool_member member;
-    struct pool_name *name; // NULL: a unix path
-    uint32_t host_len;      // of text: the name without the port
-    uint32_t text_len;
-    char text[]; // "name:80", "unix:/path"; terminated
-};
-
 struct pool_entry {
     struct pool_member *member;
     uint32_t until; // round robin: shares of this entry and all before it
@@ -66,10 +38,12 @@ struct pool_entry {
     uint8_t state; // enum target_state
 };
 
+struct pool_own;
+
 struct pool_version {
     struct version *version; // what to pin: its own, or that of the route that it is inside
-    const struct pool_settings *settings; // NULL: all defaults (inline targets)
-    uint32_t stride;                      // round robin: how far to go at each pick
+    struct pool_own *own;    // NULL: a route's own targets, all defaults
+    uint32_t stride;         // round robin: how far to go at each pick
     uint16_t entry_count;
     uint8_t balance; // enum balance
     struct pool_entry entries[];
@@ -99,7 +73,22 @@ struct pool_settings {
     struct tls_context
         *tls; // of targets with https://; NULL: none has it. Shared by versions with equal
               // settings, so that connections outlive a change of the pool
+    struct tls_context *health_tls; // of health.tls; NULL: not declared
 };
+
+struct pool_view;
+
+// What a pool has that a route's one literal target has not.
+struct pool_own {
+    struct pool_settings settings;
+    struct pool_view *view; // rcu: whom workers may pick (pool_view.h)
+};
+
+// NULL: all defaults. Valid as long as the version.
+static inline const struct pool_settings *pool_settings(const struct pool_version *pool)
+{
+    return pool->own == NULL ? NULL : &pool->own->settings;
+}
 
 struct pool_queue;
 struct pool_counts;
@@ -145,10 +134,11 @@ enum pool_result pool_pick(const struct pool_version *pool, struct pool_slot *sl
 // The request on a picked member has ended. Any worker; the member may be used until the end of its
 // loop turn. A waiter of the pool's queue gets its turn.
 void pool_member_put(struct pool_member *member);
-// Requests and tunnels under way, over all workers.
+// Requests and tunnels under way, over all workers. Acquire: 0 means that all that was done with the
+// member is done. Any thread.
 unsigned pool_member_requests(const struct pool_member *member);
-// The address to connect to now. False: a name without an answer yet. In an RCU section, with the
-// member picked or its version pinned.
+// The address to connect to. False: a name without an answer yet. In an RCU section, with the member
+// picked or its version pinned.
 bool pool_member_address(const struct pool_member *member, struct sockaddr_storage *address,
                          socklen_t *len);
 enum { POOL_MEMBER_TEXT_MAX = 280 };

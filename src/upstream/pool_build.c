@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "upstream/pool_build.h"
-#include "base/hash.h"
+#include "upstream/pool_member.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,82 +8,6 @@ enum {
     LINEAR_MAX = 16,    // known members that are searched one by one
     STRIDE_SEARCH = 64, // strides to each side that are looked at
 };
-
-// What makes a member the same as a target, as bytes.
-struct member_key {
-    uint8_t bytes[24];
-    struct str text; // names and unix paths
-};
-
-static void make_key(struct member_key *key, uint8_t family, uint8_t scheme, uint16_t port,
-                     const void *address, size_t len, struct str text)
-{
-    memset(key->bytes, 0, sizeof key->bytes);
-    key->bytes[0] = family;
-    key->bytes[1] = scheme;
-    memcpy(key->bytes + 2, &port, 2);
-    if (len > 0) {
-        memcpy(key->bytes + 4, address, len);
-    }
-    key->text = text;
-}
-
-static void key_of_member(struct member_key *key, const struct pool_member *member)
-{
-    if (member->family == AF_INET) {
-        make_key(key, AF_INET, member->scheme, member->port, member->in4, 4, STR_NULL);
-    } else if (member->family == AF_INET6) {
-        const struct member_in6 *in6 = (const struct member_in6 *)(const void *)member;
-        make_key(key, AF_INET6, member->scheme, member->port, in6->address, 16, STR_NULL);
-    } else {
-        const struct member_named *named = (const struct member_named *)(const void *)member;
-        make_key(key, member->family, member->scheme, 0, NULL, 0,
-                 str_make(named->text, named->text_len));
-    }
-}
-
-// The text without its scheme.
-static struct str bare_text(const struct target_address *address)
-{
-    size_t at = str_find(address->text, STR("://"));
-    return address->is_unix || at == SIZE_MAX ? address->text : str_from(address->text, at + 3);
-}
-
-static void key_of_address(struct member_key *key, const struct target_address *address)
-{
-    uint8_t scheme = (uint8_t)address->scheme;
-    if (address->is_unix || address->is_name) {
-        make_key(key, address->is_unix ? AF_UNIX : AF_UNSPEC, scheme, 0, NULL, 0,
-                 bare_text(address));
-    } else if (address->sockaddr.ss_family == AF_INET6) {
-        struct sockaddr_in6 in6;
-        memcpy(&in6, &address->sockaddr, sizeof in6);
-        make_key(key, AF_INET6, scheme, in6.sin6_port, &in6.sin6_addr, 16, STR_NULL);
-    } else {
-        struct sockaddr_in in4;
-        memcpy(&in4, &address->sockaddr, sizeof in4);
-        make_key(key, AF_INET, scheme, in4.sin_port, &in4.sin_addr, 4, STR_NULL);
-    }
-}
-
-static bool keys_match(const struct member_key *a, const struct member_key *b)
-{
-    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0 && str_eq(a->text, b->text);
-}
-
-static uint64_t hash_key(const struct member_key *key)
-{
-    return hash_bytes(key->bytes, sizeof key->bytes) ^ hash_str(key->text);
-}
-
-bool pool_member_is(const struct pool_member *member, const struct target_address *address)
-{
-    struct member_key a;
-    struct member_key b;
-    key_of_member(&a, member);
-    key_of_address(&b, address);
-    return keys_match(&a, &b);
-}
 
 // The known members of a change: searched one by one, or through a table of its own when many.
 struct known_set {
@@ -115,8 +39,8 @@ static int init_known(struct known_set *set, struct pool_member *const *items, u
     set->mask = size - 1;
     for (unsigned i = 0; i < count; i++) {
         struct member_key key;
-        key_of_member(&key, items[i]);
-        size_t at = (size_t)hash_key(&key) & set->mask;
+        member_key_of(&key, items[i]);
+        size_t at = (size_t)member_key_hash(&key) & set->mask;
         while (set->table[at] != NULL) {
             at = (at + 1) & set->mask;
         }
@@ -130,71 +54,21 @@ static struct pool_member *find_known(const struct known_set *set, const struct 
     struct member_key key;
     if (set->table == NULL) {
         for (unsigned i = 0; i < set->count; i++) {
-            key_of_member(&key, set->items[i]);
-            if (keys_match(&key, wanted) && is_reusable(set->items[i])) {
+            member_key_of(&key, set->items[i]);
+            if (member_key_eq(&key, wanted) && is_reusable(set->items[i])) {
                 return set->items[i];
             }
         }
         return NULL;
     }
-    for (size_t at = (size_t)hash_key(wanted) & set->mask; set->table[at] != NULL;
+    for (size_t at = (size_t)member_key_hash(wanted) & set->mask; set->table[at] != NULL;
          at = (at + 1) & set->mask) {
-        key_of_member(&key, set->table[at]);
-        if (keys_match(&key, wanted) && is_reusable(set->table[at])) {
+        member_key_of(&key, set->table[at]);
+        if (member_key_eq(&key, wanted) && is_reusable(set->table[at])) {
             return set->table[at];
         }
     }
     return NULL;
-}
-
-static struct pool_member *make_named(const struct target_address *address)
-{
-    struct str text = bare_text(address);
-    size_t size = sizeof(struct member_named) + text.len + 1;
-    struct member_named *named = calloc(1, size);
-    if (named == NULL) {
-        return NULL;
-    }
-    named->member.family = address->is_unix ? AF_UNIX : AF_UNSPEC;
-    named->member.port = htons(address->port);
-    named->member.scheme = (uint8_t)address->scheme;
-    named->text_len = (uint32_t)text.len;
-    named->host_len = (uint32_t)address->host.len;
-    str_copy(named->text, text.len + 1, text);
-    return &named->member;
-}
-
-static struct pool_member *make_member(const struct target_address *address,
-                                       const struct member_key *key)
-{
-    if (address->is_unix || address->is_name) {
-        return make_named(address);
-    }
-    bool is_in6 = key->bytes[0] == AF_INET6;
-    struct pool_member *member =
-        calloc(1, is_in6 ? sizeof(struct member_in6) : sizeof(struct pool_member));
-    if (member == NULL) {
-        return NULL;
-    }
-    member->family = key->bytes[0];
-    member->scheme = key->bytes[1];
-    memcpy(&member->port, key->bytes + 2, 2);
-    if (is_in6) {
-        memcpy(((struct member_in6 *)(void *)member)->address, key->bytes + 4, 16);
-    } else {
-        memcpy(member->in4, key->bytes + 4, 4);
-    }
-    return member;
-}
-
-struct member_named *pool_member_name(struct pool_member *member)
-{
-    return member->family == AF_UNSPEC ? (struct member_named *)(void *)member : NULL;
-}
-
-void pool_member_free(struct pool_member *member)
-{
-    free(member);
 }
 
 static uint32_t find_gcd(uint32_t a, uint32_t b)
@@ -276,10 +150,10 @@ int pool_fill(struct pool_version *to, enum balance balance, const struct target
     int err = init_known(&set, known, known_count);
     for (unsigned i = 0; err == 0 && i < count; i++) {
         struct member_key key;
-        key_of_address(&key, &targets[i].address);
+        member_key_of_address(&key, &targets[i].address, NULL);
         struct pool_member *member = find_known(&set, &key);
         if (member == NULL) {
-            member = make_member(&targets[i].address, &key);
+            member = pool_member_new(NULL, &targets[i].address, NULL);
         }
         if (member == NULL) {
             pool_unfill(to);
@@ -334,7 +208,7 @@ struct pool_own_version *pool_own_version_new(const struct pool_decl *decl,
     char *name = (char *)(own + 1) + entries_len;
     str_copy(name, server_name.len + 1, server_name);
     version_init(&own->version, pool_own_version_free);
-    own->settings = (struct pool_settings){
+    own->own.settings = (struct pool_settings){
         .keepalive_idle = decl->keepalive.idle,
         .keepalive_timeout_ms = decl->keepalive.timeout_ms,
         .timeouts = decl->timeouts,
@@ -343,7 +217,7 @@ struct pool_own_version *pool_own_version_new(const struct pool_decl *decl,
         .server_name = str_make(name, server_name.len),
     };
     own->pool.version = &own->version;
-    own->pool.settings = &own->settings;
+    own->pool.own = &own->own;
     if (pool_fill(&own->pool, decl->balance, decl->targets, decl->target_count, known,
                   known_count) != 0) {
         free(own);

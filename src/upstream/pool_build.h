@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // How versions of pools come to be. Control thread (or the starting one).
 #pragma once
-#include "upstream/pool.h"
+#include "upstream/pool_member.h"
 
-// A pool's own version: struct version and settings in front of what workers read.
+// A pool's own version: struct version and what it owns in front of what workers read.
 struct pool_own_version {
     struct version version;
-    struct pool_settings settings;
-    void *tls_share; // what settings.tls belongs to; the publisher's
+    struct pool_own own; // settings, and the view of workers
+    void *tls_share;     // what own.settings.tls belongs to; the publisher's
     struct pool_version pool;
 };
 
@@ -28,11 +28,3 @@ struct pool_own_version *pool_own_version_new(const struct pool_decl *decl,
                                               unsigned known_count);
 // The whole of it; its members' references are given back before (pool_unfill, or by the reaper).
 void pool_own_version_free(struct version *version);
-
-// Is it the target's member?
-bool pool_member_is(const struct pool_member *member, const struct target_address *address);
-// The member as one whose name is to be resolved (the caller sets `name` before it publishes the
-// version), or NULL.
-struct member_named *pool_member_name(struct pool_member *member);
-// Nobody refers to it any more.
-void pool_member_free(struct pool_member *member);

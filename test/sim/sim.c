@@ -34,9 +34,10 @@ static struct pool_version *make_pool(struct sim *sim, struct sim_route *route, 
     struct pool_version *pool = calloc(1, sizeof *pool + count * sizeof pool->entries[0]);
     SIM_REQUIRE(sim, pool != NULL);
     version_init(&route->pool_own, keep_version);
-    route->settings = (struct pool_settings){.keepalive_idle = 8, .keepalive_timeout_ms = 60000};
+    route->own.settings =
+        (struct pool_settings){.keepalive_idle = 8, .keepalive_timeout_ms = 60000};
     pool->version = &route->pool_own;
-    pool->settings = &route->settings;
+    pool->own = &route->own;
     pool->stride = 1;
     pool->entry_count = (uint16_t)count;
     pool->balance = BALANCE_ROUND_ROBIN;
@@ -119,6 +120,7 @@ static void make_members(struct sim *sim)
 {
     for (unsigned i = 0; i < SIM_MEMBERS; i++) {
         struct pool_member *member = &sim->members[i];
+        member->is_bare = true;
         member->family = AF_INET;
         member->port = htons((uint16_t)(8000 + i));
         memcpy(member->in4, (uint8_t[4]){10, 0, 0, (uint8_t)(1 + i)}, 4);

@@ -19,7 +19,7 @@ struct sim_route {
     struct route_decl rules;
     struct pool_slot pool;
     struct version pool_own;
-    struct pool_settings settings;
+    struct pool_own own;
     struct pool_version *pool_version;
     struct route_version version; // last: it may be followed by targets
 };

@@ -141,8 +141,8 @@ static void test_pools_are_referred_to(void **state)
     assert_int_equal(publisher_pool_count(publisher), 1);
     assert_ptr_equal(find(publisher, "a.example", "/"), route); // one swap, not of the route
     const struct pool_version *pool = route_pool(route, 0, &named);
-    assert_int_equal(pool->settings->keepalive_idle, 7);
-    assert_int_equal(pool->settings->keepalive_timeout_ms, 3000);
+    assert_int_equal(pool_settings(pool)->keepalive_idle, 7);
+    assert_int_equal(pool_settings(pool)->keepalive_timeout_ms, 3000);
     assert_string_equal(target(publisher, "a.example", "/"), "10.0.0.1:80");
     apply(publisher, NOUN_POOL, "web", "{\"targets\":[\"10.0.0.2:80\"]}");
     assert_string_equal(target(publisher, "a.example", "/"), "10.0.0.2:80");

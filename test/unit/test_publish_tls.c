@@ -304,17 +304,17 @@ static void test_tls_of_pools(void **state)
     assert_int_equal(publisher_skipped_count(publisher), 0);
     const struct pool_version *a = pool_of(publisher, "a.example");
     const struct pool_version *b = pool_of(publisher, "b.example");
-    struct tls_context *context = a->settings->tls;
+    struct tls_context *context = pool_settings(a)->tls;
     assert_non_null(context);
-    assert_ptr_equal(b->settings->tls, context); // the name is no matter of the context
-    assert_true(str_eq(b->settings->server_name, STR("in.example")));
-    assert_int_equal(b->settings->protocol, POOL_HTTP1);
-    assert_int_equal(b->settings->send_proxy, SEND_PROXY_V2);
+    assert_ptr_equal(pool_settings(b)->tls, context); // the name is no matter of the context
+    assert_true(str_eq(pool_settings(b)->server_name, STR("in.example")));
+    assert_int_equal(pool_settings(b)->protocol, POOL_HTTP1);
+    assert_int_equal(pool_settings(b)->send_proxy, SEND_PROXY_V2);
     assert_int_equal(b->entries[0].member->scheme, TARGET_HTTPS);
     assert_int_equal(b->entries[1].member->scheme, TARGET_HTTP);
-    assert_ptr_not_equal(pool_of(publisher, "c.example")->settings->tls, context);
+    assert_ptr_not_equal(pool_settings(pool_of(publisher, "c.example"))->tls, context);
     assert_non_null(cert_table_slot(certs, STR("me"))); // empty, until it is declared
-    assert_null(pool_of(publisher, "d.example")->settings->tls);
+    assert_null(pool_settings(pool_of(publisher, "d.example"))->tls);
     char text[64];
     assert_true(publisher_pool_members(publisher, STR("a"), on_member, text));
     assert_string_equal(text, "https://10.0.0.1:443");
@@ -325,7 +325,7 @@ static void test_tls_of_pools(void **state)
     a = pool_of(publisher, "a.example");
     assert_ptr_equal(a->entries[1].member, member);
     assert_ptr_not_equal(a->entries[0].member, member);
-    assert_ptr_equal(a->settings->tls, context);
+    assert_ptr_equal(pool_settings(a)->tls, context);
     for (unsigned i = 0; i < 4; i++) {
         apply(publisher, NOUN_POOL, pools[i], "");
         apply(publisher, NOUN_ROUTE, hosts[i], "");

@@ -169,6 +169,30 @@ static const char *escape_path(struct str text, char *out, size_t size, size_t *
     return NULL;
 }
 
+const char *host_port_canonicalise(struct str text, char *out, size_t *out_len)
+{
+    struct str host = text;
+    struct str port = STR_NULL;
+    size_t colon = str_rfind_char(text, ':');
+    size_t bracket = str_rfind_char(text, ']');
+    if (colon != SIZE_MAX && (bracket == SIZE_MAX || colon > bracket)) {
+        host = str_sub(text, 0, colon);
+        port = str_from(text, colon);
+    }
+    uint64_t number = 1;
+    bool bad_port = port.len > 0 && (port.len > 6 || str_to_u64(str_from(port, 1), &number) != 0 ||
+                                     number == 0 || number > UINT16_MAX);
+    size_t len = 0;
+    const char *wrong = host_canonicalise(host, false, out, &len);
+    if (wrong != NULL || bad_port) {
+        return wrong != NULL ? wrong : "the port must be 1 to 65535";
+    }
+    memcpy(out + len, port.len == 0 ? "" : port.p, port.len);
+    out[len + port.len] = '\0';
+    *out_len = len + port.len;
+    return NULL;
+}
+
 const char *path_canonicalise(struct str text, char *out, size_t *out_len)
 {
     if (text.len == 0 || text.p[0] != '/') {

@@ -25,8 +25,6 @@ struct reader {
 
 struct member {
     struct str name;
-    // NULL: a name that is known, but not part of this version; `rule` is the detail. A feed ignores
-    // it like an unknown one, unless `offset` is MEMBER_VITAL: without it the thing would be less safe.
     void (*read)(struct reader *r, const struct at *at, json_t *value, void *to,
                  const struct member *member);
     // The value to write; *skip when it is the default (NULL then means nothing). NULL: no memory.
@@ -40,8 +38,6 @@ struct member_table {
     unsigned count;
     const char *what; // "a route"
 };
-
-enum { MEMBER_VITAL = 1 };
 
 #define MEMBER_COUNT(array) (unsigned)(sizeof(array) / sizeof(array)[0])
 
@@ -83,8 +79,12 @@ void reader_wrong_type(struct reader *r, const struct at *at, const char *must, 
 // Reads the members that `value` has, in any order. False when it is no object.
 bool reader_read_object(struct reader *r, const struct at *at, json_t *value, void *to,
                         const struct member_table *table);
+// A problem when an object does not have this member.
+void reader_require_member(struct reader *r, const struct at *at, json_t *object, const char *name);
 // Writes what is not default. NULL: no memory.
 json_t *write_object(const void *from, const struct member_table *table);
+// The same of a member that is an object: *skip when all in it is default.
+json_t *write_part(const void *from, const struct member_table *table, bool *skip);
 
 // An array of at most `max` elements; *count is 0 when it is none. The elements, cleared, or NULL.
 void *reader_read_array(struct reader *r, const struct at *at, json_t *value, size_t element_size,
@@ -133,6 +133,12 @@ void read_targets(struct reader *r, const struct at *at, json_t *value, void *to
                   const struct member *member); // [struct range] of the count
 json_t *write_targets(const void *from, const struct member *member, bool *skip);
 
+// "200-399", "200,204,300-399": struct status_range list and count, next to each other
+// [struct status_range that is the default; NULL: none]
+void read_statuses(struct reader *r, const struct at *at, json_t *value, void *to,
+                   const struct member *member);
+json_t *write_statuses(const void *from, const struct member *member, bool *skip);
+
 json_t *write_str(struct str text);
 
 // One word or its value; SIZE_MAX-like `words->count` is never returned as a value.
@@ -147,7 +153,6 @@ extern const struct member_table route_table_members;
 extern const struct member_table pool_table_members;
 extern const struct member_table certificate_table_members;
 void route_defaults(struct route_decl *route);
-void pool_defaults(struct pool_decl *pool);
 // Host and path from the canonical key, or the other way round; rules between members. `value` is the
 // object that was read.
 void route_finish(struct reader *r, struct str key, json_t *value, struct route_decl *route);
@@ -158,10 +163,19 @@ void route_check_tls(struct reader *r, const struct route_decl *route);
 // "host/path" or "host" from malloc; NULL: no memory.
 char *route_key(const struct route_decl *route);
 
+// Parts of a pool.
+extern const struct member_table pool_tls_members; // struct pool_tls_decl
+extern const struct passive_decl pool_passive_default;
+void pool_default_eject(struct pool_decl *pool);
+// Is it the text of one of the ways to balance?
+bool balance_is_known(json_t *value);
+void pool_check_hash(struct reader *r, json_t *value, const struct pool_decl *pool);
+void pool_check_health(struct reader *r, const struct pool_decl *pool);
+
 // 301, 302, 303, 307, 308
 bool redirect_status_is_valid(json_int_t status);
 
-// Where a reader puts redirect, respond, … (codec_route_parts.c); rules are NULL.
+// Where a reader puts redirect, respond, …; rules are NULL.
 #define DECLARE_PART(name)                                                           \
     void read_##name(struct reader *r, const struct at *at, json_t *value, void *to, \
                      const struct member *member);                                   \
@@ -178,6 +192,11 @@ DECLARE_PART(host_header)
 DECLARE_PART(target_path)
 DECLARE_PART(hsts)
 DECLARE_PART(client_auth)
+DECLARE_PART(hash)
+DECLARE_PART(sticky)
+DECLARE_PART(health)
+DECLARE_PART(passive)
+DECLARE_PART(eject)
 #undef DECLARE_PART
 
 // An address in a buffer of the caller: *target views text[TARGET_TEXT_MAX]. NULL, or what is wrong.

@@ -1,44 +1,40 @@
 // SPDX-License-Identifier: MIT
+// A pool: its table of members, and what holds between them.
 #include "model/codec_int.h"
 #include <arpa/inet.h>
-#include <limits.h>
 
 static const struct range targets_range = {0, 1000, 0};
 static const struct range idle_range = {0, 65535, 64};
 static const struct range idle_timeout_range = {1, VALUE_DURATION_MAX_MS, 60000};
+static const struct range requests_range = {0, 10000000, 0};
+static const struct range queue_range = {0, 100000, 0};
+static const struct range queue_timeout_range = {1, VALUE_DURATION_MAX_MS, 1000};
+static const struct range panic_range = {0, 100, 50};
+static const struct range retry_budget_range = {0, 100, 20};
+static const struct range slow_start_range = {0, 24 * 3600 * 1000, 0};
 static const struct words balance_words = {
     (const struct word[]){{{"least_requests", 14}, BALANCE_LEAST_REQUESTS},
                           {{"round_robin", 11}, BALANCE_ROUND_ROBIN},
-                          {{"random_two", 10}, UINT_MAX},
-                          {{"hash", 4}, UINT_MAX}},
+                          {{"random_two", 10}, BALANCE_RANDOM_TWO},
+                          {{"hash", 4}, BALANCE_HASH}},
     4, BALANCE_LEAST_REQUESTS};
 
+// The offset of a member in a struct that has no name of its own.
+#define PART_OFFSET(part, member) \
+    (offsetof(struct pool_decl, part.member) - offsetof(struct pool_decl, part))
+#define PART(name, part, member, type, rule)                                                \
+    {                                                                                       \
+        {name, sizeof name - 1}, read_##type, write_##type, PART_OFFSET(part, member), rule \
+    }
+
+// --- keepalive, limits
+
 static const struct member keepalive_members[] = {
-    {{"idle", 4},
-     read_unsigned,
-     write_unsigned,
-     offsetof(struct pool_decl, keepalive.idle) - offsetof(struct pool_decl, keepalive),
-     &idle_range},
-    {{"timeout", 7},
-     read_duration,
-     write_duration,
-     offsetof(struct pool_decl, keepalive.timeout_ms) - offsetof(struct pool_decl, keepalive),
-     &idle_timeout_range},
+    PART("idle", keepalive, idle, unsigned, &idle_range),
+    PART("timeout", keepalive, timeout_ms, duration, &idle_timeout_range),
 };
 static const struct member_table keepalive_table = {keepalive_members,
                                                     MEMBER_COUNT(keepalive_members), "keepalive"};
-
-// An object of defaults is not written.
-static json_t *write_part(const void *from, const struct member_table *table, bool *skip)
-{
-    json_t *object = write_object(from, table);
-    if (object != NULL && json_object_size(object) == 0) {
-        json_decref(object);
-        *skip = true;
-        return NULL;
-    }
-    return object;
-}
 
 static void read_keepalive(struct reader *r, const struct at *at, json_t *value, void *to,
                            const struct member *member)
@@ -51,6 +47,27 @@ static json_t *write_keepalive(const void *from, const struct member *member, bo
 {
     (void)member;
     return write_part(from, &keepalive_table, skip);
+}
+
+static const struct member limits_members[] = {
+    PART("requests_per_target", limits, requests_per_target, unsigned, &requests_range),
+    PART("queue", limits, queue, unsigned, &queue_range),
+    PART("queue_timeout", limits, queue_timeout_ms, duration, &queue_timeout_range),
+};
+static const struct member_table limits_table = {limits_members, MEMBER_COUNT(limits_members),
+                                                 "limits"};
+
+static void read_limits(struct reader *r, const struct at *at, json_t *value, void *to,
+                        const struct member *member)
+{
+    (void)member;
+    reader_read_object(r, at, value, to, &limits_table);
+}
+
+static json_t *write_limits(const void *from, const struct member *member, bool *skip)
+{
+    (void)member;
+    return write_part(from, &limits_table, skip);
 }
 
 // --- tls
@@ -92,19 +109,19 @@ static const struct member tls_members[] = {
      offsetof(struct pool_tls_decl, client_certificate),
      &rule_name},
 };
-static const struct member_table tls_table = {tls_members, MEMBER_COUNT(tls_members), "tls"};
+const struct member_table pool_tls_members = {tls_members, MEMBER_COUNT(tls_members), "tls"};
 
 static void read_tls(struct reader *r, const struct at *at, json_t *value, void *to,
                      const struct member *member)
 {
     (void)member;
-    reader_read_object(r, at, value, to, &tls_table);
+    reader_read_object(r, at, value, to, &pool_tls_members);
 }
 
 static json_t *write_tls(const void *from, const struct member *member, bool *skip)
 {
     (void)member;
-    return write_part(from, &tls_table, skip);
+    return write_part(from, &pool_tls_members, skip);
 }
 
 // --- the pool
@@ -119,49 +136,53 @@ static const struct words send_proxy_words = {(const struct word[]){{{"off", 3},
                                                                     {{"v2", 2}, SEND_PROXY_V2}},
                                               3, SEND_PROXY_OFF};
 
-#define LATER(name, vital)                                                                        \
-    {                                                                                             \
-        {#name, sizeof #name - 1}, NULL, NULL, vital, "\"" #name "\" is not part of this version" \
+#define PLAIN(name, member, type, rule)                                                         \
+    {                                                                                           \
+        {name, sizeof name - 1}, read_##type, write_##type, offsetof(struct pool_decl, member), \
+            rule                                                                                \
     }
 
+// In the order of the reference, which is the order of the canonical text.
 static const struct member pool_members[] = {
-    {{"targets", 7},
-     read_targets,
-     write_targets,
-     offsetof(struct pool_decl, targets),
-     &targets_range},
-    {{"balance", 7}, read_word, write_word, offsetof(struct pool_decl, balance), &balance_words},
-    LATER(hash, 0),
-    LATER(sticky, 0),
-    {{"protocol", 8}, read_word, write_word, offsetof(struct pool_decl, protocol), &protocol_words},
-    {{"send_proxy", 10},
-     read_word,
-     write_word,
-     offsetof(struct pool_decl, send_proxy),
-     &send_proxy_words},
-    {{"keepalive", 9},
-     read_keepalive,
-     write_keepalive,
-     offsetof(struct pool_decl, keepalive),
-     NULL},
-    LATER(health, 0),
-    LATER(passive, 0),
-    LATER(eject, 0),
-    LATER(panic_percent, 0),
-    {{"tls", 3}, read_tls, write_tls, offsetof(struct pool_decl, tls), NULL},
-    LATER(limits, 0),
-    {{"timeouts", 8}, read_timeouts, write_timeouts, offsetof(struct pool_decl, timeouts), NULL},
-    LATER(retry_budget, 0),
-    LATER(slow_start, 0),
+    PLAIN("targets", targets, targets, &targets_range),
+    PLAIN("balance", balance, word, &balance_words),
+    PLAIN("hash", hash, hash, NULL),
+    PLAIN("sticky", sticky, sticky, NULL),
+    PLAIN("protocol", protocol, word, &protocol_words),
+    PLAIN("send_proxy", send_proxy, word, &send_proxy_words),
+    PLAIN("keepalive", keepalive, keepalive, NULL),
+    PLAIN("health", health, health, NULL),
+    PLAIN("passive", passive, passive, NULL),
+    PLAIN("eject", eject, eject, NULL),
+    PLAIN("panic_percent", panic_percent, unsigned, &panic_range),
+    PLAIN("tls", tls, tls, NULL),
+    PLAIN("limits", limits, limits, NULL),
+    PLAIN("timeouts", timeouts, timeouts, NULL),
+    PLAIN("retry_budget", retry_budget, unsigned, &retry_budget_range),
+    PLAIN("slow_start", slow_start_ms, duration, &slow_start_range),
 };
 
 const struct member_table pool_table_members = {pool_members, MEMBER_COUNT(pool_members), "a pool"};
 
-void pool_defaults(struct pool_decl *pool)
+void declaration_default_pool(struct pool_decl *pool)
 {
-    pool->keepalive.idle = (unsigned)idle_range.none;
-    pool->keepalive.timeout_ms = (unsigned)idle_timeout_range.none;
-    pool->tls.verify = true;
+    *pool = (struct pool_decl){
+        .keepalive = {.idle = (unsigned)idle_range.none,
+                      .timeout_ms = (unsigned)idle_timeout_range.none},
+        .passive = pool_passive_default,
+        .panic_percent = (unsigned)panic_range.none,
+        .tls = {.verify = true},
+        .limits = {.queue_timeout_ms = (unsigned)queue_timeout_range.none},
+        .retry_budget = (unsigned)retry_budget_range.none,
+    };
+    pool_default_eject(pool);
+}
+
+bool balance_is_known(json_t *value)
+{
+    struct str text = str_from_c(json_string_value(value));
+    unsigned balance;
+    return word_find(&balance_words, text, &balance);
 }
 
 // What the pool says of all targets against what their addresses say.
@@ -200,6 +221,8 @@ static void check_protocol(struct reader *r, const struct pool_decl *pool)
 void pool_finish(struct reader *r, json_t *value, struct pool_decl *pool)
 {
     check_protocol(r, pool);
+    pool_check_hash(r, value, pool);
+    pool_check_health(r, pool);
     if (json_is_object(value) && json_object_get(value, "targets") == NULL) {
         const struct at at = {NULL, "targets", 0};
         reader_problem(r, &at, "is missing; a pool without targets has an empty list");

@@ -309,28 +309,15 @@ json_t *write_target_path(const void *from, const struct member *member, bool *s
 static void read_host_literal(struct reader *r, const struct at *at, struct str text,
                               struct route_decl *route)
 {
-    struct str host = text;
-    struct str port = STR_NULL;
-    size_t colon = str_rfind_char(text, ':');
-    size_t bracket = str_rfind_char(text, ']');
-    if (colon != SIZE_MAX && (bracket == SIZE_MAX || colon > bracket)) {
-        host = str_sub(text, 0, colon);
-        port = str_from(text, colon);
-    }
-    uint64_t number = 1;
-    bool bad_port = port.len > 0 && (port.len > 6 || str_to_u64(str_from(port, 1), &number) != 0 ||
-                                     number == 0 || number > UINT16_MAX);
-    char literal[VALUE_HOST_MAX + 8];
+    char literal[VALUE_HOST_PORT_MAX + 1];
     size_t len = 0;
-    const char *wrong = host_canonicalise(host, false, literal, &len);
-    if (wrong != NULL || bad_port) {
-        reader_problem(r, at, "must be \"keep\", \"target\" or a host: %s",
-                       wrong != NULL ? wrong : "the port must be 1 to 65535");
+    const char *wrong = host_port_canonicalise(text, literal, &len);
+    if (wrong != NULL) {
+        reader_problem(r, at, "must be \"keep\", \"target\" or a host: %s", wrong);
         return;
     }
-    memcpy(literal + len, port.len == 0 ? "" : port.p, port.len);
     route->host_header = HOST_LITERAL;
-    route->host_literal = reader_copy(r, str_make(literal, len + port.len));
+    route->host_literal = reader_copy(r, str_make(literal, len));
 }
 
 void read_host_header(struct reader *r, const struct at *at, json_t *value, void *to,

@@ -16,14 +16,6 @@ enum {
         {name, sizeof name - 1}, read_##type, write_##type, at, rule \
     }
 
-static void require(struct reader *r, const struct at *at, json_t *object, const char *name)
-{
-    if (json_is_object(object) && json_object_get(object, name) == NULL) {
-        const struct at here = {at, name, 0};
-        reader_problem(r, &here, "is missing");
-    }
-}
-
 // --- split
 
 static const struct range split_weight = {0, 65535, UINT64_MAX}; // always written
@@ -76,7 +68,7 @@ void read_split(struct reader *r, const struct at *at, json_t *value, void *to,
         json_t *item = json_array_get(value, i);
         list->parts[i].weight = 1;
         reader_read_object(r, &here, item, &list->parts[i], &split_table);
-        require(r, &here, item, "pool");
+        reader_require_member(r, &here, item, "pool");
     }
     check_split(r, at, list);
 }
@@ -144,7 +136,7 @@ void read_redirect(struct reader *r, const struct at *at, json_t *value, void *t
     redirect->status = (unsigned)redirect_status_range.none;
     redirect->keep_path = true;
     reader_read_object(r, at, value, redirect, &redirect_table);
-    require(r, at, value, "to");
+    reader_require_member(r, at, value, "to");
     if (!redirect_status_is_valid(redirect->status)) {
         const struct at here = {at, "status", 0};
         reader_problem(r, &here, "must be one of 301, 302, 303, 307, 308");

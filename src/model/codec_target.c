@@ -5,6 +5,7 @@
 enum { ZONE_MAX = 200, TARGETS_MAX = 1000 };
 
 static const struct range weight_range = {0, 65535, 1};
+static const struct range connections_range = {0, 65535, 0};
 static const struct words state_words = {(const struct word[]){{{"up", 2}, TARGET_UP},
                                                                {{"drain", 5}, TARGET_DRAIN},
                                                                {{"down", 4}, TARGET_DOWN}},
@@ -43,19 +44,6 @@ static json_t *write_address(const void *from, const struct member *member, bool
     return write_str(((const struct target_address *)from)->text);
 }
 
-// backup: false and max_connections: 0 are what this version does anyway.
-static void refuse_unless_off(struct reader *r, const struct at *at, json_t *value, void *to,
-                              const struct member *member)
-{
-    (void)to;
-    bool is_number = member->rule != NULL;
-    if (is_number ? !json_is_integer(value) : !json_is_boolean(value)) {
-        reader_wrong_type(r, at, is_number ? "a whole number" : "true or false", value);
-    } else if (is_number ? json_integer_value(value) != 0 : json_is_true(value)) {
-        reader_problem(r, at, "\"%s\" is not part of this version", at->name);
-    }
-}
-
 static const struct member target_members[] = {
     {{"address", 7}, read_address, write_address, offsetof(struct target_decl, address), NULL},
     {{"weight", 6},
@@ -65,12 +53,12 @@ static const struct member target_members[] = {
      &weight_range},
     {{"state", 5}, read_word, write_word, offsetof(struct target_decl, state), &state_words},
     {{"zone", 4}, read_text, write_text, offsetof(struct target_decl, zone), &zone_rule},
-    {{"backup", 6}, refuse_unless_off, NULL, offsetof(struct target_decl, backup), NULL},
+    {{"backup", 6}, read_bool, write_bool, offsetof(struct target_decl, backup), NULL},
     {{"max_connections", 15},
-     refuse_unless_off,
-     NULL,
-     offsetof(struct target_decl, backup),
-     &weight_range},
+     read_unsigned,
+     write_unsigned,
+     offsetof(struct target_decl, max_connections),
+     &connections_range},
 };
 static const struct member_table target_table = {target_members, MEMBER_COUNT(target_members),
                                                  "a target"};
@@ -88,10 +76,7 @@ static void read_target(struct reader *r, const struct at *at, json_t *value,
         return;
     }
     reader_read_object(r, at, value, target, &target_table);
-    if (json_object_get(value, "address") == NULL) {
-        const struct at address = {at, "address", 0};
-        reader_problem(r, &address, "is missing");
-    }
+    reader_require_member(r, at, value, "address");
 }
 
 _Static_assert((int)TARGETS_MAX <= (int)READER_TEXTS_MAX, "all are compared");
@@ -128,7 +113,8 @@ void read_targets(struct reader *r, const struct at *at, json_t *value, void *to
 
 static bool is_plain(const struct target_decl *target)
 {
-    return target->weight == 1 && target->state == TARGET_UP && target->zone.len == 0;
+    return target->weight == 1 && target->state == TARGET_UP && target->zone.len == 0 &&
+           !target->backup && target->max_connections == 0;
 }
 
 // In a route a target that is only an address is written as a string; in a pool all are objects.

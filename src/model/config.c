@@ -257,6 +257,10 @@ int config_check(const struct config *config, struct problems *problems)
     if (config->listen.http_count + config->listen.https_count == 0) {
         err = problems_add(problems, ERR_INVALID, "listen", "there is no address to listen on");
     }
+    if (config->dns.min_ttl_ms > config->dns.max_ttl_ms) {
+        err = problems_add(problems, ERR_INVALID, "dns.min_ttl",
+                           "must not be longer than dns.max_ttl");
+    }
     const char *list;
     const char *text;
     for (unsigned i = 0; (text = address_at(config, i, &list)) != NULL; i++) {

@@ -71,6 +71,7 @@ struct config {
     } limits;
     struct {
         unsigned header_ms, idle_ms, connect_ms, response_ms, tunnel_idle_ms, drain_ms;
+        unsigned request_ms; // 0: no bound
     } timeouts;
     struct {
         char *file; // "-": standard output, "": off

@@ -16,6 +16,7 @@ enum config_kind {
     KIND_STORE,
     KIND_ADDRESSES,
     KIND_CIDRS,
+    KIND_SERVERS,
 };
 
 struct config_words {

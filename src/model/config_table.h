@@ -7,7 +7,7 @@
 //                                                           given with its default only
 //
 // Kinds, and what min and max mean: TEXT (bytes), ADDRESS, BOOL, UINT (value), WORKERS, SIZE (bytes),
-// DURATION (ms), WORD (of words), STORE (a store's URL), PATH (bytes), ADDRESSES, CIDRS.
+// DURATION (ms), WORD (of words), STORE (a store's URL), PATH (bytes), ADDRESSES, CIDRS, SERVERS (of DNS).
 #pragma once
 
 #define CONFIG_HOUR_MS 3600000u
@@ -52,6 +52,14 @@
       "PEM file with chain and key of the default certificate; empty: one made by this node")     \
     X("workers", WORKERS, workers, "auto", 1, 256, NULL,                                          \
       "Threads that carry traffic; auto: as many as there are CPUs")                              \
+    L("dns.servers", SERVERS, dns.servers, dns.server_count, "",                                  \
+      "DNS servers, ADDRESS or ADDRESS:PORT; none: those of the system")                          \
+    X("dns.timeout", DURATION, dns.timeout_ms, "2s", 10, 60000, NULL,                             \
+      "For one try of a question to a DNS server")                                                \
+    X("dns.min_ttl", DURATION, dns.min_ttl_ms, "1s", 100, CONFIG_DAY_MS, NULL,                    \
+      "Names are asked for again after this at the earliest")                                     \
+    X("dns.max_ttl", DURATION, dns.max_ttl_ms, "300s", 100, CONFIG_DAY_MS, NULL,                  \
+      "Names are asked for again after this at the latest")                                       \
     X("paths", WORD, paths, "strict", 0, 0, paths_words,                                          \
       "What is done with %2F, %5C and backslashes in paths: refuse or pass")                      \
     X("limits.header_bytes", SIZE, limits.header_bytes, "32k", 1024, 1 << 20, NULL,               \
@@ -72,6 +80,8 @@
       "Full TLS handshakes that a worker begins in one turn of its loop; others wait for a turn") \
     X("limits.h2_streams", UINT, limits.h2_streams, "100", 1, 10000, NULL,                        \
       "Open streams of one HTTP/2 connection; more are refused")                                  \
+    X("limits.health_checks", UINT, limits.health_checks, "1000", 1, 1000000, NULL,               \
+      "Health checks under way at a time; others wait for their turn")                            \
     X("timeouts.header", DURATION, timeouts.header_ms, "10s", 1, 24 * CONFIG_DAY_MS, NULL,        \
       "Until a request's head is complete")                                                       \
     X("timeouts.idle", DURATION, timeouts.idle_ms, "60s", 1, 24 * CONFIG_DAY_MS, NULL,            \
@@ -82,6 +92,8 @@
       "Until a target's response head is there")                                                  \
     X("timeouts.tunnel_idle", DURATION, timeouts.tunnel_idle_ms, "1h", 1, 24 * CONFIG_DAY_MS,     \
       NULL, "A tunnel (WebSocket) without data")                                                  \
+    X("timeouts.request", DURATION, timeouts.request_ms, "0", 0, 24 * CONFIG_DAY_MS, NULL,        \
+      "A whole exchange with all its attempts, but tunnels; 0: no bound")                         \
     X("timeouts.drain", DURATION, timeouts.drain_ms, "30s", 0, 24 * CONFIG_DAY_MS, NULL,          \
       "For requests and tunnels to end when the program is told to stop")                         \
     X("access_log.file", PATH, access_log.file, "access.log", 0, 4000, NULL,                      \

@@ -2,6 +2,7 @@
 // One value of the configuration: from text into the struct.
 #include "model/config_int.h"
 #include "net/address.h"
+#include <arpa/inet.h>
 #include <inttypes.h>
 
 static int wrong(struct problems *problems, const char *pointer, const struct config_row *row,
@@ -39,13 +40,15 @@ const char *config_kind_name(enum config_kind kind)
         return "list of addresses";
     case KIND_CIDRS:
         return "list of networks";
+    case KIND_SERVERS:
+        return "list of servers";
     }
     return "";
 }
 
 bool config_kind_is_list(enum config_kind kind)
 {
-    return kind == KIND_ADDRESSES || kind == KIND_CIDRS;
+    return kind == KIND_ADDRESSES || kind == KIND_CIDRS || kind == KIND_SERVERS;
 }
 
 static void format_words(const struct config_words *words, char *to, size_t size)
@@ -101,6 +104,41 @@ static bool address_is_valid(struct str text)
 
 static const char address_must[] =
     "an address such as \"127.0.0.1:8080\", \"[::1]:8080\", \":8080\" or \"unix:/run/x.sock\"";
+
+// "10.0.0.2", "10.0.0.2:5353", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:5353"
+static bool server_is_valid(struct str text)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    char host[INET6_ADDRSTRLEN];
+    struct str port = STR("53");
+    bool is_v6 = str_starts(text, STR("["));
+    size_t end = is_v6 ? str_find_char(text, ']') : str_rfind_char(text, ':');
+    if (text.len >= CONFIG_ADDRESS_MAX || (is_v6 && end == SIZE_MAX)) {
+        return false;
+    }
+    bool is_bare_v6 = !is_v6 && end != SIZE_MAX && str_find_char(text, ':') != end;
+    if (!is_bare_v6 && end != SIZE_MAX && end + is_v6 < text.len) {
+        if (text.p[end + is_v6] != ':') {
+            return false;
+        }
+        port = str_from(text, end + is_v6 + 1);
+    }
+    struct str address =
+        is_bare_v6 ? text : str_sub(text, is_v6, end == SIZE_MAX ? end : end - is_v6);
+    uint64_t number;
+    if (address.len >= sizeof host || str_to_u64(port, &number) != 0 || number == 0 ||
+        number > UINT16_MAX) {
+        return false;
+    }
+    str_copy(host, sizeof host, address);
+    return is_v6 || is_bare_v6 ? inet_pton(AF_INET6, host, &v6) == 1
+                               : inet_pton(AF_INET, host, &v4) == 1;
+}
+
+static const char server_must[] =
+    "an IP address with or without a port, such as \"10.0.0.2\", \"127.0.0.1:5353\" or "
+    "\"[2001:db8::1]:53\"";
 
 static int take_number(const struct config_row *row, void *to, struct str text, const char *pointer,
                        struct problems *problems)
@@ -213,10 +251,11 @@ static int add_element(struct config *config, const struct config_row *row, stru
         *list = grown;
         return 0;
     }
-    if (!address_is_valid(text)) {
-        return wrong(problems, pointer, row, address_must, text);
+    bool is_listener = row->kind == KIND_ADDRESSES;
+    if (is_listener ? !address_is_valid(text) : !server_is_valid(text)) {
+        return wrong(problems, pointer, row, is_listener ? address_must : server_must, text);
     }
-    if (!config->listen.is_declared) {
+    if (is_listener && !config->listen.is_declared) {
         clear_listeners(config);
     }
     char **list = to;
@@ -309,6 +348,7 @@ int config_take_value(struct config *config, const struct config_row *row, struc
         return err != 0 ? err : config_follow_store(config);
     case KIND_ADDRESSES:
     case KIND_CIDRS:
+    case KIND_SERVERS:
         return add_element(config, row, text, pointer, problems);
     }
     return err;

@@ -310,6 +310,9 @@ int declaration_decode(enum noun noun, struct str key, json_t *value, enum decod
                        struct problems *problems) WARN_UNUSED;
 void declaration_free(struct declaration **declaration);
 
+// What a pool is that declares nothing: the defaults of docs/pools.md, no targets. Owns nothing.
+void declaration_default_pool(struct pool_decl *pool);
+
 // The canonical JSON value: declared fields only, in the order of the tables in the docs, host and path
 // included for routes. A new reference, or NULL when out of memory. Equal declarations give equal text
 // (json_dumps with JSON_COMPACT).

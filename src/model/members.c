@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Members of plain types: read from JSON into a struct, written back when not default.
 #include "model/codec_int.h"
-#include <limits.h>
 
 void read_bool(struct reader *r, const struct at *at, json_t *value, void *to,
                const struct member *member)
@@ -159,7 +158,6 @@ bool word_find(const struct words *words, struct str text, unsigned *value)
     return false;
 }
 
-// A word whose value is UINT_MAX is known, but not part of this version.
 void read_word(struct reader *r, const struct at *at, json_t *value, void *to,
                const struct member *member)
 {
@@ -170,20 +168,14 @@ void read_word(struct reader *r, const struct at *at, json_t *value, void *to,
     }
     unsigned found;
     if (word_find(words, text, &found)) {
-        if (found == UINT_MAX) {
-            reader_problem(r, at, "\"%.*s\" is not part of this version", STR_ARG(text));
-        } else {
-            *(unsigned *)to = found;
-        }
+        *(unsigned *)to = found;
         return;
     }
     char list[256] = "";
     size_t len = 0;
-    for (unsigned i = 0; i < words->count; i++) {
-        if (words->words[i].value != UINT_MAX && len < sizeof list - 1) {
-            len += (size_t)snprintf(list + len, sizeof list - len, "%s\"%.*s\"",
-                                    len == 0 ? "" : ", ", STR_ARG(words->words[i].text));
-        }
+    for (unsigned i = 0; i < words->count && len < sizeof list - 1; i++) {
+        len += (size_t)snprintf(list + len, sizeof list - len, "%s\"%.*s\"", i == 0 ? "" : ", ",
+                                STR_ARG(words->words[i].text));
     }
     reader_problem(r, at, "must be one of %s", list);
 }
@@ -240,7 +232,7 @@ static const struct range timeout_range = {1, VALUE_DURATION_MAX_MS, 0};
             offsetof(struct timeouts_decl, name##_ms), &timeout_range \
     }
 static const struct member timeout_members[] = {TIMEOUT(connect), TIMEOUT(response), TIMEOUT(idle),
-                                                TIMEOUT(tunnel_idle)};
+                                                TIMEOUT(tunnel_idle), TIMEOUT(request)};
 static const struct member_table timeout_table = {timeout_members, MEMBER_COUNT(timeout_members),
                                                   "timeouts"};
 
@@ -254,8 +246,5 @@ void read_timeouts(struct reader *r, const struct at *at, json_t *value, void *t
 json_t *write_timeouts(const void *from, const struct member *member, bool *skip)
 {
     (void)member;
-    const struct timeouts_decl *timeouts = from;
-    *skip = timeouts->connect_ms == 0 && timeouts->response_ms == 0 && timeouts->idle_ms == 0 &&
-            timeouts->tunnel_idle_ms == 0;
-    return *skip ? NULL : write_object(from, &timeout_table);
+    return write_part(from, &timeout_table, skip);
 }

@@ -88,7 +88,7 @@ static void read_noun(struct reader *r, struct declaration *declaration, struct 
         reader_read_object(r, NULL, value, &declaration->certificate, &certificate_table_members);
         certificate_finish(r, value);
     } else {
-        pool_defaults(&declaration->pool);
+        declaration_default_pool(&declaration->pool);
         reader_read_object(r, NULL, value, &declaration->pool, &pool_table_members);
         pool_finish(r, value, &declaration->pool);
     }
@@ -162,12 +162,34 @@ json_t *declaration_encode(const struct declaration *declaration)
     return NULL; // declaration_decode() makes none
 }
 
+// The certificates that a pool shows its targets: to requests and, when another, to checks.
+static unsigned find_certificates(const struct pool_decl *pool, struct str names[2],
+                                  const char *pointers[2])
+{
+    unsigned count = 0;
+    if (pool->tls.client_certificate.len > 0) {
+        pointers[count] = "/tls/client_certificate";
+        names[count++] = pool->tls.client_certificate;
+    }
+    struct str of_checks = pool->health.tls.client_certificate;
+    if (of_checks.len > 0 && !str_eq(of_checks, pool->tls.client_certificate)) {
+        pointers[count] = "/health/tls/client_certificate";
+        names[count++] = of_checks;
+    }
+    return count;
+}
+
 void declaration_references(const struct declaration *declaration,
                             void (*visit)(void *context, enum noun noun, struct str key),
                             void *context)
 {
-    if (declaration->noun == NOUN_POOL && declaration->pool.tls.client_certificate.len > 0) {
-        visit(context, NOUN_CERTIFICATE, declaration->pool.tls.client_certificate);
+    if (declaration->noun == NOUN_POOL) {
+        struct str names[2];
+        const char *pointers[2];
+        unsigned count = find_certificates(&declaration->pool, names, pointers);
+        for (unsigned i = 0; i < count; i++) {
+            visit(context, NOUN_CERTIFICATE, names[i]);
+        }
     }
     if (declaration->noun != NOUN_ROUTE) {
         return;
@@ -184,9 +206,13 @@ void declaration_references(const struct declaration *declaration,
 size_t declaration_reference_pointer(const struct declaration *declaration, unsigned index,
                                      char *to, size_t size)
 {
+    if (declaration->noun == NOUN_POOL) {
+        struct str names[2];
+        const char *pointers[2];
+        unsigned count = find_certificates(&declaration->pool, names, pointers);
+        return str_copy(to, size, str_from_c(index < count ? pointers[index] : ""));
+    }
     bool is_split = declaration->noun == NOUN_ROUTE && declaration->route.action == ROUTE_SPLIT;
-    int len = is_split                         ? snprintf(to, size, "/split/%u/pool", index)
-              : declaration->noun == NOUN_POOL ? snprintf(to, size, "/tls/client_certificate")
-                                               : snprintf(to, size, "/pool");
+    int len = is_split ? snprintf(to, size, "/split/%u/pool", index) : snprintf(to, size, "/pool");
     return (size_t)len < size ? (size_t)len : size - 1;
 }

@@ -184,16 +184,19 @@ bool reader_read_object(struct reader *r, const struct at *at, json_t *value, vo
         const struct member *member = find_member(table, str_from_c(name));
         if (member == NULL) {
             read_unknown(r, &here, table);
-        } else if (member->read == NULL && r->mode == DECODE_FEED &&
-                   member->offset != MEMBER_VITAL) {
-            r->unknown++;
-        } else if (member->read == NULL) {
-            reader_problem(r, &here, "%s", (const char *)member->rule);
         } else {
             member->read(r, &here, item, (char *)to + member->offset, member);
         }
     }
     return true;
+}
+
+void reader_require_member(struct reader *r, const struct at *at, json_t *object, const char *name)
+{
+    if (json_is_object(object) && json_object_get(object, name) == NULL) {
+        const struct at here = {at, name, 0};
+        reader_problem(r, &here, "is missing");
+    }
 }
 
 json_t *write_object(const void *from, const struct member_table *table)
@@ -213,6 +216,17 @@ json_t *write_object(const void *from, const struct member_table *table)
             json_decref(object);
             object = NULL;
         }
+    }
+    return object;
+}
+
+json_t *write_part(const void *from, const struct member_table *table, bool *skip)
+{
+    json_t *object = write_object(from, table);
+    if (object != NULL && json_object_size(object) == 0) {
+        json_decref(object);
+        *skip = true;
+        return NULL;
     }
     return object;
 }

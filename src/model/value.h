@@ -7,9 +7,10 @@
 #include "model/declaration.h"
 
 enum {
-    VALUE_TEXT_MAX = 64,   // room for any duration, size or network as text, terminated
-    VALUE_NAME_MAX = 200,  // bytes of a pool's, tenant's, key's or certificate's name
-    VALUE_HOST_MAX = 255,  // bytes of a canonical host with "*." (253 and 2)
+    VALUE_TEXT_MAX = 64,  // room for any duration, size or network as text, terminated
+    VALUE_NAME_MAX = 200, // bytes of a pool's, tenant's, key's or certificate's name
+    VALUE_HOST_MAX = 255, // bytes of a canonical host with "*." (253 and 2)
+    VALUE_HOST_PORT_MAX = VALUE_HOST_MAX + 6,
     VALUE_PATH_MAX = 1024, // bytes of a canonical path
 };
 
@@ -39,6 +40,10 @@ bool name_is_valid(struct str name);
 // trailing dot, IPv6 in brackets in its one form. `wildcard` also allows "*" and "*.NAME". Writes
 // out[VALUE_HOST_MAX + 1], terminated. NULL when it is fine, else what is wrong with it (constant text).
 const char *host_canonicalise(struct str text, bool wildcard, char *out, size_t *out_len);
+
+// A host as host_canonicalise() takes it, with or without a port, as it stands in Host. Writes
+// out[VALUE_HOST_PORT_MAX + 1], terminated. NULL when it is fine, else what is wrong.
+const char *host_port_canonicalise(struct str text, char *out, size_t *out_len);
 
 // The canonical path of a route as it is matched: begins with '/', normalised like a request's path
 // (uri_normalise), bytes that no path may hold are escaped, a final '/' is dropped (but of "/").

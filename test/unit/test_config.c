@@ -100,7 +100,13 @@ static void test_defaults(void **state)
     assert_int_equal(c->timeouts.connect_ms, 1000);
     assert_int_equal(c->timeouts.response_ms, 60000);
     assert_int_equal(c->timeouts.tunnel_idle_ms, 3600000);
+    assert_int_equal(c->timeouts.request_ms, 0);
     assert_int_equal(c->timeouts.drain_ms, 30000);
+    assert_int_equal(c->limits.health_checks, 1000);
+    assert_int_equal(c->dns.server_count, 0);
+    assert_int_equal(c->dns.timeout_ms, 2000);
+    assert_int_equal(c->dns.min_ttl_ms, 1000);
+    assert_int_equal(c->dns.max_ttl_ms, 300000);
     assert_string_equal(c->access_log.file, "access.log");
     assert_int_equal(c->access_log.format, ACCESS_LOG_JSON);
     assert_int_equal(config_check(c, &f->problems), 0);
@@ -124,12 +130,15 @@ static void test_whole_file(void **state)
                    "wait_replicas: 0}\n"
                    "tls: {profile: modern, unknown_sni: reject, default_certificate: d.pem}\n"
                    "workers: 3\n"
+                   "dns: {servers: [10.0.0.2, \"127.0.0.1:5353\"], timeout: 1s, min_ttl: 2s,\n"
+                   "      max_ttl: 1m}\n"
                    "paths: loose\n"
                    "limits: {header_bytes: 64k, headers: 200, body: 1g, connections: 5,\n"
                    "         certificates_loaded: 1, certificate_waits: 2, handshakes: 3, "
-                   "h2_streams: 4}\n"
+                   "h2_streams: 4,\n"
+                   "         health_checks: 5}\n"
                    "timeouts: {header: 1s, idle: 2s, connect: 3s, response: 4s, tunnel_idle: 5s, "
-                   "drain: 0}\n"
+                   "request: 6s, drain: 0}\n"
                    "access_log: {file: \"-\", format: combined}\n"
                    "ceryx: {enabled: false, prefix: ceryx, miss_timeout: 50ms}\n");
     const struct config *c = &f->config;
@@ -157,7 +166,15 @@ static void test_whole_file(void **state)
     assert_int_equal(c->paths, PATHS_LOOSE);
     assert_int_equal(c->limits.body, 1 << 30);
     assert_int_equal(c->timeouts.tunnel_idle_ms, 5000);
+    assert_int_equal(c->timeouts.request_ms, 6000);
     assert_int_equal(c->timeouts.drain_ms, 0);
+    assert_int_equal(c->limits.health_checks, 5);
+    assert_int_equal(c->dns.server_count, 2);
+    assert_string_equal(c->dns.servers[0], "10.0.0.2");
+    assert_string_equal(c->dns.servers[1], "127.0.0.1:5353");
+    assert_int_equal(c->dns.timeout_ms, 1000);
+    assert_int_equal(c->dns.min_ttl_ms, 2000);
+    assert_int_equal(c->dns.max_ttl_ms, 60000);
     assert_string_equal(c->access_log.file, "-");
     assert_int_equal(c->access_log.format, ACCESS_LOG_COMBINED);
 }
@@ -200,6 +217,11 @@ static void test_places(void **state)
     assert_refused(f, "limits: {certificate_waits: 0}\n", "c.yaml:1:10", "1 to 10000000");
     assert_refused(f, "limits: {handshakes: 0}\n", "c.yaml:1:10", "1 to 10000");
     assert_refused(f, "limits: {h2_streams: 10001}\n", "c.yaml:1:10", "1 to 10000");
+    assert_refused(f, "limits: {health_checks: 0}\n", "c.yaml:1:10", "1 to 1000000");
+    assert_refused(f, "timeouts: {request: x}\n", "c.yaml:1:12", "must be a duration");
+    assert_refused(f, "dns: {timeout: 1ms}\n", "c.yaml:1:7", "10ms to 1m");
+    assert_refused(f, "dns: {max_ttl: 2d}\n", "c.yaml:1:7", "100ms to 1d");
+    assert_refused(f, "dns: {servers: [10.0.0.2, ns.example]}\n", "c.yaml:1:27", "an IP address");
     assert_refused(f, "listen: {https: nonsense}\n", "c.yaml:1:10", "an address");
     assert_refused(f, "paths: Strict\n", "c.yaml:1:1", "one of strict, loose");
     assert_refused(f, "access_log: {format: xml}\n", "c.yaml:1:14", "json, combined");
@@ -243,6 +265,43 @@ static void test_later(void **state)
     assert_refused(f, "ceryx: {miss_timeout: 1s}\n", "c.yaml:1:9", "not part of this version");
 }
 
+static int set(struct fixture *f, const char *path, const char *value, bool append)
+{
+    return config_set(&f->config, str_from_c(path), str_from_c(value), append, "--set",
+                      &f->problems);
+}
+
+static void test_dns(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const good[] = {"10.0.0.2",      "10.0.0.2:1",  "::1",
+                                       "2001:db8::2:1", "[::1]:65535", "[2001:db8::1]"};
+    for (unsigned i = 0; i < sizeof good / sizeof good[0]; i++) {
+        assert_int_equal(set(f, "dns.servers", good[i], false), 0);
+        assert_int_equal(f->config.dns.server_count, 1);
+        assert_string_equal(f->config.dns.servers[0], good[i]);
+    }
+    assert_string_equal(f->config.listen.http[0], ":8080"); // another list than those
+    assert_int_equal(set(f, "dns.servers", "::1, 10.0.0.2:53", true), 0);
+    assert_int_equal(f->config.dns.server_count, 3);
+    assert_int_equal(set(f, "dns.servers", "", false), 0);
+    assert_int_equal(f->config.dns.server_count, 0);
+    static const char *const bad[] = {
+        "ns",      "10.0.0",     "10.0.0.2:0", "10.0.0.2:65536", "10.0.0.2:",  ":53",    "[::1",
+        "[::1]53", "[10.0.0.2]", "[]:53",      "fe80::1%eth0",   "10.0.0.2:x", "[::1]:", "[::1]]"};
+    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        problems_fini(&f->problems);
+        assert_int_equal(set(f, "dns.servers", bad[i], false), ERR_INVALID);
+        assert_problem(f, 0, "--set", "an IP address");
+    }
+    problems_fini(&f->problems);
+    assert_int_equal(set(f, "dns.min_ttl", "5m", false), 0);
+    assert_int_equal(config_check(&f->config, &f->problems), 0);
+    assert_int_equal(set(f, "dns.max_ttl", "299s", false), 0);
+    assert_int_equal(config_check(&f->config, &f->problems), ERR_INVALID);
+    assert_problem(f, 0, "dns.min_ttl", "dns.max_ttl");
+}
+
 static int read_environment(struct fixture *f, char *a, char *b)
 {
     char path[] = "PATH=/bin";
@@ -281,6 +340,11 @@ static void test_environment(void **state)
                      0);
     assert_string_equal(c->listen.http[0], ":82");
     assert_int_equal(c->timeouts.tunnel_idle_ms, 7200000);
+    assert_int_equal(read_environment(f, TEXT("POINTSMAN_DNS_SERVERS=10.0.0.2,::1"),
+                                      TEXT("POINTSMAN_TIMEOUTS_REQUEST=5m")),
+                     0);
+    assert_int_equal(c->dns.server_count, 2);
+    assert_int_equal(c->timeouts.request_ms, 300000);
     assert_int_equal(read_environment(f, TEXT("POINTSMAN_CONFIG=x"), TEXT("POINTSMAN_CERYX=false")),
                      0);
     // What an orchestrator sets for a service named pointsman.
@@ -298,12 +362,6 @@ static void test_environment(void **state)
         ERR_INVALID);
     assert_problem(f, 0, "POINTSMAN_QQQQQQQQ", "no setting");
     assert_problem(f, 1, "POINTSMAN_CERYX", "not part of this version");
-}
-
-static int set(struct fixture *f, const char *path, const char *value, bool append)
-{
-    return config_set(&f->config, str_from_c(path), str_from_c(value), append, "--set",
-                      &f->problems);
 }
 
 static void test_flags(void **state)
@@ -479,6 +537,7 @@ int main(void)
         TEST(test_places),   TEST(test_later),      TEST(test_environment),
         TEST(test_flags),    TEST(test_order),      TEST(test_check),
         TEST(test_files),    TEST(test_table),      TEST(test_default_listeners),
+        TEST(test_dns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

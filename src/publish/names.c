@@ -3,7 +3,11 @@
 #include "base/hash.h"
 #include <stdlib.h>
 
-enum { FIRST_BUCKETS = 64, MOVE_BUCKETS = 8 };
+enum {
+    FIRST_BUCKETS = 64,
+    MOVE_BUCKETS = 8,
+    EMPTY_MAX = 256, // buckets without a name that a slice of visits passes
+};
 
 // The link that a name hangs on, or would: in the old table while its bucket has not moved.
 static struct name_node **bucket_of(const struct name_map *map, uint64_t hash)
@@ -88,6 +92,57 @@ void name_map_remove(struct name_map *map, struct name_node *node)
     *link = node->next;
     map->count--;
     move_some(map);
+}
+
+static uint64_t reverse_bits(uint64_t value)
+{
+    for (unsigned width = 32; width > 0; width /= 2) {
+        // Ones in the upper half of each pair of `width` bits.
+        uint64_t mask = ~UINT64_C(0) / ((UINT64_C(1) << width) + 1);
+        value = (value & mask) << width | ((value >> width) & mask);
+    }
+    return value;
+}
+
+static unsigned visit_bucket(struct name_node *node,
+                             void (*visit)(void *context, struct name_node *node), void *context)
+{
+    unsigned count = 0;
+    for (; node != NULL; node = node->next) {
+        visit(context, node);
+        count++;
+    }
+    return count;
+}
+
+// Positions count from the highest bit of a bucket's number down: when the table doubles, the two buckets that
+// one becomes are neighbours in this order, so what lies behind a position still does.
+uint64_t name_map_visit(const struct name_map *map, uint64_t after, unsigned limit,
+                        void (*visit)(void *context, struct name_node *node), void *context)
+{
+    size_t count = map->old != NULL ? map->old_count : map->bucket_count;
+    uint64_t at = after;
+    unsigned visits = 0;
+    unsigned empty = 0;
+    if (count == 0) {
+        return 0;
+    }
+    do {
+        size_t bucket = (size_t)at & (count - 1);
+        unsigned found = 0;
+        if (map->old == NULL) {
+            found = visit_bucket(map->buckets[bucket], visit, context);
+        } else if (bucket >= map->moved) {
+            found = visit_bucket(map->old[bucket], visit, context);
+        } else {
+            found = visit_bucket(map->buckets[bucket], visit, context);
+            found += visit_bucket(map->buckets[bucket + count], visit, context);
+        }
+        visits += found;
+        empty += found == 0;
+        at = reverse_bits(reverse_bits(at | ~(uint64_t)(count - 1)) + 1);
+    } while (at != 0 && visits < limit && empty < EMPTY_MAX);
+    return at;
 }
 
 struct name_node *name_map_pop(struct name_map *map)

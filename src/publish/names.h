@@ -26,6 +26,11 @@ struct name_node *name_map_find(const struct name_map *map, struct str name);
 // 0, or ERR_MEMORY. The name is not in the map yet.
 int name_map_add(struct name_map *map, struct name_node *node) WARN_UNUSED;
 void name_map_remove(struct name_map *map, struct name_node *node);
+// Visits names in slices: begins at position `after` (0: at the beginning), goes on for about `limit` visits,
+// and returns the position of the next slice, or 0 at the end. Names may come and go between slices: who is
+// there all the time is visited once. `visit` must not change the map.
+uint64_t name_map_visit(const struct name_map *map, uint64_t after, unsigned limit,
+                        void (*visit)(void *context, struct name_node *node), void *context);
 // Takes any node out, or returns NULL when it is empty. To empty it at its end: only this and
 // name_map_fini() may follow.
 struct name_node *name_map_pop(struct name_map *map);

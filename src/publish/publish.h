@@ -143,6 +143,12 @@ struct publish_target {
 bool publisher_pool_targets(struct publisher *publisher, struct str pool,
                             void (*visit)(void *context, const struct publish_target *target),
                             void *context);
+// Pools, declared or only mentioned, in slices: begins at position `after` (0: at the beginning), visits about
+// `limit` of them, and returns the position of the next slice, or 0 at the end. They may come and go between
+// slices, not in a visit.
+uint64_t publisher_each_pool(struct publisher *publisher, uint64_t after, unsigned limit,
+                             void (*visit)(void *context, const struct pool_slot *slot),
+                             void *context);
 // Names of a live pool or route that no answer has come for yet.
 unsigned publisher_unresolved(struct publisher *publisher, enum noun noun, struct str key);
 

@@ -2,7 +2,7 @@
 #include "publish/publish.h"
 #include "base/clock.h"
 #include "base/invariant.h"
-#include "publish/publish_int.h"
+#include "publish/health.h"
 #include "publish/tickets.h"
 #include <stdlib.h>
 
@@ -28,6 +28,7 @@ int publisher_new(struct publisher **out, struct cert_table *certs, struct tls_t
     list_init(&publisher->leaving);
     list_init(&publisher->listeners);
     list_init(&publisher->certificate_listeners);
+    health_init(publisher);
     publisher->held_at = &publisher->held;
     publisher->leaving_at = &publisher->leaving;
     int err = rcu_start();
@@ -100,6 +101,7 @@ void publisher_free(struct publisher **place)
         rcu_drain();
         route_table_free(&publisher->routes);
     }
+    health_fini(publisher);
     resolver_free(&publisher->resolver);
     free(publisher);
 }
@@ -178,6 +180,7 @@ int publisher_start(struct publisher *publisher, struct loop *control)
     loop_timer_init(&publisher->timer, on_reap);
     arm_reaper(publisher, false);
     expiry_start(publisher);
+    health_start(publisher);
     int err = watch_files(publisher);
     return err != 0 ? err : resolver_start(publisher->resolver, control, control);
 }
@@ -187,6 +190,7 @@ void publisher_stop(struct publisher *publisher)
     if (publisher->control != NULL) {
         loop_timer_cancel(publisher->control, &publisher->timer);
         expiry_stop(publisher);
+        health_stop(publisher);
         unwatch_files(publisher);
         publisher->control = NULL;
     }

@@ -120,6 +120,7 @@ struct publish_health_sum {
     uint64_t checks, check_failures; // made since the start
     uint64_t transitions;            // up to down and back, by checks
     uint64_t ejections;
+    uint64_t ejections_refused; // eject.max_percent of the pool were ejected already
     uint64_t targets_down, targets_ejected, pools_in_panic; // now
     uint64_t names, names_unresolved, dns_failures;
 };

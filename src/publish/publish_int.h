@@ -6,6 +6,7 @@
 #include "loop/loop.h"
 #include "loop/rcu.h"
 #include "net/resolver.h"
+#include "publish/health_state.h"
 #include "publish/names.h"
 #include "publish/publish.h"
 #include "route/table.h"
@@ -20,6 +21,7 @@ struct named_pool {
     unsigned member_count;
     unsigned member_size;
     unsigned holds; // changes under way
+    struct pool_health health;
     char name[];
 };
 
@@ -131,6 +133,7 @@ struct publisher {
     struct list listeners;
     struct list certificate_listeners;
     struct expiry expiry;
+    struct health health;
     struct file_bridge *files; // what the certificate thread knows of us
     struct loop *control;
     struct loop_timer timer;

@@ -12,19 +12,27 @@ enum { HEALTH_REASON_MAX = 96 };
 
 struct probe;
 
-// Control thread; publish/health.c.
+// Control thread; publish/health.c. All zero (says_weight -1) until the target is in a live version.
 struct target_health {
-    struct probe *probe;      // NULL: not checked actively
-    uint8_t state;            // enum health_state, by active checks; UNKNOWN until the first answer
-    bool is_ejected;          // by failures of requests
-    bool says_drain;          // its own word in the answer to a check
-    int says_weight;          // the same; -1: nothing
-    unsigned streak;          // checks in a row against `state`
-    unsigned ejections;       // in a row: the time doubles with each
-    uint64_t until_ms;        // of an ejection; control loop time
-    uint64_t slow_since_ms;   // slow start: began then; 0: not in it
-    uint64_t changed_unix_ms; // when `state` or is_ejected last changed; 0: never
-    struct list node;         // of the publisher: ejected, or in slow start
+    struct probe *probe; // NULL: not checked actively
+    uint8_t state;       // enum health_state, by active checks; UP without, UNKNOWN until the first
+    uint8_t declared;    // enum target_state of the live version
+    bool is_followed;    // of the live version, as far as health knows
+    bool is_ejected;     // by failures of requests
+    bool says_drain;     // its own word in the answer to a check
+    int says_weight;     // the same; -1: nothing
+    unsigned mark;       // of the last look at the live version that found it
+    unsigned streak;     // checks in a row against `state`
+    unsigned good;       // good ones in a row, begun since the ejection
+    unsigned ejections;  // in a row: the time doubles with each
+    uint64_t digest;     // of what `probe` was made with
+    uint64_t ejected_ms; // when the last ejection began; control loop time
+    uint64_t returned_ms;           // when it ended
+    uint64_t slow_since_ms;         // slow start: began then; 0: not in it
+    uint64_t changed_unix_ms;       // when `state` or is_ejected last changed; 0: never
+    struct list of_pool;            // pool_health.targets
+    struct list node;               // of the publisher: ejected, or in slow start
+    struct loop_timer timer;        // the end of the ejection
     char reason[HEALTH_REASON_MAX]; // of the last change
 };
 

@@ -9,7 +9,7 @@ _pointsman() {
   elif [ "$COMP_CWORD" -eq 2 ]; then
     case $command in
     route) words="list get put rm" ;;
-    pool) words="list get put rm drain up" ;;
+    pool) words="list get put rm drain up switch" ;;
     cert) words="list get put rm" ;;
     esac
   fi
@@ -22,14 +22,15 @@ _pointsman() {
     "check") words="--config --http --https --admin --store --workers --log --set --help" ;;
     "route list") words="--host --limit --json --admin --ca --insecure --config --help" ;;
     "route get") words="--json --admin --ca --insecure --config --help" ;;
-    "route put") words="--pool --split --redirect --redirect-status --keep-path --respond --body --https --hsts --client-ca --client-auth --passthrough --tenant --strip-path --target-path --host-header --request-header --response-header --allow --deny --body-limit --buffer-request --connect-timeout --response-timeout --retries --no-access-log --set-json --file --json --admin --ca --insecure --config --help" ;;
+    "route put") words="--pool --split --redirect --redirect-status --keep-path --respond --body --https --hsts --client-ca --client-auth --passthrough --tenant --strip-path --target-path --host-header --request-header --response-header --allow --deny --body-limit --buffer-request --connect-timeout --response-timeout --request-timeout --retries --no-access-log --set-json --file --json --admin --ca --insecure --config --help" ;;
     "route rm") words="--admin --ca --insecure --config --help" ;;
     "pool list") words="--limit --json --admin --ca --insecure --config --help" ;;
     "pool get") words="--json --admin --ca --insecure --config --help" ;;
-    "pool put") words="--balance --protocol --send-proxy --tls-ca --tls-server-name --tls-client-certificate --no-verify --keepalive --connect-timeout --response-timeout --set-json --file --json --admin --ca --insecure --config --help" ;;
+    "pool put") words="--balance --hash --sticky --health --health-type --health-interval --health-timeout --health-status --max-fails --slow-start --requests-per-target --queue --queue-timeout --retry-budget --protocol --send-proxy --tls-ca --tls-server-name --tls-client-certificate --no-verify --keepalive --connect-timeout --response-timeout --request-timeout --set-json --file --json --admin --ca --insecure --config --help" ;;
     "pool rm") words="--admin --ca --insecure --config --help" ;;
-    "pool drain") words="--remove-after --admin --ca --insecure --config --help" ;;
+    "pool drain") words="--wait --remove-after --admin --ca --insecure --config --help" ;;
     "pool up") words="--admin --ca --insecure --config --help" ;;
+    "pool switch") words="--to --wait-healthy --json --admin --ca --insecure --config --help" ;;
     "cert list") words="--limit --json --admin --ca --insecure --config --help" ;;
     "cert get") words="--json --admin --ca --insecure --config --help" ;;
     "cert put") words="--chain --key --host --watch --json --admin --ca --insecure --config --help" ;;

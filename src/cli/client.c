@@ -330,7 +330,11 @@ static void report_errors(const char *subject, const json_t *errors)
     json_t *error;
     json_array_foreach(errors, i, error)
     {
-        const char *pointer = json_string_value(json_object_get(error, "pointer"));
+        // What is wrong with a target itself, not with how it is declared, comes with its address.
+        const char *pointer = json_string_value(json_object_get(error, "address"));
+        if (pointer == NULL) {
+            pointer = json_string_value(json_object_get(error, "pointer"));
+        }
         const char *detail = json_string_value(json_object_get(error, "detail"));
         fprintf(stderr, "pointsman: %s: %s%s%s\n", subject, pointer != NULL ? pointer : "",
                 pointer != NULL && pointer[0] != '\0' ? ": " : "", detail != NULL ? detail : "");

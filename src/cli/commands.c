@@ -83,8 +83,8 @@ static const struct command commands[] = {
      .run = run_pool_list},
     {.name = "pool get",
      .arguments = "NAME",
-     .summary = "show a pool and the requests on its targets",
-     .details = "",
+     .summary = "show a pool, its targets, their health and requests",
+     .details = "With --json the pool as it is declared.",
      .example = "pointsman pool get shop-web\n",
      .flags = no_flags,
      .kind = COMMAND_DATA,
@@ -95,7 +95,8 @@ static const struct command commands[] = {
      .arguments = "NAME [TARGET[=WEIGHT]]...",
      .summary = "make or replace a pool",
      .details = "",
-     .example = "pointsman pool put shop-web 10.0.0.5:8080=3 10.0.0.6:8080\n",
+     .example = "pointsman pool put shop-web 10.0.0.5:8080=3 10.0.0.6:8080 --health /healthz\n"
+                "pointsman pool put api api.internal:8080 --balance hash --hash header:x-tenant\n",
      .flags = pool_put_flags,
      .kind = COMMAND_DATA,
      .argument_min = 1,
@@ -114,9 +115,11 @@ static const struct command commands[] = {
     {.name = "pool drain",
      .arguments = "NAME TARGET",
      .summary = "give a target no new requests",
-     .details = "What runs on the target ends by itself. With --remove-after the target is deleted "
-                "when it is empty, or at the latest after that time.",
-     .example = "pointsman pool drain shop-web 10.0.0.5:8080 --remove-after 30s\n",
+     .details = "What runs on the target ends by itself. With --wait the command returns when it "
+                "is empty. With --remove-after the target is deleted when it is empty, or at the "
+                "latest after that time.",
+     .example = "pointsman pool drain shop-web 10.0.0.5:8080 --wait 30s\n"
+                "pointsman pool drain shop-web 10.0.0.5:8080 --remove-after 30s\n",
      .flags = pool_drain_flags,
      .kind = COMMAND_CLIENT,
      .argument_min = 2,
@@ -132,6 +135,19 @@ static const struct command commands[] = {
      .argument_min = 2,
      .argument_max = 2,
      .run = run_pool_up},
+    {.name = "pool switch",
+     .arguments = "NAME --to TARGET[=WEIGHT][,TARGET...]",
+     .summary = "replace all targets of a pool when the new ones are healthy",
+     .details = "The new targets are tried by the pool's health check, without one by a TCP "
+                "connect. When all are good they replace the old ones, which finish what they have "
+                "under way. Else nothing changes, and what was wrong with each is printed.",
+     .example = "pointsman pool switch shop-web --to 10.0.1.5:8080,10.0.1.6:8080 --wait-healthy "
+                "30s\n",
+     .flags = pool_switch_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = 1,
+     .run = run_pool_switch},
     {.name = "cert list",
      .arguments = "",
      .summary = "list certificates",

@@ -13,6 +13,8 @@ struct object_kind {
     void (*put_row)(struct table *table, const json_t *object);
 };
 
+extern const struct object_kind pool_kind;
+
 // All objects, page by page; --json, --limit, --host.
 int objects_list(const struct args *args, const struct object_kind *kind);
 // *object is a new reference, or NULL.

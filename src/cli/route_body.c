@@ -28,6 +28,7 @@ const struct flag route_put_flags[] = {
     {"buffer-request", "SIZE", "read bodies up to this size before a target is chosen"},
     {"connect-timeout", "TIME", "until a target has accepted, like 1s"},
     {"response-timeout", "TIME", "until a target answers"},
+    {"request-timeout", "TIME", "the whole exchange with all its attempts"},
     {"retries", "N", "how often a request may be sent again"},
     {"no-access-log", NULL, "keep its requests out of the access log"},
     {"set-json", "JSON", "more fields, as an object that is merged"},
@@ -36,7 +37,21 @@ const struct flag route_put_flags[] = {
 };
 
 const struct flag pool_put_flags[] = {
-    {"balance", "NAME", "least_requests (default) or round_robin"},
+    {"balance", "NAME", "least_requests (default), round_robin, random_two or hash"},
+    {"hash", "WHAT",
+     "balance hash: client_ip, path, key, header:NAME, cookie:NAME, query:NAME or form:NAME"},
+    {"sticky", "COOKIE", "keep a client at its target by a cookie of this name"},
+    {"health", "PATH", "check the targets by requests for this path"},
+    {"health-type", "TYPE", "http (default), or tcp: check that they accept connections"},
+    {"health-interval", "TIME", "between two checks of a target (default 5s)"},
+    {"health-timeout", "TIME", "until a check has failed (default 2s)"},
+    {"health-status", "STATUSES", "what a good check answers (default 200-399)"},
+    {"max-fails", "N", "failed requests in 10s that eject a target (default 3; 0: never)"},
+    {"slow-start", "TIME", "how long a new or recovered target gets less than its weight"},
+    {"requests-per-target", "N", "at most so many requests at a time to a target (0: no bound)"},
+    {"queue", "N", "so many requests wait when all targets are at that bound"},
+    {"queue-timeout", "TIME", "how long each of them waits (default 1s)"},
+    {"retry-budget", "PERCENT", "of the requests may be sent again (default 20; 100: no bound)"},
     {"protocol", "NAME", "to targets: auto (default), http1, h2 or h2c"},
     {"send-proxy", "VERSION", "send targets a PROXY header: off (default), v1 or v2"},
     {"tls-ca", "FILE", "https:// targets: the CAs to trust (PEM) instead of the system's"},
@@ -46,6 +61,7 @@ const struct flag pool_put_flags[] = {
     {"keepalive", "N", "idle connections kept to each target"},
     {"connect-timeout", "TIME", "until a target has accepted, like 1s"},
     {"response-timeout", "TIME", "until a target answers"},
+    {"request-timeout", "TIME", "the whole exchange with all its attempts"},
     {"set-json", "JSON", "more fields, as an object that is merged"},
     {"file", "FILE", "begin with the fields in this JSON or YAML file; - is standard input"},
     {0},
@@ -93,9 +109,23 @@ static const struct field {
     {"buffer-request", NULL, "buffer_request", FIELD_TEXT},
     {"connect-timeout", "timeouts", "connect", FIELD_TEXT},
     {"response-timeout", "timeouts", "response", FIELD_TEXT},
+    {"request-timeout", "timeouts", "request", FIELD_TEXT},
     {"retries", NULL, "retries", FIELD_NUMBER},
     {"no-access-log", NULL, "access_log", FIELD_FALSE},
     {"balance", NULL, "balance", FIELD_TEXT},
+    {"hash", NULL, "hash", FIELD_TEXT},
+    {"sticky", "sticky", "cookie", FIELD_TEXT},
+    {"health", "health", "path", FIELD_TEXT},
+    {"health-type", "health", "type", FIELD_TEXT},
+    {"health-interval", "health", "interval", FIELD_TEXT},
+    {"health-timeout", "health", "timeout", FIELD_TEXT},
+    {"health-status", "health", "status", FIELD_TEXT},
+    {"max-fails", "passive", "max_fails", FIELD_NUMBER},
+    {"slow-start", NULL, "slow_start", FIELD_TEXT},
+    {"requests-per-target", "limits", "requests_per_target", FIELD_NUMBER},
+    {"queue", "limits", "queue", FIELD_NUMBER},
+    {"queue-timeout", "limits", "queue_timeout", FIELD_TEXT},
+    {"retry-budget", NULL, "retry_budget", FIELD_NUMBER},
     {"protocol", NULL, "protocol", FIELD_TEXT},
     {"send-proxy", NULL, "send_proxy", FIELD_TEXT},
     {"tls-ca", "tls", "ca", FIELD_FILE},
@@ -301,4 +331,19 @@ json_t *pool_body(const struct args *args)
         json_object_set_new(body, "targets", targets);
     }
     return body;
+}
+
+json_t *switch_targets(const struct args *args)
+{
+    json_t *targets = json_array();
+    unsigned index = 0;
+    const char *text;
+    while ((text = args_next_flag(args, "to", &index)) != NULL) {
+        struct str rest = str_from_c(text);
+        struct str element;
+        while (str_next_element(&rest, &element)) {
+            json_array_append_new(targets, target_entry(element));
+        }
+    }
+    return targets;
 }

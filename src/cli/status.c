@@ -50,6 +50,29 @@ static void put_certificates(struct table *table, const json_t *certificates)
                count, expiring, name, end);
 }
 
+// What is not well: "2 targets down, 3 names unresolved".
+static void put_health(struct table *table, const json_t *health)
+{
+    static const char *const rows[][2] = {{"targets_down", "targets down"},
+                                          {"targets_ejected", "targets ejected"},
+                                          {"pools_in_panic", "pools in panic"},
+                                          {"names_unresolved", "names unresolved"}};
+    if (health == NULL) {
+        return; // an older server
+    }
+    char text[200] = "";
+    size_t len = 0;
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0] && len < sizeof text - 1; i++) {
+        json_int_t count = json_integer_value(json_object_get(health, rows[i][0]));
+        if (count > 0) {
+            len += (size_t)snprintf(text + len, sizeof text - len, "%s%" JSON_INTEGER_FORMAT " %s",
+                                    len > 0 ? ", " : "", count, rows[i][1]);
+        }
+    }
+    table_put_c(table, "health");
+    table_put_c(table, len > 0 ? text : "all targets well");
+}
+
 static void print_facts(const json_t *status)
 {
     struct table table;
@@ -72,6 +95,7 @@ static void print_facts(const json_t *status)
         table_put_member(&table, status, counts[i], "-");
     }
     put_certificates(&table, json_object_get(status, "certificates"));
+    put_health(&table, json_object_get(status, "health"));
     table_put_c(&table, "retired");
     table_putf(&table, "%" JSON_INTEGER_FORMAT " versions, the oldest for %.1f s",
                json_integer_value(json_object_get(retired, "versions")),

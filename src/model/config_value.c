@@ -41,7 +41,7 @@ const char *config_kind_name(enum config_kind kind)
     case KIND_CIDRS:
         return "list of networks";
     case KIND_SERVERS:
-        return "list of servers";
+        return "list of addresses";
     }
     return "";
 }
@@ -105,35 +105,37 @@ static bool address_is_valid(struct str text)
 static const char address_must[] =
     "an address such as \"127.0.0.1:8080\", \"[::1]:8080\", \":8080\" or \"unix:/run/x.sock\"";
 
+static bool port_is_valid(struct str text)
+{
+    uint64_t port;
+    return text.len <= 5 && str_to_u64(text, &port) == 0 && port > 0 && port <= UINT16_MAX;
+}
+
+static bool ip_is_valid(int family, struct str text)
+{
+    struct in6_addr address; // large enough for both
+    char host[INET6_ADDRSTRLEN];
+    if (text.len >= sizeof host) {
+        return false;
+    }
+    str_copy(host, sizeof host, text);
+    return inet_pton(family, host, &address) == 1;
+}
+
 // "10.0.0.2", "10.0.0.2:5353", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:5353"
 static bool server_is_valid(struct str text)
 {
-    struct in_addr v4;
-    struct in6_addr v6;
-    char host[INET6_ADDRSTRLEN];
-    struct str port = STR("53");
-    bool is_v6 = str_starts(text, STR("["));
-    size_t end = is_v6 ? str_find_char(text, ']') : str_rfind_char(text, ':');
-    if (text.len >= CONFIG_ADDRESS_MAX || (is_v6 && end == SIZE_MAX)) {
-        return false;
+    struct str host;
+    struct str port;
+    if (str_starts(text, STR("["))) {
+        return str_split(str_from(text, 1), ']', &host, &port) && ip_is_valid(AF_INET6, host) &&
+               (port.len == 0 || (port.p[0] == ':' && port_is_valid(str_from(port, 1))));
     }
-    bool is_bare_v6 = !is_v6 && end != SIZE_MAX && str_find_char(text, ':') != end;
-    if (!is_bare_v6 && end != SIZE_MAX && end + is_v6 < text.len) {
-        if (text.p[end + is_v6] != ':') {
-            return false;
-        }
-        port = str_from(text, end + is_v6 + 1);
+    bool has_port = str_split(text, ':', &host, &port);
+    if (has_port && str_find_char(port, ':') != SIZE_MAX) {
+        return ip_is_valid(AF_INET6, text);
     }
-    struct str address =
-        is_bare_v6 ? text : str_sub(text, is_v6, end == SIZE_MAX ? end : end - is_v6);
-    uint64_t number;
-    if (address.len >= sizeof host || str_to_u64(port, &number) != 0 || number == 0 ||
-        number > UINT16_MAX) {
-        return false;
-    }
-    str_copy(host, sizeof host, address);
-    return is_v6 || is_bare_v6 ? inet_pton(AF_INET6, host, &v6) == 1
-                               : inet_pton(AF_INET, host, &v4) == 1;
+    return ip_is_valid(AF_INET, host) && (!has_port || port_is_valid(port));
 }
 
 static const char server_must[] =

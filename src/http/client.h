@@ -70,6 +70,9 @@ struct http_stream *http_client_open(struct http_client_pool *pool,
                                      const struct http_client_target *target,
                                      struct http_client_owner *owner,
                                      const struct http_stream_events *events, void *user, int *err);
+// Inside of on_reset, or after http_client_open() has returned NULL: the errno with which the connect failed;
+// 0: it was not the connect that did. Of this thread.
+int http_client_connect_errno(void);
 // One more stream on an h2 connection that is open or being opened; the owner has unlinked an idle one. On
 // an open one stream->was_reused is set, and send_head may be called. On one that is being opened on_ready
 // follows, or on_reset; with never_arrived: another connection may do what this one cannot. NULL: it takes

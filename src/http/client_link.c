@@ -7,6 +7,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+// Why the connect has failed that is being told of; else 0.
+static _Thread_local int connect_errno;
+
 static void on_event(struct loop *loop, struct loop_io *io, uint32_t events);
 
 static struct client_link *of_out(struct outq *out)
@@ -114,7 +117,9 @@ static void connected(struct client_link *link)
     int error = 0;
     socklen_t len = sizeof error;
     if (getsockopt(link->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0) {
+        connect_errno = error;
         link->ops->on_failed(link, error == ETIMEDOUT ? ERR_TIMEOUT : ERR_CLOSED);
+        connect_errno = 0;
         return;
     }
     if (link->preamble != NULL) {
@@ -223,6 +228,7 @@ static int begin_connect(struct client_link *link, const struct http_client_targ
     link->io.fd = fd;
     bool failed = connect(fd, (const struct sockaddr *)address, target->address_len) != 0 &&
                   errno != EINPROGRESS;
+    connect_errno = failed ? errno : 0;
     if (failed || loop_add(client_link_loop(link), &link->io) != 0) {
         close(fd);
         link->io.fd = -1;
@@ -231,11 +237,17 @@ static int begin_connect(struct client_link *link, const struct http_client_targ
     return 0;
 }
 
+int http_client_connect_errno(void)
+{
+    return connect_errno;
+}
+
 int client_link_open(struct client_link *link, struct http_client_pool *pool,
                      const struct http_client_target *target, unsigned alpn,
                      struct http_client_owner *owner, const struct client_link_ops *ops)
 {
     init(link, pool, owner, ops);
+    connect_errno = 0;
     int err = prepare(link, target, alpn) ? begin_connect(link, target) : ERR_MEMORY;
     if (err != 0) {
         tls_free(&link->tls);

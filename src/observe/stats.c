@@ -113,18 +113,23 @@ static struct stat_cell *make_cells(struct stat_slot *slot, struct stat_cell *em
     return block->cells;
 }
 
-void stat_slot_add(struct stat_slot *slot, unsigned worker, uint64_t ns, unsigned status,
-                   uint64_t bytes_in, uint64_t bytes_out)
+struct stat_cell *stat_slot_cell(struct stat_slot *slot, unsigned worker)
 {
     INVARIANT(worker < worker_count);
     struct stat_cell *cells = atomic_load_explicit(&slot->cells, memory_order_acquire);
     if (cells == NULL || is_mark(cells)) {
         cells = make_cells(slot, cells);
-        if (cells == NULL) {
-            return;
-        }
     }
-    struct stat_cell *cell = &cells[worker];
+    return cells == NULL ? NULL : &cells[worker];
+}
+
+void stat_slot_add(struct stat_slot *slot, unsigned worker, uint64_t ns, unsigned status,
+                   uint64_t bytes_in, uint64_t bytes_out)
+{
+    struct stat_cell *cell = stat_slot_cell(slot, worker);
+    if (cell == NULL) {
+        return;
+    }
     stat_add(&cell->count, 1);
     stat_add(&cell->ns, ns);
     if (status >= 500 && status <= 599) {

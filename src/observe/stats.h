@@ -42,6 +42,8 @@ void stat_slot_init(struct stat_slot *slot, enum stat_kind kind);
 // Any worker, its own index. Out of memory: the number is dropped and counted.
 void stat_slot_add(struct stat_slot *slot, unsigned worker, uint64_t ns, unsigned status,
                    uint64_t bytes_in, uint64_t bytes_out);
+// Worker: its own cell, made if there is none. NULL: out of memory.
+struct stat_cell *stat_slot_cell(struct stat_slot *slot, unsigned worker);
 // Any thread, while the slot lives.
 void stat_slot_sum(const struct stat_slot *slot, struct stat_sum *sum);
 // Control (the thread that calls stats_visit). No worker adds any more.

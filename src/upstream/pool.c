@@ -122,6 +122,12 @@ unsigned pool_member_requests(const struct pool_member *member)
     return atomic_load_explicit(count, memory_order_acquire);
 }
 
+void pool_member_unpick(struct pool_member *member)
+{
+    unsigned before = atomic_fetch_sub_explicit(count_of(member), 1, memory_order_seq_cst);
+    INVARIANT(before > 0);
+}
+
 void pool_member_put(struct pool_member *member)
 {
     // Release: what was done with the member comes before its free (acquire in pool_member_requests).

@@ -134,6 +134,9 @@ enum pool_result pool_pick(const struct pool_version *pool, struct pool_slot *sl
 // The request on a picked member has ended. Any worker; the member may be used until the end of its
 // loop turn. A waiter of the pool's queue gets its turn.
 void pool_member_put(struct pool_member *member);
+// The same when nothing was done with it: nobody gets a turn, or those that wait would wake each other without
+// end.
+void pool_member_unpick(struct pool_member *member);
 // Requests and tunnels under way, over all workers. Acquire: 0 means that all that was done with the
 // member is done. Any thread.
 unsigned pool_member_requests(const struct pool_member *member);

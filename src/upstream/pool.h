@@ -111,6 +111,7 @@ enum { POOL_TRIED_MAX = 11 }; // members one request may try: 1 + retries
 // What a request brings for the choice of its target. Zero is nothing.
 struct pool_choice {
     uint64_t random;                  // any changing number
+    uint64_t now_ms;                  // loop time; only BALANCE_RANDOM_TWO looks at it
     uint64_t hash;                    // of what the pool is balanced by (BALANCE_HASH)
     bool has_hash;                    // else such a pool is balanced by requests
     uint64_t sticky;                  // pool_target.id of the cookie; 0: none

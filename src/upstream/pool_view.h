@@ -33,11 +33,9 @@ struct pool_view_facts {
 // - ejected ones are not used, unless fewer than panic_percent of those not DOWN would be left (is_panic).
 // - far ones form a tier of their own behind the near ones, while at least panic_percent of the near ones
 //   are usable; with fewer near and far ones are one tier. Backups come last.
-// NULL: out of memory. `before` (may be NULL) is the view that this one replaces: what is unchanged (the hash
-// table) is shared. Control thread.
+// Declared up with weight 0 is as draining. NULL: out of memory. Control thread.
 struct pool_view *pool_view_new(const struct pool_settings *settings,
                                 const struct pool_candidate *candidates, unsigned count,
-                                const struct pool_view *before,
                                 struct pool_view_facts *facts) WARN_UNUSED;
 // Any thread that no worker reads it from any more (the reclaim thread: a void pointer for rcu_retire).
 void pool_view_free(void *view);

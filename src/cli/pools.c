@@ -62,16 +62,16 @@ static void put_target(struct table *table, const json_t *target, const char *in
                is_backup ? " (backup)" : "");
     put_weight(table, target);
     table_put_member(table, target, "state", "-");
-    table_put_member(table, target, "health", "-");
     table_put_member(table, target, "requests", "0");
+    table_put_member(table, target, "health", "-");
     table_put_member(table, target, "since", "-");
     table_put_member(table, target, "reason", "-");
 }
 
 static void print_targets(const json_t *targets)
 {
-    static const char *const columns[] = {"TARGET",   "WEIGHT", "STATE", "HEALTH",
-                                          "REQUESTS", "SINCE",  "REASON"};
+    static const char *const columns[] = {"TARGET", "WEIGHT", "STATE", "REQUESTS",
+                                          "HEALTH", "SINCE",  "REASON"};
     enum { COLUMN_COUNT = sizeof columns / sizeof columns[0] };
     struct table table;
     table_init(&table, COLUMN_COUNT);

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: MIT
 """The commands against a real server, their help, and the pages made from it."""
+import concurrent.futures
 import json
 import os
 import pathlib
 import re
 import subprocess
+import threading
 
 import pytest
 import yaml
 
 from support.net import free_port
+from support.origin import encode_response, respond, script
 from support.process import ROOT, find_binary
 
 COMMANDS = ["serve", "check", "route list", "route get", "route put", "route rm", "pool list",
-            "pool get", "pool put", "pool rm", "pool drain", "pool up", "cert list", "cert get",
-            "cert put", "cert rm", "apply", "export", "status", "version", "help"]
+            "pool get", "pool put", "pool rm", "pool drain", "pool up", "pool switch", "cert list",
+            "cert get", "cert put", "cert rm", "apply", "export", "status", "version", "help"]
 
 
 def run(*args, env=None, cwd=None, input=None):
@@ -100,7 +103,7 @@ def complete(*words):
 
 def test_completion():
     assert complete("ro") == ["route"]
-    assert set(complete("pool", "")) == {"list", "get", "put", "rm", "drain", "up"}
+    assert set(complete("pool", "")) == {"list", "get", "put", "rm", "drain", "up", "switch"}
     assert complete("route", "put", "--strip") == ["--strip-path"]
     assert "--dry-run" in complete("apply", "--")
 
@@ -120,6 +123,13 @@ def test_completion():
     (["route", "put", "a", "--request-header", "X"], "Name: value"),
     (["route", "list", "--limit", "0"], "--limit"),
     (["pool", "drain", "a", "10.0.0.1:80", "--remove-after", "soon"], "--remove-after"),
+    (["pool", "drain", "a", "10.0.0.1:80", "--wait", "soon"], "--wait"),
+    (["pool", "drain", "a", "b:1", "--wait", "1s", "--remove-after", "1s"], "only one of"),
+    (["pool", "drain", "a", "b c", "--wait", "1s"], "not a valid host"),
+    (["pool", "switch", "a"], "--to TARGET[,TARGET]... is missing"),
+    (["pool", "switch", "a", "--to", ","], "is missing"),
+    (["pool", "switch", "a", "--to", "b:1", "--wait-healthy", "soon"], "--wait-healthy"),
+    (["pool", "switch", "a", "b", "--to", "b:1"], 'unexpected argument "b"'),
     (["status", "--verbose"], "unknown flag --verbose"),
     (["help", "nonsense"], "there is no command"),
 ])
@@ -311,7 +321,7 @@ def test_pools(server):
     assert json.loads(server.cli("pool", "get", "web", "--json").stdout) == pool
     text = server.cli("pool", "get", "web").stdout
     assert 'balance: "round_robin"' in text
-    assert re.search(r"^10\.0\.0\.5:8080 +3 +up +0$", text, re.MULTILINE)
+    assert re.search(r"^10\.0\.0\.5:8080 +3 +up +0 +none ", text, re.MULTILINE)
     server.cli("route", "put", "a.example", "--pool", "web")
     done = server.cli("pool", "rm", "web", check=False)
     assert done.returncode == 1 and "a.example" in done.stderr
@@ -345,6 +355,46 @@ def test_drain_and_up(server):
         done = server.cli("pool", verb, "web", "10.0.0.99:80", check=False)
         assert done.returncode == 1 and "has no target 10.0.0.99:80" in done.stderr
         assert state_of(server, "10.0.0.99:80") is None
+
+
+def test_drain_waits_until_the_target_is_empty(server, origin):
+    may_end = threading.Event()
+    peer = origin(script(may_end, encode_response(body=b"late"), keep=True))
+    server.cli("pool", "put", "web", peer.address)
+    server.cli("route", "put", "a.example", "--pool", "web")
+    done = server.cli("pool", "drain", "web", peer.address, "--wait", "10s")
+    assert done.stdout == f"pool web: {peer.address} drained\n"
+    server.cli("pool", "up", "web", peer.address)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(server.get, host="a.example")
+        peer.wait_requests(1)
+        done = server.cli("pool", "drain", "web", peer.address, "--wait", "300ms", check=False)
+        assert done.returncode == 1 and "1 requests are under way still" in done.stderr
+        assert state_of(server, peer.address) == "drain"
+        threading.Timer(0.5, may_end.set).start()
+        done = server.cli("pool", "drain", "web", peer.address, "--wait", "10s")
+        assert done.stdout == f"pool web: {peer.address} drained\n"
+        assert reply.result(10).text == "late"
+
+
+def test_switch(server, origin):
+    blue, green = origin(respond(200, body=b"blue")), origin(respond(200, body=b"green"))
+    gone = f"127.0.0.1:{free_port()}"
+    server.cli("pool", "put", "web", blue.address)
+    done = server.cli("pool", "switch", "web", "--to", f"{green.address}=3,{blue.address}",
+                      "--wait-healthy", "10s")
+    assert done.stdout == f"pool web switched to {green.address}, {blue.address}\n"
+    pool = server.api("GET", "/v1/pools/web").json
+    assert [(t["address"], t.get("weight", 1)) for t in pool["targets"]] == [
+        (green.address, 3), (blue.address, 1)]
+    # One is bad: nothing changes, and why is said.
+    done = server.cli("pool", "switch", "web", "--to", blue.address, "--to", gone,
+                      "--wait-healthy", "300ms", check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.search(rf"pool web: {re.escape(gone)}: .*refused", done.stderr)
+    assert server.api("GET", "/v1/pools/web").json == pool
+    done = server.cli("pool", "switch", "none", "--to", gone, check=False)
+    assert done.returncode == 1 and "none" in done.stderr
 
 
 # --- apply and export ---

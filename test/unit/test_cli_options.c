@@ -2,6 +2,8 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/client.h"
+#include "cli/route_body.h"
+#include "model/declaration.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -252,6 +254,74 @@ static void test_commands(void **state)
     }
 }
 
+// The JSON that a command makes of its flags; malloc.
+static char *make_json(const char *verb, const char *text, json_t *(*make)(const struct args *))
+{
+    char *argv[WORD_MAX];
+    unsigned words;
+    struct args args;
+    struct problems problems;
+    problems_init(&problems);
+    int argc = split_words(text, argv);
+    assert_int_equal(args_parse(command_find("pool", verb, &words), argc, argv, &args, &problems),
+                     0);
+    json_t *made = make(&args);
+    char *json = json_dumps(made, JSON_COMPACT);
+    json_decref(made);
+    args_fini(&args);
+    problems_fini(&problems);
+    return json;
+}
+
+static void test_pool_flags(void **state)
+{
+    (void)state;
+    char *json = make_json("put",
+                           "web 10.0.0.5:80=3 unix:/x --balance hash --hash header:x-a --sticky pm "
+                           "--health /up --health-interval 1s --health-timeout 500ms "
+                           "--health-status 204 --health-type http",
+                           pool_body);
+    assert_string_equal(
+        json, "{\"balance\":\"hash\",\"hash\":\"header:x-a\",\"sticky\":{\"cookie\":\"pm\"},"
+              "\"health\":{\"path\":\"/up\",\"interval\":\"1s\",\"timeout\":\"500ms\","
+              "\"status\":\"204\",\"type\":\"http\"},"
+              "\"targets\":[{\"address\":\"10.0.0.5:80\",\"weight\":3},"
+              "{\"address\":\"unix:/x\"}]}");
+    // What the flags make is what a pool may be.
+    struct problems problems;
+    struct declaration *declaration;
+    problems_init(&problems);
+    json_t *value = json_loads(json, 0, NULL);
+    assert_int_equal(declaration_decode(NOUN_POOL, STR("web"), value, DECODE_STRICT, &declaration,
+                                        NULL, &problems),
+                     0);
+    declaration_free(&declaration);
+    json_decref(value);
+    problems_fini(&problems);
+    free(json);
+    json = make_json("put",
+                     "web --max-fails 0 --slow-start 30s --requests-per-target 5 --queue 10 "
+                     "--queue-timeout 2s --retry-budget 100 --request-timeout 1m",
+                     pool_body);
+    assert_string_equal(json, "{\"passive\":{\"max_fails\":0},\"slow_start\":\"30s\","
+                              "\"limits\":{\"requests_per_target\":5,\"queue\":10,"
+                              "\"queue_timeout\":\"2s\"},\"retry_budget\":100,"
+                              "\"timeouts\":{\"request\":\"1m\"}}");
+    free(json);
+}
+
+static void test_switch_targets(void **state)
+{
+    (void)state;
+    char *json = make_json("switch", "web --to a:1=2,b:2,, --to=[::1]:3", switch_targets);
+    assert_string_equal(json, "[{\"address\":\"a:1\",\"weight\":2},{\"address\":\"b:2\"},"
+                              "{\"address\":\"[::1]:3\"}]");
+    free(json);
+    json = make_json("switch", "web", switch_targets);
+    assert_string_equal(json, "[]");
+    free(json);
+}
+
 static void test_client_address(void **state)
 {
     (void)state;
@@ -317,6 +387,8 @@ int main(void)
         cmocka_unit_test(test_wrong_settings),
         cmocka_unit_test(test_words_and_flags),
         cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_pool_flags),
+        cmocka_unit_test(test_switch_targets),
         cmocka_unit_test(test_client_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

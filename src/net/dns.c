@@ -313,7 +313,7 @@ static const char *error_text(int status)
     case ARES_EREFUSED:
         return "the server refuses";
     case ARES_ECONNREFUSED:
-        return "no server can be reached";
+        return "no server could answer"; // older versions: also after SERVFAIL and REFUSED
     case ARES_EBADRESP:
     case ARES_EFORMERR:
         return "malformed answer";

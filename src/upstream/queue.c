@@ -16,6 +16,9 @@
 // and then picks once more: all four are seq_cst, so one of the two sees the other. The same for who has a
 // turn and finds nothing: `seen` is the number of the last turn before it picked, and every younger turn
 // goes to somebody who has not picked since, or is kept for the messages that are still on their way.
+//
+// Who picked in its turn, could not go on (no connection may be opened) and gave back what it had picked made
+// no room: that kick is not passed on, nor is the turn. Else those who wait would wake each other for ever.
 #include "upstream/queue.h"
 #include "base/invariant.h"
 #include <stdlib.h>
@@ -56,6 +59,12 @@ struct pool_waiter {
     struct list node;
     uint64_t ticket; // 0: not yet
 };
+
+// The turn that this thread is in.
+static _Thread_local struct {
+    struct pool_queue *queue;
+    unsigned kicks; // made meanwhile
+} in_turn;
 
 struct pool_queue *pool_queue_new(void)
 {
@@ -233,8 +242,10 @@ static void kick(struct pool_queue *queue, unsigned count)
 
 void pool_queue_kick(struct pool_queue *queue)
 {
-    // Seq_cst, as is the count that was lowered before: see above.
-    if (pool_queue_len(queue) > 0) {
+    if (in_turn.queue == queue) {
+        in_turn.kicks++;
+    } else if (pool_queue_len(queue) >
+               0) { // seq_cst, as is the count that was lowered before: see above
         kick(queue, 1);
     }
 }
@@ -270,19 +281,26 @@ static void run_turn(struct loop *loop, struct loop_message *message)
     waiter->is_again = false;
     // Acquire: what led to these turns was before, and is seen by the pick that follows.
     waiter->seen = atomic_load_explicit(&queue->turn, memory_order_acquire);
+    in_turn.queue = queue;
+    in_turn.kicks = 0;
     waiter->on_turn(waiter->user);
-    if (waiter->state == WAITER_LEFT) {
-        return;
-    }
-    if (waiter->is_again) {
+    in_turn.queue = NULL;
+    unsigned kicks = in_turn.kicks;
+    if (waiter->state != WAITER_LEFT && waiter->is_again) {
         waiter->state = WAITER_WAITS;
+        waiter->turn = kicks > 0 ? 0 : waiter->turn;
         waiter->call.run = run_enlist;
         loop_post(waiter_owner(waiter), &waiter->call);
         return;
     }
-    atomic_fetch_sub_explicit(&queue->waiting, 1, memory_order_seq_cst);
-    atomic_fetch_sub_explicit(&queue->members, 1, memory_order_seq_cst);
-    free_waiter(waiter);
+    if (waiter->state != WAITER_LEFT) {
+        atomic_fetch_sub_explicit(&queue->waiting, 1, memory_order_seq_cst);
+        atomic_fetch_sub_explicit(&queue->members, 1, memory_order_seq_cst);
+    }
+    kick(queue, kicks < pool_queue_len(queue) ? kicks : pool_queue_len(queue));
+    if (waiter->state != WAITER_LEFT) {
+        free_waiter(waiter);
+    }
 }
 
 static void run_done(struct loop *loop, struct loop_message *message)

@@ -1,40 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "upstream/upstream.h"
 #include "base/hash.h"
+#include "base/invariant.h"
 #include "net/outq.h"
+#include "upstream/upstream_int.h"
 #include <stddef.h>
-#include <sys/un.h>
 
 enum {
     BUCKETS_AT_START = 256,
     SWEEP_MS = 1000,
-    ADDRESS_MAX = sizeof(struct sockaddr_un),
-};
-
-// What makes connections interchangeable. Without padding that is not cleared: it is compared as bytes.
-struct key {
-    const struct tls_context *tls;
-    uint32_t protocol; // enum http_client_protocol
-    uint32_t address_len;
-};
-
-struct upstream_endpoint {
-    struct http_client_owner owner; // first
-    struct upstream_endpoint *next; // in its bucket
-    struct upstream *upstream;
-    struct list idle;      // last used first
-    struct list room;      // HTTP/2 with room for streams: open ones first, then those being opened
-    struct list with_idle; // in upstream->with_idle
-    struct tls_context *tls; // referenced: its address means nothing else while this lives
-    uint64_t hash;
-    unsigned idle_count;
-    unsigned keep_idle;
-    unsigned keep_timeout_ms;
-    unsigned in_use; // connections that are not idle
-    bool speaks_h2;  // as far as is known
-    size_t name_len; // of the server name, behind the address
-    struct key key;
-    char text[];
+    KEPT_WAITERS = 512,
 };
 
 static struct upstream_endpoint **bucket_of(struct upstream *upstream, uint64_t hash)
@@ -66,11 +40,12 @@ static void grow(struct upstream *upstream)
 }
 
 // An endpoint without connections is forgotten.
-static void maybe_free(struct upstream_endpoint *endpoint)
+void upstream_maybe_free(struct upstream_endpoint *endpoint)
 {
-    if (endpoint->in_use > 0 || endpoint->idle_count > 0) {
+    if (endpoint->in_use > 0 || endpoint->idle_count > 0 || !list_is_empty(&endpoint->waiters)) {
         return;
     }
+    list_remove(&endpoint->to_serve);
     struct upstream_endpoint **link = bucket_of(endpoint->upstream, endpoint->hash);
     while (*link != endpoint) {
         link = &(*link)->next;
@@ -78,6 +53,7 @@ static void maybe_free(struct upstream_endpoint *endpoint)
     *link = endpoint->next;
     endpoint->upstream->endpoint_count--;
     tls_context_unref(&endpoint->tls);
+    upstream_limit_unref(&endpoint->limit);
     free(endpoint);
 }
 
@@ -88,6 +64,10 @@ static void unlink_idle(struct upstream_endpoint *endpoint, struct http_client_c
     endpoint->upstream->idle_count--;
     if (endpoint->idle_count == 0) {
         list_remove(&endpoint->with_idle);
+        list_remove(&endpoint->limited_idle);
+    }
+    if (endpoint->limit != NULL) {
+        upstream_limit_note_idle(endpoint->limit, false);
     }
 }
 
@@ -104,9 +84,16 @@ static bool on_idle(struct http_client_owner *owner, struct http_client_conn *co
     endpoint->in_use--;
     if (endpoint->idle_count++ == 0) {
         list_append(&endpoint->upstream->with_idle, &endpoint->with_idle);
+        if (endpoint->limit != NULL) {
+            list_append(&endpoint->upstream->limited_idle, &endpoint->limited_idle);
+        }
     }
     endpoint->upstream->idle_count++;
     list_push(&endpoint->idle, &conn->node);
+    upstream_serve(endpoint);
+    if (endpoint->limit != NULL) {
+        upstream_limit_note_idle(endpoint->limit, true);
+    }
     if (!loop_timer_is_set(&endpoint->upstream->timer)) {
         loop_timer_set(endpoint->upstream->loop, &endpoint->upstream->timer, SWEEP_MS);
     }
@@ -119,13 +106,13 @@ static void on_room(struct http_client_owner *owner, struct http_client_conn *co
     list_remove(&conn->room);
     if (conn->is_h2) {
         endpoint->speaks_h2 = true;
-    } else if (!has_room) {
-        endpoint->speaks_h2 = false; // it was expected, and is not so
     }
     if (has_room && conn->is_h2) {
         list_push(&endpoint->room, &conn->room);
-    } else if (has_room) {
-        list_append(&endpoint->room, &conn->room);
+        upstream_serve(endpoint);
+        if (endpoint->limit != NULL) {
+            upstream_limit_note_room(endpoint->limit);
+        }
     }
 }
 
@@ -138,7 +125,10 @@ static void on_closed(struct http_client_owner *owner, struct http_client_conn *
     } else {
         unlink_idle(endpoint, conn);
     }
-    maybe_free(endpoint);
+    if (endpoint->limit != NULL) {
+        upstream_limit_give(endpoint->limit);
+    }
+    upstream_maybe_free(endpoint);
 }
 
 // ---- of connections that are one exchange's alone ----
@@ -162,6 +152,26 @@ static void on_closed_alone(struct http_client_owner *owner, struct http_client_
 {
     (void)owner;
     (void)conn;
+}
+
+// Of a limited target.
+struct alone {
+    struct http_client_owner owner; // first
+    struct upstream_limit *limit;
+};
+
+static void free_alone(struct alone *alone)
+{
+    upstream_limit_unref(&alone->limit);
+    free(alone);
+}
+
+static void on_closed_limited(struct http_client_owner *owner, struct http_client_conn *conn)
+{
+    (void)conn;
+    struct alone *alone = CONTAINER_OF(owner, struct alone, owner);
+    upstream_limit_give(alone->limit);
+    free_alone(alone);
 }
 
 // ---- ages ----
@@ -197,29 +207,44 @@ static void on_sweep(struct loop *loop, struct loop_timer *timer)
     }
 }
 
+bool upstream_close_idle(struct upstream *upstream, const struct upstream_limit *limit)
+{
+    LIST_FOR_EACH (node, &upstream->limited_idle) {
+        struct upstream_endpoint *endpoint =
+            CONTAINER_OF(node, struct upstream_endpoint, limited_idle);
+        if (endpoint->limit == limit) {
+            http_client_close(CONTAINER_OF(endpoint->idle.prev, struct http_client_conn, node));
+            return true;
+        }
+    }
+    return false;
+}
+
 // ---- finding one ----
 
-static bool is_same(const struct upstream_endpoint *e, const struct key *key,
+static bool is_same(const struct upstream_endpoint *e, const struct upstream_key *key,
                     const struct upstream_request *request)
 {
-    return e->key.tls == key->tls && e->key.protocol == key->protocol &&
-           e->key.address_len == key->address_len && e->name_len == request->server_name.len &&
+    return e->key.tls == key->tls && e->key.limit == key->limit &&
+           e->key.protocol == key->protocol && e->key.address_len == key->address_len &&
+           e->name_len == request->server_name.len &&
            memcmp(e->text, &request->address, key->address_len) == 0 &&
            (e->name_len == 0 ||
             memcmp(e->text + key->address_len, request->server_name.p, e->name_len) == 0);
 }
 
-static uint64_t hash_of(const struct key *key, const struct upstream_request *request)
+static uint64_t hash_of(const struct upstream_key *key, const struct upstream_request *request)
 {
     uint64_t hash = hash_bytes(&request->address, request->address_len);
-    if (key->tls != NULL || key->protocol != HTTP_CLIENT_AUTO) {
+    if (key->tls != NULL || key->limit != NULL || key->protocol != HTTP_CLIENT_AUTO) {
         hash ^= hash_bytes(key, sizeof *key) * 3;
         hash ^= hash_bytes(request->server_name.p, request->server_name.len) * 5;
     }
     return hash;
 }
 
-static struct upstream_endpoint *new_endpoint(struct upstream *upstream, const struct key *key,
+static struct upstream_endpoint *new_endpoint(struct upstream *upstream,
+                                              const struct upstream_key *key,
                                               const struct upstream_request *request)
 {
     struct upstream_endpoint *endpoint =
@@ -232,6 +257,11 @@ static struct upstream_endpoint *new_endpoint(struct upstream *upstream, const s
     list_init(&endpoint->idle);
     list_init(&endpoint->room);
     list_init(&endpoint->with_idle);
+    list_init(&endpoint->limited_idle);
+    list_init(&endpoint->openings);
+    list_init(&endpoint->waiters);
+    list_init(&endpoint->to_serve);
+    endpoint->limit = request->limit == NULL ? NULL : upstream_limit_ref(request->limit);
     endpoint->tls = request->tls == NULL ? NULL : tls_context_ref(request->tls);
     endpoint->key = *key;
     endpoint->name_len = request->server_name.len;
@@ -245,7 +275,8 @@ static struct upstream_endpoint *new_endpoint(struct upstream *upstream, const s
 static struct upstream_endpoint *find(struct upstream *upstream,
                                       const struct upstream_request *request)
 {
-    const struct key key = {request->tls, (uint32_t)request->protocol, request->address_len};
+    const struct upstream_key key = {request->tls, request->limit, (uint32_t)request->protocol,
+                                     request->address_len};
     uint64_t hash = hash_of(&key, request);
     for (struct upstream_endpoint *e = *bucket_of(upstream, hash); e != NULL; e = e->next) {
         if (e->hash == hash && is_same(e, &key, request)) {
@@ -287,15 +318,12 @@ static struct http_stream *reuse(struct upstream_endpoint *endpoint, bool check,
     return NULL;
 }
 
-// A stream on a connection that others use as well: an open one, or one that is still being opened.
-static struct http_stream *join(struct upstream_endpoint *endpoint, bool is_open,
+// A stream on a connection that others use as well.
+static struct http_stream *join(struct upstream_endpoint *endpoint,
                                 const struct http_stream_events *events, void *user)
 {
     LIST_FOR_EACH_SAFE (node, &endpoint->room) {
         struct http_client_conn *conn = CONTAINER_OF(node, struct http_client_conn, room);
-        if (conn->is_h2 != is_open) {
-            continue;
-        }
         if (!list_is_empty(&conn->node)) {
             unlink_idle(endpoint, conn);
             endpoint->in_use++;
@@ -308,19 +336,73 @@ static struct http_stream *join(struct upstream_endpoint *endpoint, bool is_open
     return NULL;
 }
 
-static struct http_stream *kept(struct upstream_endpoint *endpoint, bool check,
-                                const struct http_stream_events *events, void *user)
+struct http_stream *upstream_take_kept(struct upstream_endpoint *endpoint, bool check,
+                                       const struct http_stream_events *events, void *user)
 {
-    struct http_stream *stream = join(endpoint, true, events, user);
-    if (stream == NULL) {
-        stream = reuse(endpoint, check, events, user);
-    }
-    return stream != NULL ? stream : join(endpoint, false, events, user);
+    struct http_stream *stream = join(endpoint, events, user);
+    return stream != NULL ? stream : reuse(endpoint, check, events, user);
 }
 
-static struct http_client_target target_of(const struct upstream_request *request)
+// ---- opening one ----
+
+// Room for another connection, if need be at the cost of an idle one to the same target by another name.
+static bool take_room(struct upstream *upstream, struct upstream_limit *limit)
 {
-    return (struct http_client_target){
+    if (upstream_limit_take(limit)) {
+        return true;
+    }
+    if (upstream_close_idle(upstream, limit) && upstream_limit_take(limit)) {
+        return true;
+    }
+    upstream_limit_recall(limit, upstream->peers, upstream);
+    return false;
+}
+
+static struct http_stream *open_one(struct upstream *upstream,
+                                    const struct http_client_target *target,
+                                    struct http_client_owner *owner, struct upstream_limit *limit,
+                                    const struct http_stream_events *events, void *user, int *err)
+{
+    if (limit != NULL && !take_room(upstream, limit)) {
+        *err = ERR_LIMIT;
+        return NULL;
+    }
+    upstream->opened_count++;
+    struct http_stream *stream =
+        http_client_open(&upstream->clients, target, owner, events, user, err);
+    if (stream == NULL && limit != NULL) {
+        upstream_limit_give(limit);
+    }
+    return stream;
+}
+
+struct http_stream *upstream_connect(struct upstream_endpoint *endpoint,
+                                     unsigned connect_timeout_ms,
+                                     const struct http_stream_events *events, void *user, int *err)
+{
+    struct sockaddr_storage address = {0};
+    memcpy(&address, endpoint->text, endpoint->key.address_len);
+    const struct http_client_target target = {
+        .address = &address,
+        .address_len = endpoint->key.address_len,
+        .tls = endpoint->tls,
+        .server_name = str_make(endpoint->text + endpoint->key.address_len, endpoint->name_len),
+        .protocol = (enum http_client_protocol)endpoint->key.protocol,
+        .connect_timeout_ms = connect_timeout_ms,
+    };
+    endpoint->in_use++;
+    struct http_stream *stream =
+        open_one(endpoint->upstream, &target, &endpoint->owner, endpoint->limit, events, user, err);
+    endpoint->in_use -= stream == NULL;
+    return stream;
+}
+
+// With a preamble: of one exchange alone.
+static struct http_stream *open_alone(struct upstream *upstream,
+                                      const struct upstream_request *request,
+                                      const struct http_stream_events *events, void *user, int *err)
+{
+    const struct http_client_target target = {
         .address = &request->address,
         .address_len = request->address_len,
         .tls = request->tls,
@@ -329,19 +411,36 @@ static struct http_client_target target_of(const struct upstream_request *reques
         .preamble = request->preamble,
         .connect_timeout_ms = request->connect_timeout_ms,
     };
+    if (request->limit == NULL) {
+        return open_one(upstream, &target, &upstream->alone, NULL, events, user, err);
+    }
+    struct alone *alone = malloc(sizeof *alone);
+    if (alone == NULL) {
+        *err = ERR_MEMORY;
+        return NULL;
+    }
+    alone->owner = (struct http_client_owner){on_room_alone, on_idle_alone, on_closed_limited};
+    alone->limit = upstream_limit_ref(request->limit);
+    struct http_stream *stream =
+        open_one(upstream, &target, &alone->owner, request->limit, events, user, err);
+    if (stream == NULL) {
+        free_alone(alone);
+    }
+    return stream;
 }
 
 struct http_stream *upstream_get(struct upstream *upstream, const struct upstream_request *request,
                                  const struct http_stream_events *events, void *user, int *err)
 {
-    if (request->address_len > ADDRESS_MAX || request->server_name.len > TLS_SNI_MAX) {
+    if (request->address_len > UPSTREAM_ADDRESS_MAX || request->server_name.len > TLS_SNI_MAX) {
         *err = ERR_SYSTEM;
         return NULL;
     }
-    struct http_client_target target = target_of(request);
+    if (request->limit != NULL) {
+        upstream_limit_set_queue(request->limit, request->queue);
+    }
     if (request->preamble.len > 0) {
-        upstream->opened_count++;
-        return http_client_open(&upstream->clients, &target, &upstream->alone, events, user, err);
+        return open_alone(upstream, request, events, user, err);
     }
     struct upstream_endpoint *endpoint = find(upstream, request);
     if (endpoint == NULL) {
@@ -351,19 +450,26 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
     endpoint->keep_idle = request->keep_idle;
     endpoint->keep_timeout_ms = request->keep_timeout_ms;
     endpoint->in_use++; // until there is a connection, or none
-    struct http_stream *stream =
-        request->fresh ? NULL : kept(endpoint, request->check, events, user);
-    if (stream == NULL) {
-        target.expects_h2 =
-            !request->fresh && (endpoint->speaks_h2 || request->protocol == HTTP_CLIENT_H2);
-        endpoint->in_use++;
-        upstream->opened_count++;
-        stream = http_client_open(&upstream->clients, &target, &endpoint->owner, events, user, err);
-        endpoint->in_use -= stream == NULL;
+    struct http_stream *stream;
+    if (request->fresh) {
+        stream = upstream_connect(endpoint, request->connect_timeout_ms, events, user, err);
+    } else {
+        stream = upstream_take_kept(endpoint, request->check, events, user);
+        if (stream == NULL) {
+            stream = upstream_wait(endpoint, request->check, request->connect_timeout_ms, events,
+                                   user, err);
+        }
     }
     endpoint->in_use--;
-    maybe_free(endpoint);
+    upstream_maybe_free(endpoint);
     return stream;
+}
+
+void upstream_join_peers(struct upstream *upstream, struct upstream_peers *peers)
+{
+    INVARIANT(peers->count < STATS_WORKER_MAX);
+    peers->items[peers->count++] = upstream;
+    upstream->peers = peers;
 }
 
 int upstream_init(struct upstream *upstream, struct loop *loop, const struct h1_limits *limits)
@@ -372,6 +478,12 @@ int upstream_init(struct upstream *upstream, struct loop *loop, const struct h1_
     upstream->alone = (struct http_client_owner){on_room_alone, on_idle_alone, on_closed_alone};
     http_client_pool_init(&upstream->clients, loop, limits);
     list_init(&upstream->with_idle);
+    list_init(&upstream->limited_idle);
+    list_init(&upstream->openings);
+    list_init(&upstream->to_serve);
+    loop_task_init(&upstream->serve_task, upstream_on_serve);
+    slab_init(&upstream->waiters, upstream_waiter_len(), KEPT_WAITERS);
+    slab_init(&upstream->opening_slab, upstream_opening_len(), KEPT_WAITERS);
     loop_timer_init(&upstream->timer, on_sweep);
     upstream->buckets = calloc(upstream->bucket_count, sizeof *upstream->buckets);
     return upstream->buckets == NULL ? ERR_MEMORY : 0;
@@ -389,9 +501,19 @@ void upstream_drop_idle(struct upstream *upstream)
 void upstream_fini(struct upstream *upstream)
 {
     // HTTP/2 connections whose last stream was just let go become idle, or close, with the flush.
+    upstream_drop_openings(upstream);
     outq_flush_all(upstream->loop);
     upstream_drop_idle(upstream);
     loop_timer_cancel(upstream->loop, &upstream->timer);
+    loop_task_cancel(&upstream->serve_task);
+    loop_run_deferred(upstream->loop);
+    slab_fini(&upstream->waiters);
+    slab_fini(&upstream->opening_slab);
+    for (unsigned i = 0; upstream->peers != NULL && i < upstream->peers->count; i++) {
+        if (upstream->peers->items[i] == upstream) {
+            upstream->peers->items[i] = NULL;
+        }
+    }
     free(upstream->buckets);
     upstream->buckets = NULL;
 }

@@ -138,51 +138,72 @@ static void test_stream_changes(void **state)
     end(&s);
 }
 
-// Others join while it is being opened once h2 was seen there; not before.
+// Before h2 was seen there each opens a connection of its own; but the first that is there is enough.
+static void test_join_first(void **state)
+{
+    (void)state;
+    struct secure s;
+    struct user users[20];
+    begin(&s, HTTP_CLIENT_AUTO);
+    client_get(&s.c, &users[0], "/hold");
+    WAIT(&s.c, s.c.origin.conn_count == 1);
+    int listener = s.c.origin.listener;
+    s.c.origin.listener = -1; // the others have to wait
+    for (int i = 1; i < 20; i++) {
+        client_get(&s.c, &users[i], "/hold");
+    }
+    assert_int_equal(s.c.upstream.opened_count, 20);
+    WAIT(&s.c, s.c.origin.request_count == 20);
+    assert_int_equal(s.c.origin.conn_count, 1);
+    s.c.origin.listener = listener;
+    // What was being opened was given up.
+    assert_int_equal(s.c.upstream.clients.h2_conns.live_count, 1);
+    for (int i = 0; i < 20; i++) {
+        assert_true(user_was_told(&users[i], "ready;"));
+        assert_true(users[i].stream->is_h2);
+        user_fini(&users[i]);
+    }
+    end(&s);
+}
+
+// Once h2 was seen all wait for one connection.
 static void test_join_while_opening(void **state)
 {
     (void)state;
     struct secure s;
     struct user users[20];
     begin(&s, HTTP_CLIENT_AUTO);
-    for (int i = 0; i < 3; i++) {
-        client_get(&s.c, &users[i], "/hold");
-    }
-    WAIT(&s.c, s.c.origin.request_count == 3);
-    assert_int_equal(s.c.origin.conn_count, 3);
-    // All others take no more.
-    for (int i = 0; i < 3; i++) {
-        nghttp2_session *session = s.c.origin.conns[i]->session;
-        nghttp2_submit_goaway(session, 0, INT32_MAX, NGHTTP2_NO_ERROR, NULL, 0);
-    }
+    client_get(&s.c, &users[0], "/hold");
+    WAIT(&s.c, s.c.origin.request_count == 1);
+    nghttp2_submit_goaway(s.c.origin.conns[0]->session, 0, INT32_MAX, NGHTTP2_NO_ERROR, NULL, 0);
     client_settle(&s.c);
-    for (int i = 3; i < 20; i++) {
+    for (int i = 1; i < 20; i++) {
         client_get(&s.c, &users[i], "/ok");
         assert_false(users[i].stream->was_reused);
     }
-    for (int i = 3; i < 20; i++) {
+    for (int i = 1; i < 20; i++) {
         WAIT(&s.c, users[i].stream == NULL);
         assert_true(user_was_told(&users[i], "ready;head 200;end;"));
     }
-    assert_int_equal(s.c.origin.conn_count, 4);
+    assert_int_equal(s.c.origin.conn_count, 2);
 
-    // It speaks HTTP/1 now: the first goes on, the others are to try again.
-    nghttp2_submit_goaway(s.c.origin.conns[3]->session, 0, INT32_MAX, NGHTTP2_NO_ERROR, NULL, 0);
+    // It speaks HTTP/1 now: the others get connections of their own.
+    nghttp2_submit_goaway(s.c.origin.conns[1]->session, 0, INT32_MAX, NGHTTP2_NO_ERROR, NULL, 0);
     client_settle(&s.c);
-    for (int i = 3; i < 20; i++) {
+    for (int i = 1; i < 20; i++) {
         user_fini(&users[i]);
     }
     s.c.origin.alpn_h1 = true;
-    for (int i = 3; i < 6; i++) {
+    for (int i = 1; i < 5; i++) {
         client_get(&s.c, &users[i], "/x");
     }
-    WAIT(&s.c, user_was_told(&users[3], "ready;"));
-    assert_int_equal(s.c.origin.conn_count, 5);
-    for (int i = 4; i < 6; i++) {
-        assert_true(user_was_told(&users[i], "reset closed;"));
-        assert_true(users[i].never_arrived);
+    assert_int_equal(s.c.upstream.opened_count, 3);
+    for (int i = 1; i < 5; i++) {
+        WAIT(&s.c, user_was_told(&users[i], "ready;"));
+        assert_false(users[i].stream->is_h2);
     }
-    for (int i = 0; i < 6; i++) {
+    assert_int_equal(s.c.origin.conn_count, 6);
+    for (int i = 0; i < 5; i++) {
         user_fini(&users[i]);
     }
     end(&s);
@@ -469,13 +490,21 @@ static void test_unix(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alpn),           cmocka_unit_test(test_h2_alone),
-        cmocka_unit_test(test_stream_changes), cmocka_unit_test(test_join_while_opening),
-        cmocka_unit_test(test_verification),   cmocka_unit_test(test_no_verification),
-        cmocka_unit_test(test_no_tls_there),   cmocka_unit_test(test_truncation),
-        cmocka_unit_test(test_idle_tls),       cmocka_unit_test(test_large_body_over_tls),
-        cmocka_unit_test(test_sharing),        cmocka_unit_test(test_not_kept),
-        cmocka_unit_test(test_preamble),       cmocka_unit_test(test_unix),
+        cmocka_unit_test(test_alpn),
+        cmocka_unit_test(test_h2_alone),
+        cmocka_unit_test(test_stream_changes),
+        cmocka_unit_test(test_join_first),
+        cmocka_unit_test(test_join_while_opening),
+        cmocka_unit_test(test_verification),
+        cmocka_unit_test(test_no_verification),
+        cmocka_unit_test(test_no_tls_there),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_idle_tls),
+        cmocka_unit_test(test_large_body_over_tls),
+        cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_not_kept),
+        cmocka_unit_test(test_preamble),
+        cmocka_unit_test(test_unix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,7 +12,7 @@ void h1_client_set_state(struct h1_client_conn *c, enum h1_client_state state)
         [STATE_BODY] = 1 << STATE_HEAD,
         [STATE_DONE] = 1 << STATE_HEAD | 1 << STATE_BODY,
         [STATE_TUNNEL] = 1 << STATE_HEAD,
-        [STATE_IDLE] = 1 << STATE_DONE,
+        [STATE_IDLE] = 1 << STATE_DONE | 1 << STATE_HEAD, // HEAD: nothing was sent
         [STATE_FLUSH] = 1 << STATE_TUNNEL,
         [STATE_CLOSED] = 0x7f,
     };

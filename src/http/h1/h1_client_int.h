@@ -36,6 +36,7 @@ struct h1_client_conn {
     uint8_t method;        // enum http_method
     bool starved;          // what is kept is not enough: more bytes must come first
     bool keep_alive;
+    bool head_sent; // of the request
     bool request_ended;
     bool paused;
     bool was_full;

@@ -62,6 +62,7 @@ static void send_head(struct http_stream *stream, const struct http_head *head)
     c->request_body = (uint8_t)head->body;
     c->request_left = head->body == BODY_LENGTH ? head->body_len : 0;
     c->request_ended = false;
+    c->head_sent = true;
     h1_write_request(stream->loop, &c->link.out, head, &framing);
 }
 
@@ -135,15 +136,29 @@ static void tunnel(struct http_stream *stream)
     }
 }
 
+static void become_idle(struct h1_client_conn *c)
+{
+    h1_client_set_state(c, STATE_IDLE);
+    c->link.base.idle_since_ms = c->link.pool->loop->now_ms;
+    if (!c->link.base.owner->on_idle(c->link.base.owner, &c->link.base)) {
+        h1_client_close_now(c);
+    }
+}
+
 static void release(struct http_stream *stream)
 {
     struct h1_client_conn *c = h1_client_of(stream);
+    bool is_whole = !c->link.fin && !c->link.broken && c->kept == NULL && !c->link.out.failed;
     if (c->state == STATE_CLOSED) {
         return;
     }
-    bool reusable = c->state == STATE_DONE && c->request_ended && c->keep_alive && !c->link.fin &&
-                    !c->link.broken && !c->link.readable && c->kept == NULL &&
-                    outq_is_empty(&c->link.out) && !c->link.out.failed;
+    if (c->state == STATE_HEAD && !c->head_sent && is_whole) {
+        become_idle(
+            c); // never used; what TLS may have behind its handshake is read when it is (`again`)
+        return;
+    }
+    bool reusable = c->state == STATE_DONE && c->request_ended && c->keep_alive && is_whole &&
+                    !c->link.readable && outq_is_empty(&c->link.out);
     if (c->state == STATE_TUNNEL && c->stream.is_complete && c->fin_queued && !c->link.out.failed &&
         !outq_is_empty(&c->link.out)) {
         h1_client_set_state(c, STATE_FLUSH);
@@ -156,12 +171,8 @@ static void release(struct http_stream *stream)
         h1_client_close_now(c);
         return;
     }
-    h1_client_set_state(c, STATE_IDLE);
     loop_task_cancel(&c->again);
-    c->link.base.idle_since_ms = c->link.pool->loop->now_ms;
-    if (!c->link.base.owner->on_idle(c->link.base.owner, &c->link.base)) {
-        h1_client_close_now(c);
-    }
+    become_idle(c);
 }
 
 const struct http_stream_ops h1_client_stream_ops = {
@@ -199,6 +210,7 @@ void h1_client_begin(struct h1_client_conn *c, const struct http_stream_events *
     c->sent_before = c->link.out.sent;
     c->paused = false;
     c->was_full = false;
+    c->head_sent = false;
     c->request_ended = false;
     c->keep_alive = false;
 }

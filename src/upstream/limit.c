@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+#include "upstream/limit.h"
+#include "upstream/upstream_int.h"
+#include <stdlib.h>
+
+struct upstream_limit {
+    atomic_uint refs;
+    atomic_uint max; // 0: no bound
+    atomic_uint open;
+    atomic_uint idle;
+    _Atomic(struct pool_queue *) queue; // referenced
+    // The message that goes round.
+    atomic_uint asked; // connections to be closed that the round does not know of yet
+    atomic_bool is_under_way;
+    struct loop_message round;
+    struct upstream_peers *peers;
+    unsigned at;     // whose turn it is
+    unsigned wanted; // still, of this round
+    unsigned hops;   // left
+};
+
+struct upstream_limit *upstream_limit_new(unsigned max)
+{
+    struct upstream_limit *limit = calloc(1, sizeof *limit);
+    if (limit != NULL) {
+        atomic_init(&limit->refs, 1);
+        atomic_init(&limit->max, max);
+    }
+    return limit;
+}
+
+struct upstream_limit *upstream_limit_ref(struct upstream_limit *limit)
+{
+    // Relaxed: who refers to it has it already.
+    atomic_fetch_add_explicit(&limit->refs, 1, memory_order_relaxed);
+    return limit;
+}
+
+void upstream_limit_unref(struct upstream_limit **place)
+{
+    struct upstream_limit *limit = *place;
+    *place = NULL;
+    // Release and acquire: the last one sees what all others did.
+    if (limit != NULL && atomic_fetch_sub_explicit(&limit->refs, 1, memory_order_acq_rel) == 1) {
+        struct pool_queue *queue = atomic_load_explicit(&limit->queue, memory_order_relaxed);
+        pool_queue_unref(&queue);
+        free(limit);
+    }
+}
+
+static void kick(struct upstream_limit *limit)
+{
+    struct pool_queue *queue = atomic_load_explicit(&limit->queue, memory_order_acquire);
+    if (queue != NULL) {
+        pool_queue_kick(queue);
+    }
+}
+
+void upstream_limit_set_max(struct upstream_limit *limit, unsigned max)
+{
+    unsigned before = atomic_exchange_explicit(&limit->max, max, memory_order_seq_cst);
+    struct pool_queue *queue = atomic_load_explicit(&limit->queue, memory_order_acquire);
+    if (queue != NULL && before != 0 && (max == 0 || max > before)) {
+        pool_queue_kick_all(queue);
+    }
+}
+
+void upstream_limit_set_queue(struct upstream_limit *limit, struct pool_queue *queue)
+{
+    // Acquire and release: who finds it sees it whole.
+    struct pool_queue *none = NULL;
+    if (queue == NULL || atomic_load_explicit(&limit->queue, memory_order_acquire) != NULL) {
+        return;
+    }
+    pool_queue_ref(queue);
+    if (!atomic_compare_exchange_strong_explicit(&limit->queue, &none, queue, memory_order_acq_rel,
+                                                 memory_order_acquire)) {
+        pool_queue_unref(&queue);
+    }
+}
+
+unsigned upstream_limit_open(const struct upstream_limit *limit)
+{
+    return atomic_load_explicit(&limit->open, memory_order_relaxed);
+}
+
+unsigned upstream_limit_idle(const struct upstream_limit *limit)
+{
+    return atomic_load_explicit(&limit->idle, memory_order_relaxed);
+}
+
+// ---- workers ----
+
+// Seq_cst here and in give: who was turned away and then waits, and who gives and then looks who waits
+// (queue.h), cannot both miss each other. Not counted first and given back: for that moment another
+// worker would be turned away for nothing.
+bool upstream_limit_take(struct upstream_limit *limit)
+{
+    unsigned open = atomic_load_explicit(&limit->open, memory_order_seq_cst);
+    unsigned max = atomic_load_explicit(&limit->max, memory_order_seq_cst);
+    while (max == 0 || open < max) {
+        if (atomic_compare_exchange_weak_explicit(&limit->open, &open, open + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void upstream_limit_give(struct upstream_limit *limit)
+{
+    atomic_fetch_sub_explicit(&limit->open, 1, memory_order_seq_cst);
+    kick(limit);
+}
+
+void upstream_limit_note_idle(struct upstream_limit *limit, bool is_idle)
+{
+    if (is_idle) {
+        atomic_fetch_add_explicit(&limit->idle, 1, memory_order_seq_cst);
+        kick(limit);
+    } else {
+        atomic_fetch_sub_explicit(&limit->idle, 1, memory_order_seq_cst);
+    }
+}
+
+void upstream_limit_note_room(struct upstream_limit *limit)
+{
+    kick(limit);
+}
+
+// ---- the message that goes round ----
+
+static bool begin_round(struct upstream_limit *limit)
+{
+    // An exchange, so that what the round before wrote is seen; pairs with the one in end_round().
+    if (atomic_exchange_explicit(&limit->is_under_way, true, memory_order_seq_cst)) {
+        return false;
+    }
+    limit->wanted = atomic_exchange_explicit(&limit->asked, 0, memory_order_seq_cst);
+    return true;
+}
+
+// To the next worker; false: all were asked, or no more is needed.
+static bool pass_on(struct upstream_limit *limit)
+{
+    struct upstream_peers *peers = limit->peers;
+    while (limit->wanted > 0 && limit->hops > 0) {
+        limit->hops--;
+        limit->at = (limit->at + 1) % peers->count;
+        struct upstream *next = peers->items[limit->at];
+        if (next != NULL) {
+            loop_post(next->loop, &limit->round);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void go_round(struct upstream_limit *limit)
+{
+    do {
+        limit->hops = limit->peers->count;
+        if (pass_on(limit)) {
+            return;
+        }
+        (void)atomic_exchange_explicit(&limit->is_under_way, false, memory_order_seq_cst);
+        // Whoever asked in between relied on this round.
+    } while (atomic_load_explicit(&limit->asked, memory_order_seq_cst) > 0 && begin_round(limit));
+    upstream_limit_unref(&limit);
+}
+
+static void run_round(struct loop *loop, struct loop_message *message)
+{
+    (void)loop;
+    struct upstream_limit *limit = CONTAINER_OF(message, struct upstream_limit, round);
+    struct upstream *upstream = limit->peers->items[limit->at];
+    while (limit->wanted > 0 && upstream != NULL && upstream_close_idle(upstream, limit)) {
+        limit->wanted--;
+    }
+    if (pass_on(limit)) {
+        return;
+    }
+    limit->wanted = 0;
+    go_round(limit);
+}
+
+void upstream_limit_recall(struct upstream_limit *limit, struct upstream_peers *peers,
+                           const struct upstream *self)
+{
+    if (peers == NULL || peers->count < 2 ||
+        atomic_load_explicit(&limit->idle, memory_order_seq_cst) == 0) {
+        return;
+    }
+    atomic_fetch_add_explicit(&limit->asked, 1, memory_order_seq_cst);
+    if (!begin_round(limit)) {
+        return;
+    }
+    limit->peers = peers;
+    limit->round.run = run_round;
+    limit->at = 0;
+    for (unsigned i = 0; i < peers->count; i++) {
+        limit->at = peers->items[i] == self ? i : limit->at; // the others first
+    }
+    upstream_limit_ref(limit);
+    go_round(limit);
+}

@@ -7,19 +7,26 @@
 #include <jansson.h>
 
 enum {
-    ADMIN_SLICE_NS = 2000000,     // a task gives the thread back after this
-    ADMIN_SLICE_LEN = 32768,      // bytes a task produces at most (and one item more)
-    ADMIN_BODY_MAX = 1 << 20,     // bytes of a single object
-    ADMIN_LIST_DEFAULT = 100,     // objects of a page
-    ADMIN_LIST_MAX = 1000,        // the same, at most
-    ADMIN_CONN_MAX = 1000,        // connections to the admin address
-    ADMIN_LISTENER_MAX = 16,      // listening descriptors
-    ADMIN_RETRY_MAX = 64,         // PATCH: attempts when somebody else was faster
-    ADMIN_PARAM_MAX = 16,         // parameters of a query
-    ADMIN_BATCH_MAX = 8,          // batches under way
-    ADMIN_READER_MAX = 100,       // readers of /v1/events
-    ADMIN_DRAIN_MAX = 1000,       // targets being drained by DELETE
-    ADMIN_DRAIN_MAX_MS = 86400000 // the longest ?drain=
+    ADMIN_SLICE_NS = 2000000,      // a task gives the thread back after this
+    ADMIN_SLICE_LEN = 32768,       // bytes a task produces at most (and one item more)
+    ADMIN_BODY_MAX = 1 << 20,      // bytes of a single object
+    ADMIN_LIST_DEFAULT = 100,      // objects of a page
+    ADMIN_LIST_MAX = 1000,         // the same, at most
+    ADMIN_CONN_MAX = 1000,         // connections to the admin address
+    ADMIN_LISTENER_MAX = 16,       // listening descriptors
+    ADMIN_RETRY_MAX = 64,          // PATCH: attempts when somebody else was faster
+    ADMIN_PARAM_MAX = 16,          // parameters of a query
+    ADMIN_BATCH_MAX = 8,           // batches under way
+    ADMIN_READER_MAX = 100,        // readers of /v1/events
+    ADMIN_DRAIN_MAX = 1000,        // targets being drained by DELETE
+    ADMIN_DRAIN_MAX_MS = 86400000, // the longest ?drain=
+    ADMIN_SWITCH_MAX = 100,        // switches that wait for their targets
+    ADMIN_SWITCH_MAX_MS = 600000,  // the longest wait_healthy
+    ADMIN_SWITCH_DEFAULT_MS = 30000,
+    ADMIN_TARGETS_MAX = 1000,   // targets of a switch, as of a pool
+    ADMIN_SERIES_MAX = 10000,   // targets with series of their own in /metrics
+    ADMIN_NAMES_WAIT_MS = 1000, // for the first answers of names, after a change
+    ADMIN_NAMES_POLL_MS = 5,
 };
 
 struct call;
@@ -55,9 +62,10 @@ struct call_row {
     enum http_method method; // METHOD_OTHER: any
     const char *pattern;     // "{}" is a segment, "{*}" the rest of the path
     void (*run)(struct call *call);
-    uint8_t body; // enum call_body
-    bool is_open; // needs neither token nor Host
-    uint8_t noun; // enum noun, for rows of objects
+    uint8_t body;  // enum call_body
+    bool is_open;  // needs neither token nor Host
+    bool is_local; // for callers on this machine alone
+    uint8_t noun;  // enum noun, for rows of objects
 };
 
 struct call_param {
@@ -112,6 +120,11 @@ struct call {
     unsigned attempts;
     bool is_conditional; // the client's If-Match: no attempt after the first
 
+    // An answer that waits (named.c).
+    char *late_text; // owned
+    unsigned late_status;
+    uint64_t late_until_ms; // loop time
+
     // The answer's fields; 0 or NULL: not sent.
     uint64_t etag;
     uint64_t revision;
@@ -144,6 +157,7 @@ struct admin {
     unsigned batch_count;
     size_t batch_spooled; // bytes of answers of batches that wait for their clients
     unsigned drain_count;
+    unsigned switch_count;
 };
 
 // call.c: the life of a call.
@@ -191,6 +205,8 @@ void answer_status(struct call *call, unsigned status, const char *format, ...)
 // The same for an err.
 void answer_err(struct call *call, int err);
 void answer_problems(struct call *call, const struct problems *problems);
+// Takes the reference: an array of {"pointer": …, "detail": …}, or NULL.
+void answer_errors(struct call *call, unsigned status, struct str detail, json_t *errors);
 // Begins an answer of unknown length, which ops->step then gives.
 void answer_begin(struct call *call, unsigned status, const char *content_type);
 // {"pointer": …, "detail": …} of all problems as a JSON array.
@@ -207,6 +223,8 @@ bool text_is_true(struct str value);
 // Unix seconds as "2026-12-31T23:59:59Z" (RFC 3339) in `to`; "" beyond the year 9999.
 enum { TEXT_TIME_LEN = 32 };
 struct str text_time(char to[TEXT_TIME_LEN], uint64_t seconds);
+// Unix milliseconds as "2026-12-31T23:59:59.123Z".
+struct str text_time_ms(char to[TEXT_TIME_LEN], uint64_t unix_ms);
 
 // change.c: from a JSON value to what the store takes.
 // Decodes, checks and encodes. 0 and *change (change_fini), or the negative err of `problems`.
@@ -247,6 +265,30 @@ void certificates_put_status(const struct admin *admin, json_t *status);
 // (malloc); NULL: it is the stored one.
 char *certificates_live_value(const struct admin *admin, struct str name, struct str stored);
 
+// targets_metrics.c: what is known of targets and names, for status and metrics.
+// The sums, and what the series said (queue_len, left_out).
+void targets_put_metrics(const struct admin *admin, uint64_t queue_len, uint64_t left_out,
+                         struct buf *out);
+// A new member "health" of the status.
+void targets_put_status(const struct admin *admin, json_t *status);
+// Series of single targets: two families, one after the other. All zero is the beginning.
+struct target_series {
+    unsigned family;
+    bool is_open;       // the family's head is written
+    uint64_t position;  // of publisher_each_pool
+    uint64_t count;     // targets of the family so far
+    uint64_t left_out;  // beyond ADMIN_SERIES_MAX; final after the first family
+    uint64_t queue_len; // requests that wait in the queues of all pools; the same
+};
+// Appends the next of them. False: there are no more.
+bool targets_put_series(const struct admin *admin, struct target_series *series, struct buf *out);
+
+// named.c: an answer that waits for names.
+// As answer_json(), but when the pool or route of call->key has names that no DNS answer has come for yet it
+// is sent when the first answers are there, after ADMIN_NAMES_WAIT_MS at the latest. Not with ?wait=none.
+// Uses the call's timer. `text` is copied.
+void answer_when_named(struct call *call, unsigned status, struct str text);
+
 // stats.c: a metric's text.
 void metric_put_family(struct buf *out, const char *name, const char *help, const char *type);
 void metric_put_gauge(struct buf *out, const char *name, const char *help, uint64_t value);
@@ -278,6 +320,7 @@ void events_add(struct admin_events *events, const char *type, uint64_t revision
                 struct str data);
 void events_add_certificate(struct admin_events *events,
                             const struct publish_certificate_event *event);
+void events_add_health(struct admin_events *events, const struct publish_health_event *event);
 
 // Handlers of calls.c.
 void call_object_get(struct call *call);
@@ -287,8 +330,11 @@ void call_object_delete(struct call *call);
 void call_list(struct call *call);
 void call_export(struct call *call);
 void call_targets_get(struct call *call);
+void call_target_get(struct call *call);
 void call_target_put(struct call *call);
 void call_target_delete(struct call *call);
+void call_pool_switch(struct call *call);
+void call_set_backends(struct call *call);
 void call_batch(struct call *call);
 void call_events(struct call *call);
 void call_status(struct call *call);
@@ -298,4 +344,3 @@ void call_metrics(struct call *call);
 void call_health(struct call *call);
 void call_ready(struct call *call);
 void call_later_noun(struct call *call);
-void call_later_call(struct call *call);

@@ -163,8 +163,8 @@ void answer_put_errors(struct buf *to, const struct problems *problems)
     buf_put_char(to, ']');
 }
 
-static void send_problem(struct call *call, unsigned status, struct str detail,
-                         const struct problems *problems)
+// `errors` is a JSON array, or empty.
+static void send_problem(struct call *call, unsigned status, struct str detail, struct str errors)
 {
     if (status == 503 && call->retry_after_sec == 0) {
         call->retry_after_sec = 1;
@@ -176,11 +176,7 @@ static void send_problem(struct call *call, unsigned status, struct str detail,
     buf_printf(out, ",\"status\":%u,\"detail\":", status);
     buf_put_json(out, detail);
     buf_put(out, STR(",\"errors\":"));
-    if (problems == NULL) {
-        buf_put(out, STR("[]"));
-    } else {
-        answer_put_errors(out, problems);
-    }
+    buf_put(out, errors.len == 0 ? STR("[]") : errors);
     buf_put(out, STR("}\n"));
     if (call->is_pretty && !out->failed) {
         struct str text = str_make(out->p, out->len - 1);
@@ -203,12 +199,12 @@ void answer_status(struct call *call, unsigned status, const char *format, ...)
     va_end(args);
     size_t used = len < 0 ? 0 : (size_t)len;
     used = used < sizeof detail ? used : sizeof detail - 1;
-    send_problem(call, status, str_make(detail, used), NULL);
+    send_problem(call, status, str_make(detail, used), STR_NULL);
 }
 
 void answer_err(struct call *call, int err)
 {
-    send_problem(call, (unsigned)err_status(err), str_from_c(err_text(err)), NULL);
+    send_problem(call, (unsigned)err_status(err), str_from_c(err_text(err)), STR_NULL);
 }
 
 void answer_problems(struct call *call, const struct problems *problems)
@@ -217,5 +213,18 @@ void answer_problems(struct call *call, const struct problems *problems)
     if (problems->count > 0) {
         detail = problems->items[0].detail;
     }
-    send_problem(call, (unsigned)err_status(problems->err), str_from_c(detail), problems);
+    struct buf errors;
+    buf_init(&errors, 0);
+    answer_put_errors(&errors, problems);
+    send_problem(call, (unsigned)err_status(problems->err), str_from_c(detail),
+                 errors.failed ? STR_NULL : buf_str(&errors));
+    buf_fini(&errors);
+}
+
+void answer_errors(struct call *call, unsigned status, struct str detail, json_t *errors)
+{
+    char *text = errors == NULL ? NULL : json_dumps(errors, JSON_COMPACT);
+    send_problem(call, status, detail, str_from_c(text));
+    free(text);
+    json_decref(errors);
 }

@@ -18,6 +18,7 @@ static void free_call(struct loop *loop, struct loop_deferred *deferred)
     secret_wipe_buf(&call->out); // the same, of an export
     buf_fini(&call->out);
     free(call->key);
+    free(call->late_text);
     free(call->text);
     free(call);
 }

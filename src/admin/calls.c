@@ -20,8 +20,11 @@ static const struct call_row rows[] = {
     ROW(METHOD_PATCH, "/v1/pools/{}", call_object_patch, .noun = NOUN_POOL),
     ROW(METHOD_DELETE, "/v1/pools/{}", call_object_delete, .noun = NOUN_POOL),
     ROW(METHOD_GET, "/v1/pools/{}/targets", call_targets_get, .noun = NOUN_POOL),
+    ROW(METHOD_GET, "/v1/pools/{}/targets/{}", call_target_get, .noun = NOUN_POOL),
     ROW(METHOD_PUT, "/v1/pools/{}/targets/{}", call_target_put, .noun = NOUN_POOL),
     ROW(METHOD_DELETE, "/v1/pools/{}/targets/{}", call_target_delete, .noun = NOUN_POOL),
+    ROW(METHOD_POST, "/v1/pools/{}/switch", call_pool_switch, .noun = NOUN_POOL),
+    ROW(METHOD_POST, "/admin/set_backends", call_set_backends, .noun = NOUN_POOL, .is_local = true),
     ROW(METHOD_GET, "/v1/certificates", call_list, .noun = NOUN_CERTIFICATE),
     ROW(METHOD_GET, "/v1/certificates/{}", call_object_get, .noun = NOUN_CERTIFICATE),
     ROW(METHOD_PUT, "/v1/certificates/{}", call_object_put, .noun = NOUN_CERTIFICATE),
@@ -41,8 +44,6 @@ static const struct call_row rows[] = {
     ROW(METHOD_OTHER, "/v1/tenants/{*}", call_later_noun, ),
     ROW(METHOD_OTHER, "/v1/keys", call_later_noun, ),
     ROW(METHOD_OTHER, "/v1/keys/{*}", call_later_noun, ),
-    ROW(METHOD_OTHER, "/v1/pools/{}/switch", call_later_call, ),
-    ROW(METHOD_OTHER, "/admin/set_backends", call_later_call, ),
 };
 // clang-format on
 
@@ -83,10 +84,10 @@ static const char *allow_text(const bool allowed[METHOD_TRACE + 1])
     if (allowed[METHOD_GET] && allowed[METHOD_PATCH]) {
         return "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
     }
-    if (allowed[METHOD_GET]) {
-        return "GET, HEAD, OPTIONS";
+    if (allowed[METHOD_GET] && allowed[METHOD_PUT]) {
+        return "GET, HEAD, PUT, DELETE, OPTIONS";
     }
-    return allowed[METHOD_POST] ? "POST, OPTIONS" : "PUT, DELETE, OPTIONS";
+    return allowed[METHOD_GET] ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
 }
 
 const struct call_row *calls_find(struct str path, enum http_method method, struct str rest[2],
@@ -123,9 +124,4 @@ void call_later_noun(struct call *call)
 {
     answer_status(call, 404, "%.*s: tenants and keys are not part of this version",
                   STR_ARG(call->path));
-}
-
-void call_later_call(struct call *call)
-{
-    answer_status(call, 404, "%.*s is not part of this version", STR_ARG(call->path));
 }

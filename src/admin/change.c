@@ -89,29 +89,34 @@ static int fill_change(const struct declaration *declaration, const char *key,
     return is_whole ? 0 : ERR_MEMORY;
 }
 
+static int check_ca(struct str ca, const char *pointer, struct problems *problems)
+{
+    unsigned count = 0;
+    return ca.len == 0 ? 0 : cert_check_ca(ca, pointer, &count, problems);
+}
+
 int admin_check_declaration(struct declaration *declaration, struct problems *problems)
 {
-    struct str ca = STR_NULL;
-    const char *pointer = "";
+    int err = 0;
     switch (declaration->noun) {
     case NOUN_CERTIFICATE:
         return cert_check(declaration, problems);
     case NOUN_ROUTE:
-        ca = declaration->route.client_auth.ca;
-        pointer = "/client_auth/ca";
-        break;
+        return check_ca(declaration->route.client_auth.ca, "/client_auth/ca", problems);
     case NOUN_POOL:
-        ca = declaration->pool.tls.ca;
-        pointer = "/tls/ca";
-        break;
+        err = check_ca(declaration->pool.tls.ca, "/tls/ca", problems);
+        if (declaration->pool.health.has_tls) {
+            int health_err = check_ca(declaration->pool.health.tls.ca, "/health/tls/ca", problems);
+            err = err != 0 ? err : health_err;
+        }
+        return err;
     case NOUN_TENANT:
     case NOUN_KEY:
     case NOUN_TICKETS:
     case NOUN_COUNT:
         break;
     }
-    unsigned count = 0;
-    return ca.len == 0 ? 0 : cert_check_ca(ca, pointer, &count, problems);
+    return 0;
 }
 
 int change_build(struct admin *admin, enum noun noun, const char *key, json_t *value,

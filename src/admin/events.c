@@ -23,11 +23,13 @@ struct admin_events {
     struct admin *admin;
     struct publish_listener listener;
     struct publish_certificate_listener certificate_listener;
+    struct publish_health_listener health_listener;
     struct loop_timer ping;
     struct list readers; // call->link
     unsigned reader_count;
     uint64_t next;           // number of the next event; the first is 0
     uint64_t floor_revision; // all after it is kept
+    uint64_t open_revision;  // some of its events have come, the last has not; 0: none
     struct event ring[EVENTS_RING];
 };
 
@@ -83,6 +85,7 @@ static void on_applied(struct publish_listener *listener, uint64_t revision,
     struct admin_events *events = CONTAINER_OF(listener, struct admin_events, listener);
     struct buf data;
     buf_init(&data, 0);
+    events->open_revision = is_last ? 0 : revision;
     while (count > 0 && records[count - 1].noun == NOUN_TICKETS) {
         count--; // internal; the last of the others closes the revision
     }
@@ -106,6 +109,12 @@ static void on_certificate(struct publish_certificate_listener *listener,
 {
     events_add_certificate(CONTAINER_OF(listener, struct admin_events, certificate_listener),
                            event);
+}
+
+static void on_health(struct publish_health_listener *listener,
+                      const struct publish_health_event *event)
+{
+    events_add_health(CONTAINER_OF(listener, struct admin_events, health_listener), event);
 }
 
 static void on_ping(struct loop *loop, struct loop_timer *timer)
@@ -135,6 +144,9 @@ int events_new(struct admin_events **out, struct admin *admin)
     list_init(&events->certificate_listener.node);
     events->certificate_listener.on_event = on_certificate;
     publisher_listen_certificates(admin->publisher, &events->certificate_listener);
+    list_init(&events->health_listener.node);
+    events->health_listener.on_event = on_health;
+    publisher_listen_health(admin->publisher, &events->health_listener);
     loop_timer_init(&events->ping, on_ping);
     loop_timer_set(admin->loop, &events->ping, EVENTS_PING_MS);
     *out = events;
@@ -150,6 +162,7 @@ void events_free(struct admin_events **events_ref)
     *events_ref = NULL;
     list_remove(&events->listener.node);
     list_remove(&events->certificate_listener.node);
+    list_remove(&events->health_listener.node);
     loop_timer_cancel(events->admin->loop, &events->ping);
     for (size_t i = 0; i < EVENTS_RING; i++) {
         free(events->ring[i].frame);
@@ -271,6 +284,15 @@ void call_events(struct call *call)
     answer_begin(call, 200, "text/event-stream");
 }
 
+// An event that is no change takes the newest revision, and its id unless more of that revision comes: ids
+// only grow, and who resumes after one has seen all of it.
+static void add_aside(struct admin_events *events, const char *type, const struct buf *data)
+{
+    uint64_t open = events->open_revision;
+    uint64_t revision = open != 0 ? open : publisher_revision(events->admin->publisher);
+    events_add(events, type, revision, open == 0, buf_str(data));
+}
+
 void admin_store_changed(struct admin *admin, bool is_writable, struct str detail)
 {
     struct buf data;
@@ -281,7 +303,7 @@ void admin_store_changed(struct admin *admin, bool is_writable, struct str detai
         buf_put_json(&data, detail);
     }
     buf_put_char(&data, '}');
-    events_add(admin->events, "store", publisher_revision(admin->publisher), true, buf_str(&data));
+    add_aside(admin->events, "store", &data);
     buf_fini(&data);
 }
 
@@ -292,7 +314,7 @@ void admin_node_changed(struct admin *admin, const char *state)
     buf_put(&data, STR("{\"state\":"));
     buf_put_json(&data, str_from_c(state));
     buf_put_char(&data, '}');
-    events_add(admin->events, "node", publisher_revision(admin->publisher), true, buf_str(&data));
+    add_aside(admin->events, "node", &data);
     buf_fini(&data);
 }
 
@@ -316,7 +338,28 @@ void events_add_certificate(struct admin_events *events,
         buf_put_json(&data, str_from_c(event->detail));
     }
     buf_put_char(&data, '}');
-    events_add(events, "certificate", publisher_revision(events->admin->publisher), true,
-               buf_str(&data));
+    add_aside(events, "certificate", &data);
+    buf_fini(&data);
+}
+
+void events_add_health(struct admin_events *events, const struct publish_health_event *event)
+{
+    char time[TEXT_TIME_LEN];
+    struct buf data;
+    buf_init(&data, 0);
+    buf_put(&data, STR("{\"pool\":"));
+    buf_put_json(&data, event->pool);
+    if (event->target.len > 0) {
+        buf_put(&data, STR(",\"target\":"));
+        buf_put_json(&data, event->target);
+    }
+    buf_put(&data, STR(",\"state\":"));
+    buf_put_json(&data, str_from_c(event->state));
+    buf_put(&data, STR(",\"reason\":"));
+    buf_put_json(&data, str_from_c(event->reason));
+    buf_put(&data, STR(",\"time\":"));
+    buf_put_json(&data, text_time_ms(time, event->unix_ms));
+    buf_put_char(&data, '}');
+    add_aside(events, "health", &data);
     buf_fini(&data);
 }

@@ -81,6 +81,11 @@ unsigned guard_check(const struct admin *admin, const struct call *call,
         *detail = "Host must be the admin address or localhost";
         return 403;
     }
+    // Whatever a field says of who is behind it: the peer itself.
+    if (call->row != NULL && call->row->is_local && !net_is_loopback(peer)) {
+        *detail = "this call is for callers on this machine only";
+        return 403;
+    }
     if (call->origin.len > 0 && !origin_is_own(call->origin, call->authority)) {
         *detail = "requests from other origins are refused";
         return 403;

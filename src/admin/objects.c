@@ -225,7 +225,12 @@ static void on_put_done(struct store_request *request)
         const struct store_change *change = &request->changes[0];
         unsigned status = change->was_new ? 201 : 200;
         call->etag = change->revision;
-        answer_json(call, call->wait == WAIT_NONE ? 202 : status, str_from_c(change->value));
+        if (change->was_same) {
+            answer_json(call, call->wait == WAIT_NONE ? 202 : status, str_from_c(change->value));
+        } else {
+            answer_when_named(call, call->wait == WAIT_NONE ? 202 : status,
+                              str_from_c(change->value));
+        }
     }
     store_request_free(&request);
     call_drop(call);

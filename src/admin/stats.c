@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// /v1/stats (in slices: there may be a million routes) and /metrics.
+// /v1/stats (in slices: there may be a million routes) and /metrics (in slices: every target may have a series).
 #include "admin/admin_int.h"
 
 enum { STATS_SLICE = 200, CODE_MIN = 100, CODE_MAX = 599 };
@@ -208,17 +208,28 @@ static void put_node_metrics(struct call *call, struct buf *out)
     buf_put(out, STR("pointsman_build_info{version=\"" POINTSMAN_VERSION "\"} 1\n"));
 }
 
-void call_metrics(struct call *call)
+static enum flow step_metrics(struct call *call, struct buf *out)
 {
-    struct buf *out = &call->out;
-    buf_clear(out);
+    struct target_series *series = call->state;
+    if (targets_put_series(call->admin, series, out)) {
+        return FLOW_MORE;
+    }
+    targets_put_metrics(call->admin, series->queue_len, series->left_out, out);
     put_code_metrics(out);
     put_counters(out);
     put_node_metrics(call, out);
-    if (out->failed) {
-        buf_clear(out);
+    return FLOW_END;
+}
+
+static const struct call_ops metrics_ops = {.step = step_metrics, .free_state = free_stats};
+
+void call_metrics(struct call *call)
+{
+    call->state = calloc(1, sizeof(struct target_series));
+    if (call->state == NULL) {
         answer_err(call, ERR_MEMORY);
         return;
     }
-    answer_send(call, 200, "text/plain; version=0.0.4; charset=utf-8", buf_str(out));
+    call->ops = &metrics_ops;
+    answer_begin(call, 200, "text/plain; version=0.0.4; charset=utf-8");
 }

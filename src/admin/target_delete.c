@@ -4,21 +4,21 @@
 //   state "drain" stored ─► poll requests under way ─► 0, or the time is up ─► removed ─► rest is cut
 #include "admin/target_int.h"
 
-enum { DRAIN_POLL_MS = 20 };
+enum { DRAIN_POLL_MS = 20 }; // and 1 ms for each that drains: many cost no more than some
 
 static void remove_target(struct call *call);
 
-// Requests under way to a target.
+// Requests under way to a target; of a name to all its addresses, those that left the answer too.
 struct live_count {
     struct str address;
-    unsigned count;
+    uint64_t count;
 };
 
-static void count_member(void *context, struct str address, const struct pool_member *member)
+static void count_member(void *context, const struct publish_target *target)
 {
     struct live_count *live = context;
-    if (str_eq(address, live->address)) {
-        live->count += pool_member_requests(member);
+    if (str_eq(target->address, live->address)) {
+        live->count += target->requests;
     }
 }
 
@@ -52,16 +52,12 @@ static void remove_target(struct call *call)
 {
     struct target_call *state = call->state;
     uint64_t revision = 0;
-    json_t *pool = object_load(call, &revision);
+    json_t *pool = target_load(call, &revision);
+    json_t *targets = json_object_get(pool, "targets");
     if (pool == NULL) {
         return;
     }
-    json_t *targets = target_list(pool);
-    state->index = target_find(targets, state->address);
-    if (state->index == SIZE_MAX) {
-        answer_status(call, 404, "pool %s has no target %s", call->key, state->address);
-    } else if (state->deadline_ms != 0 &&
-               !is_still_draining(json_array_get(targets, state->index))) {
+    if (state->deadline_ms != 0 && !is_still_draining(json_array_get(targets, state->index))) {
         answer_status(call, 409, "the state of %s was changed while it drained: it stays",
                       state->address);
     } else if (json_array_remove(targets, state->index) != 0) {
@@ -77,9 +73,9 @@ static void on_drain_timer(struct loop *loop, struct loop_timer *timer)
     struct call *call = CONTAINER_OF(timer, struct call, timer);
     const struct target_call *state = call->state;
     struct live_count live = {.address = str_from_c(state->address)};
-    publisher_pool_members(call->admin->publisher, str_from_c(call->key), count_member, &live);
+    publisher_pool_targets(call->admin->publisher, str_from_c(call->key), count_member, &live);
     if (live.count > 0 && loop->now_ms < state->deadline_ms) {
-        loop_timer_set(loop, timer, DRAIN_POLL_MS);
+        loop_timer_set(loop, timer, DRAIN_POLL_MS + call->admin->drain_count);
         return;
     }
     call->attempts = 0;
@@ -114,16 +110,10 @@ static void begin_drain(struct call *call)
 {
     struct target_call *state = call->state;
     uint64_t revision = 0;
-    json_t *pool = object_load(call, &revision);
-    if (pool == NULL) {
-        return;
-    }
-    json_t *targets = target_list(pool);
-    state->index = target_find(targets, state->address);
+    json_t *pool = target_load(call, &revision);
+    json_t *targets = json_object_get(pool, "targets");
     json_t *old = json_array_get(targets, state->index);
-    if (old == NULL) {
-        answer_status(call, 404, "pool %s has no target %s", call->key, state->address);
-        json_decref(pool);
+    if (pool == NULL) {
         return;
     }
     json_t *target = json_is_object(old) ? json_deep_copy(old) : json_object();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// One target of a pool: GET and PUT. The pool is read, changed and written back with compare-and-swap.
+// One target of a pool: PUT. The pool is read, changed and written back with compare-and-swap.
 #include "admin/target_int.h"
 #include "http/uri.h"
 
@@ -15,7 +15,7 @@ static void free_target_call(struct call *call)
 
 static const struct call_ops target_ops = {.free_state = free_target_call};
 
-static struct str target_text(const json_t *target)
+struct str target_text(const json_t *target)
 {
     const char *text = json_string_value(target);
     return str_from_c(text != NULL ? text : json_string_value(json_object_get(target, "address")));
@@ -83,6 +83,22 @@ json_t *target_list(json_t *pool)
     return targets;
 }
 
+json_t *target_load(struct call *call, uint64_t *revision)
+{
+    struct target_call *state = call->state;
+    json_t *pool = object_load(call, revision);
+    if (pool == NULL) {
+        return NULL;
+    }
+    state->index = target_find(target_list(pool), state->address);
+    if (state->index == SIZE_MAX) {
+        answer_status(call, 404, "pool %s has no target %s", call->key, state->address);
+        json_decref(pool);
+        return NULL;
+    }
+    return pool;
+}
+
 // A problem of the pool as one of its target: "/targets/3/weight" is "/weight" here.
 static void localise_problems(struct problems *problems, size_t index)
 {
@@ -131,9 +147,16 @@ static void on_put_done(struct store_request *request)
         json_t *target = json_array_get(targets, target_find(targets, state->address));
         unsigned status = state->was_new ? 201 : 200;
         call->etag = change->revision;
-        json_t *answer =
-            json_is_string(target) ? json_pack("{s:O}", "address", target) : json_incref(target);
-        answer_json_tree(call, call->wait == WAIT_NONE ? 202 : status, answer);
+        char *text = json_dumps(target, JSON_COMPACT);
+        status = call->wait == WAIT_NONE ? 202 : status;
+        if (text == NULL) {
+            answer_err(call, ERR_MEMORY);
+        } else if (state->was_new) {
+            answer_when_named(call, status, str_from_c(text));
+        } else {
+            answer_json(call, status, str_from_c(text));
+        }
+        free(text);
         json_decref(pool);
     }
     store_request_free(&request);
@@ -209,43 +232,4 @@ void call_target_put(struct call *call)
     }
     json_decref(fields);
     json_decref(pool);
-}
-
-static void put_member(void *context, struct str address, const struct pool_member *member)
-{
-    json_t *live = context;
-    char name[300];
-    str_copy(name, sizeof name, address);
-    json_int_t count = atomic_load_explicit(&member->inflight, memory_order_relaxed);
-    count += json_integer_value(json_object_get(live, name));
-    json_object_set_new(live, name, json_integer(count));
-}
-
-void call_targets_get(struct call *call)
-{
-    uint64_t revision = 0;
-    json_t *pool = object_key(call) ? object_load(call, &revision) : NULL;
-    if (pool == NULL) {
-        return;
-    }
-    json_t *live = json_object();
-    json_t *answer = json_array();
-    publisher_pool_members(call->admin->publisher, str_from_c(call->key), put_member, live);
-    size_t index;
-    json_t *target;
-    json_array_foreach(json_object_get(pool, "targets"), index, target)
-    {
-        struct str address = target_text(target);
-        json_t *weight = json_object_get(target, "weight");
-        const char *state = json_string_value(json_object_get(target, "state"));
-        json_t *item = json_pack("{s:s%,s:I,s:s,s:I}", "address", address.p, address.len, "weight",
-                                 weight == NULL ? (json_int_t)1 : json_integer_value(weight),
-                                 "state", state == NULL ? "up" : state, "requests",
-                                 json_integer_value(json_object_get(live, address.p)));
-        json_array_append_new(answer, item);
-    }
-    call->etag = revision;
-    json_decref(live);
-    json_decref(pool);
-    answer_json_tree(call, 200, answer);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "admin/admin_int.h"
+#include "base/clock.h"
 #include <time.h>
 
 int text_duration_ms(struct str text, uint64_t *ms)
@@ -66,4 +67,11 @@ struct str text_time(char to[TEXT_TIME_LEN], uint64_t seconds)
         return str_make(to, 0);
     }
     return str_make(to, strftime(to, TEXT_TIME_LEN, "%Y-%m-%dT%H:%M:%SZ", &tm));
+}
+
+struct str text_time_ms(char to[TEXT_TIME_LEN], uint64_t unix_ms)
+{
+    clock_iso(to, unix_ms * NS_PER_MS);
+    to[CLOCK_ISO_LEN] = '\0';
+    return str_make(to, CLOCK_ISO_LEN);
 }

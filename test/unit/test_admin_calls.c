@@ -29,7 +29,12 @@ static void finds_rows(void **state)
         {METHOD_POST, "/v1/pools/p/switch", "/v1/pools/{}/switch", "p", "", NULL},
         {METHOD_POST, "/v1/routes/a", NULL, "", "", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"},
         {METHOD_GET, "/v1/batch", NULL, "", "", "POST, OPTIONS"},
-        {METHOD_POST, "/v1/pools/p/targets/a", NULL, "", "", "PUT, DELETE, OPTIONS"},
+        {METHOD_POST, "/v1/pools/p/targets/a", NULL, "", "", "GET, HEAD, PUT, DELETE, OPTIONS"},
+        {METHOD_GET, "/v1/pools/p/targets/a", "/v1/pools/{}/targets/{}", "p", "a", NULL},
+        {METHOD_GET, "/v1/pools/p/switch", NULL, "", "", "POST, OPTIONS"},
+        {METHOD_POST, "/admin/set_backends", "/admin/set_backends", "", "", NULL},
+        {METHOD_POST, "/admin/set_backends/", "/admin/set_backends", "", "", NULL},
+        {METHOD_POST, "/admin/set_backends/x", NULL, "", "", NULL},
         {METHOD_PUT, "/metrics", NULL, "", "", "GET, HEAD, OPTIONS"},
         {METHOD_GET, "/v1/nothing", NULL, "", "", NULL},
         {METHOD_GET, "/", NULL, "", "", NULL},
@@ -151,7 +156,7 @@ static void refuses_clearly(void **state)
 
     assert_int_equal(admin_do(check, "GET", "/v1/nothing", NULL, NULL), 404);
     assert_int_equal(admin_do(check, "GET", "/v1/tenants", NULL, NULL), 404);
-    assert_int_equal(admin_do(check, "POST", "/v1/pools/p/switch", NULL, "{}"), 404);
+    assert_int_equal(admin_do(check, "POST", "/v1/pools/p/switch", NULL, "{}"), 422);
     assert_int_equal(admin_do(check, "PUT", "/v1/pools/p", "Content-Type: text/plain", "{}"), 415);
     assert_int_equal(admin_do(check, "GET", "/v1/pools?limit=0", NULL, NULL), 400);
     assert_int_equal(admin_do(check, "GET", "/v1/pools?%zz", NULL, NULL), 400);

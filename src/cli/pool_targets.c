@@ -156,8 +156,8 @@ static int wait_until_empty(struct client *client, const struct target_change *c
         uint64_t waited_ms = (clock_monotonic_ns() - begin) / NS_PER_MS;
         if (waited_ms >= change->wait_ms) {
             fprintf(stderr,
-                    "pointsman: pool %s, target %.*s: %" JSON_INTEGER_FORMAT
-                    " requests are under way still; it stays in state drain\n",
+                    "pointsman: pool %s, target %.*s: still under way: %" JSON_INTEGER_FORMAT
+                    "; it stays in state drain\n",
                     change->pool, STR_ARG(change->address), requests);
             status = CLI_FAILED;
             break;

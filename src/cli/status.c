@@ -50,7 +50,7 @@ static void put_certificates(struct table *table, const json_t *certificates)
                count, expiring, name, end);
 }
 
-// What is not well: "2 targets down, 3 names unresolved".
+// What is not well: "targets down: 2, names unresolved: 1".
 static void put_health(struct table *table, const json_t *health)
 {
     static const char *const rows[][2] = {{"targets_down", "targets down"},
@@ -65,8 +65,8 @@ static void put_health(struct table *table, const json_t *health)
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0] && len < sizeof text - 1; i++) {
         json_int_t count = json_integer_value(json_object_get(health, rows[i][0]));
         if (count > 0) {
-            len += (size_t)snprintf(text + len, sizeof text - len, "%s%" JSON_INTEGER_FORMAT " %s",
-                                    len > 0 ? ", " : "", count, rows[i][1]);
+            len += (size_t)snprintf(text + len, sizeof text - len, "%s%s: %" JSON_INTEGER_FORMAT,
+                                    len > 0 ? ", " : "", rows[i][1], count);
         }
     }
     table_put_c(table, "health");

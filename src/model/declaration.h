@@ -204,7 +204,7 @@ struct pool_tls_decl {
     struct str client_certificate; // name of a certificate; empty: none
 };
 
-// Active checks. Defaults stand in docs/pools.md; HEALTH_OFF: not declared, all else is unset.
+// Active checks. Defaults stand in docs/health.md; HEALTH_OFF: not declared, all else is unset.
 struct health_decl {
     enum health_type type;
     struct str path; // with query; "/" by default

@@ -369,7 +369,7 @@ def test_drain_waits_until_the_target_is_empty(server, origin):
         reply = pool.submit(server.get, host="a.example")
         peer.wait_requests(1)
         done = server.cli("pool", "drain", "web", peer.address, "--wait", "300ms", check=False)
-        assert done.returncode == 1 and "1 requests are under way still" in done.stderr
+        assert done.returncode == 1 and "still under way: 1;" in done.stderr
         assert state_of(server, peer.address) == "drain"
         threading.Timer(0.5, may_end.set).start()
         done = server.cli("pool", "drain", "web", peer.address, "--wait", "10s")

@@ -226,6 +226,10 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     if (err == 0) {
         err = upstream_init(&proxy->upstream, loop, &proxy->server_config.limits);
     }
+    if (err == 0 && shared->peers != NULL) {
+        proxy->upstream.peers = shared->peers;
+        upstream_peers_add(shared->peers, &proxy->upstream);
+    }
     *out = proxy;
     if (err != 0) {
         proxy_free(out);

@@ -20,6 +20,7 @@ struct proxy_shared {
     struct tls_context
         *origin_tls;               // of targets with https:// whose pool has no settings of its own
     struct access_log *access_log; // NULL: off
+    struct upstream_peers *peers;  // of all workers' connections; NULL: each is alone
     unsigned worker_count;
     atomic_uint connections; // open client connections of all workers
 };

@@ -24,6 +24,7 @@ struct worker {
 
 struct workers {
     unsigned count;
+    struct upstream_peers peers;
     struct worker items[];
 };
 
@@ -129,6 +130,7 @@ int workers_new(struct workers **out, struct proxy_shared *shared, struct proble
     if (workers == NULL) {
         return problems_add(problems, ERR_MEMORY, "", "%s", err_text(ERR_MEMORY));
     }
+    shared->peers = &workers->peers;
     for (unsigned i = 0; i < count; i++) {
         struct worker *worker = &workers->items[i];
         worker->index = i;
@@ -189,6 +191,20 @@ void workers_stop(struct workers *workers)
     }
 }
 
+// Runs what the loops still have to say to each other (requests that wait in pools' queues, which have all
+// left), until nobody says anything more.
+static void empty_mailboxes(struct workers *workers)
+{
+    bool any = true;
+    while (any) {
+        any = false;
+        for (unsigned i = 0; i < workers->count; i++) {
+            any = any || loop_has_messages(&workers->items[i].loop);
+            loop_empty_mailbox(&workers->items[i].loop);
+        }
+    }
+}
+
 void workers_free(struct workers **place)
 {
     struct workers *workers = *place;
@@ -202,7 +218,13 @@ void workers_free(struct workers **place)
             // The last answers of other threads, to handshakes that wait for a certificate.
             loop_empty_mailbox(&workers->items[i].loop);
         }
+    }
+    // All proxies before any loop: each may still post to the loops of the others.
+    for (unsigned i = 0; i < workers->count; i++) {
         proxy_free(&workers->items[i].proxy);
+    }
+    empty_mailboxes(workers);
+    for (unsigned i = 0; i < workers->count; i++) {
         tls_loop_fini(&workers->items[i].loop);
         outq_pool_fini(&workers->items[i].loop);
         loop_fini(&workers->items[i].loop);

@@ -33,6 +33,14 @@ struct upstream_peers {
     struct upstream *items[STATS_WORKER_MAX];
 };
 
+// Before the threads start; upstream_fini() takes it out again.
+static inline void upstream_peers_add(struct upstream_peers *peers, struct upstream *upstream)
+{
+    if (peers->count < STATS_WORKER_MAX) { // there are no more workers
+        peers->items[peers->count++] = upstream;
+    }
+}
+
 // Counts one more connection. False: at the limit, nothing has changed.
 bool upstream_limit_take(struct upstream_limit *limit);
 void upstream_limit_give(struct upstream_limit *limit);

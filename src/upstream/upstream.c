@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "base/hash.h"
-#include "base/invariant.h"
 #include "net/outq.h"
 #include "upstream/upstream_int.h"
 #include <stddef.h>
@@ -463,13 +462,6 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
     endpoint->in_use--;
     upstream_maybe_free(endpoint);
     return stream;
-}
-
-void upstream_join_peers(struct upstream *upstream, struct upstream_peers *peers)
-{
-    INVARIANT(peers->count < STATS_WORKER_MAX);
-    peers->items[peers->count++] = upstream;
-    upstream->peers = peers;
 }
 
 int upstream_init(struct upstream *upstream, struct loop *loop, const struct h1_limits *limits)

@@ -32,7 +32,7 @@ struct upstream {
     struct loop_task serve_task;
     struct slab waiters;
     struct slab opening_slab;
-    struct upstream_peers *peers; // NULL: none
+    struct upstream_peers *peers; // set after upstream_init(); NULL: none
 };
 
 // Connections are shared only where address, TLS context, server name, protocol, limit and preamble are
@@ -64,8 +64,5 @@ void upstream_fini(struct upstream *upstream);
 // is free or closed, also an idle one of another worker, which is asked for: join it, ask once more, wait.
 struct http_stream *upstream_get(struct upstream *upstream, const struct upstream_request *request,
                                  const struct http_stream_events *events, void *user, int *err);
-// All workers' connections know each other, to give up idle ones at a limit. Before the threads start;
-// upstream_fini() takes it out again.
-void upstream_join_peers(struct upstream *upstream, struct upstream_peers *peers);
 // Closes all idle connections.
 void upstream_drop_idle(struct upstream *upstream);

@@ -248,9 +248,9 @@ static struct str plain_text(const struct trial_item *item)
     return at == SIZE_MAX ? item->node.name : str_from(item->node.name, at + 3);
 }
 
-// The reason is the item's where it fails.
-static bool begin_probe(struct trial_item *item, struct trial_probe *probe,
-                        const struct sockaddr_storage *address, socklen_t address_len)
+// 0; or ERR_MEMORY, ERR_LIMIT: the item says why.
+static int begin_probe(struct trial_item *item, struct trial_probe *probe,
+                       const struct sockaddr_storage *address, socklen_t address_len)
 {
     struct publish_trial *trial = item->trial;
     struct health *health = &trial->publisher->health;
@@ -259,7 +259,7 @@ static bool begin_probe(struct trial_item *item, struct trial_probe *probe,
     probe->address_len = address_len;
     if (health->trial_probes >= TRIAL_PROBE_MAX) {
         str_copy(item->reason, sizeof item->reason, STR("too many targets are tried at a time"));
-        return false;
+        return ERR_LIMIT;
     }
     const struct health_endpoint endpoint = {.text = plain_text(item),
                                              .scheme = item->scheme,
@@ -270,10 +270,10 @@ static bool begin_probe(struct trial_item *item, struct trial_probe *probe,
     probe->probe = probe_begin(health->prober, &spec, on_result, probe);
     if (probe->probe == NULL) {
         str_copy(item->reason, sizeof item->reason, STR("out of memory"));
-        return false;
+        return ERR_MEMORY;
     }
     health->trial_probes++;
-    return true;
+    return 0;
 }
 
 static void set_port(struct sockaddr_storage *address, uint16_t port)
@@ -317,7 +317,7 @@ static void take_answer(struct trial_item *item, const struct resolver_result *r
         set_port(&address, item->port);
         socklen_t len = address.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
                                                       : sizeof(struct sockaddr_in);
-        if (!begin_probe(item, &probes[i], &address, len)) {
+        if (begin_probe(item, &probes[i], &address, len) != 0) {
             break;
         }
         item->probe_count++;
@@ -375,10 +375,7 @@ static int begin_item(struct trial_item *item, const struct target_address *addr
         return ERR_MEMORY;
     }
     item->probe_count = 1;
-    if (!begin_probe(item, &item->probes[0], &storage, len)) {
-        return ERR_MEMORY;
-    }
-    return 0;
+    return begin_probe(item, &item->probes[0], &storage, len);
 }
 
 // Those of the live pool that are up need no trial.

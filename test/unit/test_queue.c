@@ -17,6 +17,7 @@ struct person {
     unsigned order; // of the last turn
     bool wants_again;
     bool wants_to_leave;
+    struct pool_queue *kicks; // what it had picked is given back within the turn
 };
 
 static unsigned turn_count;
@@ -26,6 +27,9 @@ static void on_turn(void *user)
     struct person *person = user;
     person->turns++;
     person->order = ++turn_count;
+    if (person->kicks != NULL) {
+        pool_queue_kick(person->kicks);
+    }
     if (person->wants_again) {
         pool_queue_again(person->waiter);
     } else if (person->wants_to_leave) {
@@ -218,6 +222,33 @@ static void test_leave_passes_on(void **state)
     assert_int_equal(desk.people[2].turns, 1);
     assert_int_equal(desk.people[3].turns, 1);
     assert_int_equal(pool_queue_len(desk.queue), 0);
+    close_desk(&desk);
+}
+
+// Who gives back what it had picked and waits on has made no room; who goes has.
+static void test_kick_within_turn(void **state)
+{
+    (void)state;
+    struct desk desk;
+    open_desk(&desk);
+    for (unsigned i = 0; i < 3; i++) {
+        join(&desk, i, i % 2);
+        desk.people[i].kicks = desk.queue;
+        desk.people[i].wants_again = true;
+    }
+    pool_queue_kick(desk.queue);
+    settle(&desk);
+    assert_int_equal(turn_count, 1); // else they would wake each other without end
+    desk.people[0].wants_again = false;
+    desk.people[1].wants_again = false;
+    desk.people[1].wants_to_leave = true;
+    pool_queue_kick(desk.queue);
+    settle(&desk);
+    assert_int_equal(desk.people[0].turns, 2);
+    assert_int_equal(desk.people[1].turns, 1);
+    assert_int_equal(desk.people[2].turns,
+                     2); // one for the kick, one for the turn that was not used
+    assert_int_equal(pool_queue_len(desk.queue), 1);
     close_desk(&desk);
 }
 
@@ -433,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_again),
         cmocka_unit_test(test_leave_passes_on),
+        cmocka_unit_test(test_kick_within_turn),
         cmocka_unit_test(test_leave_on_the_way),
         cmocka_unit_test(test_threads),
     };

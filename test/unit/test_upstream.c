@@ -299,6 +299,39 @@ static void test_no_tls_there(void **state)
     end(&s);
 }
 
+// TLS 1.3: the server may refuse the client's certificate, or that there is none, when the client is done with
+// its handshake and has sent its request. That is told apart from a close.
+static void test_client_certificate_refused(void **state)
+{
+    (void)state;
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        for (int is_h1 = 0; is_h1 <= 1; is_h1++) {
+            struct secure s;
+            struct user u;
+            begin(&s, is_h1 == 1 ? HTTP_CLIENT_HTTP1 : HTTP_CLIENT_AUTO);
+            s.c.origin.alpn_h1 = is_h1 == 1;
+            SSL_CTX_set_verify(s.c.origin.tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+                               NULL);
+            SSL_CTX_set_max_proto_version(s.c.origin.tls, version);
+            client_get(&s.c, &u, "/ok");
+            for (int i = 0; i < 1000 && u.stream != NULL; i++) {
+                client_poll(&s.c, 0);
+                for (unsigned k = 0; k < s.c.origin.conn_count; k++) {
+                    struct origin_conn *c = s.c.origin.conns[k];
+                    if (c->ssl != NULL && ERR_peek_error() != 0) {
+                        ERR_clear_error();
+                        origin_close_conn(c); // as a server does
+                    }
+                }
+            }
+            assert_true(user_was_told(
+                &u, is_h1 == 1 && version == TLS1_3_VERSION ? "ready;reset tls;" : "reset tls;"));
+            user_fini(&u);
+            end(&s);
+        }
+    }
+}
+
 // What lasts until the close is complete only if the origin says so.
 static void test_truncation(void **state)
 {
@@ -498,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_verification),
         cmocka_unit_test(test_no_verification),
         cmocka_unit_test(test_no_tls_there),
+        cmocka_unit_test(test_client_certificate_refused),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_idle_tls),
         cmocka_unit_test(test_large_body_over_tls),

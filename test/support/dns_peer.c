@@ -231,3 +231,11 @@ void dns_peer_set(struct dns_peer *peer, const struct dns_peer_name *name)
     peer->names[i] = *name;
     pthread_mutex_unlock(&peer->mutex);
 }
+
+bool dns_peer_was_asked(struct dns_peer *peer, const char *name)
+{
+    pthread_mutex_lock(&peer->mutex);
+    bool is_same = strcmp(peer->last, name) == 0;
+    pthread_mutex_unlock(&peer->mutex);
+    return is_same;
+}

@@ -4,6 +4,7 @@
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum dns_peer_kind {
@@ -35,10 +36,12 @@ struct dns_peer {
     atomic_bool is_stopping;
     atomic_uint questions; // for A
     atomic_uint over_tcp;
-    char last[256]; // the last name asked for
+    char last[256]; // name asked for; with the mutex
 };
 
 void dns_peer_begin(struct dns_peer *peer);
 void dns_peer_end(struct dns_peer *peer);
 // Adds, or changes.
 void dns_peer_set(struct dns_peer *peer, const struct dns_peer_name *name);
+// The last name asked for is `name`.
+bool dns_peer_was_asked(struct dns_peer *peer, const char *name);

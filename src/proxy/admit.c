@@ -89,7 +89,7 @@ bool proxy_denies(const struct route_decl *rules, const struct in6_addr *address
 
 // A client that waits for 100 (Continue) would wait for ever: the target that could say so gets the
 // request only when its body is here.
-static void ask_for_body(struct txn *txn)
+void txn_ask_for_body(struct txn *txn)
 {
     if (txn->request.expect_continue && !txn->said_continue) {
         struct http_head head = {.status = 100};
@@ -113,8 +113,7 @@ static bool is_last_recipient(const struct txn *txn)
     return field != NULL && str_to_u64(field->value, &left) == 0 && left == 0;
 }
 
-// Little room is left for kept bodies: what there is is for requests that wait for their connection.
-static bool is_keeping_too_much(const struct proxy *proxy)
+bool proxy_keeps_too_much(const struct proxy *proxy)
 {
     const struct slab *slab = &proxy->keep_slab;
     return slab->live_max != 0 && slab->live_count >= slab->live_max / 4 * 3;
@@ -156,9 +155,11 @@ enum step_result txn_step_admit(struct txn *txn)
         return txn_answer(txn, END_BODY_TOO_LARGE);
     }
     if (rules != NULL && rules->buffer_request > 0 && !txn->request_ended &&
-        txn->keep.len < rules->buffer_request && !is_keeping_too_much(txn->proxy)) {
-        ask_for_body(txn);
+        txn->keep.len < rules->buffer_request && !proxy_keeps_too_much(txn->proxy)) {
+        txn_ask_for_body(txn);
         txn->wait = WAIT_BODY;
+        txn_peek_timeouts(txn);
+        txn_arm_due(txn);
         return STEP_WAIT;
     }
     return STEP_NEXT;

@@ -51,6 +51,7 @@ static void log_record(struct txn *txn, uint64_t duration_ns)
         .duration_ns = duration_ns,
         .bytes_in = txn->client_bytes_in,
         .bytes_out = txn->client_bytes_out,
+        .queue_ns = txn->queue_ns,
         .connect_ns = txn->connect_ns,
         .origin_ns = txn->origin_ns,
         .status = (uint16_t)txn->status,

@@ -87,7 +87,7 @@ static void add_rules(struct builder *b)
 // Room for a builder: what came, what is set, what we add.
 static unsigned room_for(const struct http_head *head, const struct header_rules *rules)
 {
-    return head->field_count + (rules == NULL ? 0 : rules->set_count) + 15;
+    return head->field_count + (rules == NULL ? 0 : rules->set_count) + 16;
 }
 
 // All values of a field as one list, with `more` behind; for a single value no copy is made of it
@@ -408,6 +408,9 @@ int txn_build_response(struct txn *txn, const struct http_head *in, struct http_
     }
     add_known(&b, FIELD_VIA, join(txn, in, FIELD_VIA, via_of(in)));
     *out = *in;
+    if (in->status >= 200 || in->status == 101) {
+        add(&b, FIELD_SET_COOKIE, field_name(FIELD_SET_COOKIE), txn_sticky_cookie(txn));
+    }
     if (in->status >= 200) {
         if (!is_ruled(header_rules, HSTS_NAME)) {
             add(&b, FIELD_OTHER, HSTS_NAME, hsts);

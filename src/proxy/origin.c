@@ -1,47 +1,24 @@
 // SPDX-License-Identifier: MIT
-// The events of the target's stream: connected, response, body, end, failure; and when to try again.
+// The events of the target's stream: connected, response, body, end, failure.
 #include "proxy/transaction.h"
 
-enum step_result txn_next_attempt(struct txn *txn, enum end_reason reason, unsigned retry_bit,
-                                  bool is_unsent)
+void txn_origin_is_ready(struct txn *txn, struct http_stream *stream)
 {
-    const struct route_decl *rules = txn_rules(txn);
-    unsigned retry_max = rules == NULL ? 1 : rules->retries;
-    unsigned retry_on = rules == NULL ? RETRY_CONNECT | RETRY_RESET : rules->retry_on;
-    bool is_repeatable =
-        !txn->keep_overflow && (is_unsent || http_method_is_idempotent(txn->request.method));
-    struct pool_member *member = txn->member;
-    txn_drop_origin(txn);
-    txn->end = reason;
-    if (txn->response_started || !is_repeatable || !(retry_on & retry_bit) ||
-        txn->retries >= retry_max || txn->tried_count == POOL_TRIED_MAX) {
-        return txn_answer(txn, reason);
-    }
-    stat_count(txn->proxy->stats, upstream_retries_total);
-    txn->retries++;
-    txn->tried[txn->tried_count++] = member;
-    txn->force_fresh = false;
-    txn->origin_paused = false;
-    txn->request_sent = false;
-    loop_timer_cancel(txn->proxy->loop, &txn->timer);
-    txn->step = STEP_BALANCE;
-    return STEP_JUMP;
-}
-
-void txn_attempt_failed(struct txn *txn, enum end_reason reason, unsigned retry_bit, bool is_unsent)
-{
-    txn_next_attempt(txn, reason, retry_bit, is_unsent);
+    txn_drop_second(txn);
+    txn->origin = stream; // of the protocol that was found
+    txn->connect_ns = stream->loop->now_ns - txn->connect_started_ns;
+    txn->origin_ready = true;
+    txn->step = STEP_SEND;
     txn_run(txn);
 }
 
 static void on_ready(struct http_stream *stream)
 {
     struct txn *txn = stream->user;
-    txn->origin = stream; // of the protocol that was found
-    txn->connect_ns = stream->loop->now_ns - txn->connect_started_ns;
-    txn->origin_ready = true;
-    txn->step = STEP_SEND;
-    txn_run(txn);
+    if (stream->was_reused) { // one that got free meanwhile
+        stat_count(txn->proxy->stats, upstream_reuses_total);
+    }
+    txn_origin_is_ready(txn, stream);
 }
 
 static void on_info(struct http_stream *stream, const struct http_head *head)
@@ -51,6 +28,7 @@ static void on_info(struct http_stream *stream, const struct http_head *head)
     txn->progress_ms = stream->loop->now_ms;
     if (++txn->info_count > TXN_INFO_MAX) {
         stat_count(txn->proxy->stats, upstream_errors_total);
+        proxy_member_failed(txn->proxy, txn->member, ERR_PROTOCOL);
         txn_abort(txn, END_ORIGIN_BAD);
         return;
     }
@@ -60,20 +38,6 @@ static void on_info(struct http_stream *stream, const struct http_head *head)
         txn->client->ops->send_info(txn->client, &out);
     }
     arena_rewind(&txn->arena, &mark);
-}
-
-static unsigned status_retry_bit(unsigned status)
-{
-    return status == 502 ? RETRY_502 : status == 503 ? RETRY_503 : status == 504 ? RETRY_504 : 0;
-}
-
-// Is this answer one that another target may better?
-static bool should_retry_status(const struct txn *txn, unsigned status)
-{
-    const struct route_decl *rules = txn_rules(txn);
-    return rules != NULL && (rules->retry_on & status_retry_bit(status)) != 0 &&
-           txn->retries < rules->retries && !txn->keep_overflow &&
-           http_method_is_idempotent(txn->request.method);
 }
 
 static void start_tunnel(struct txn *txn)
@@ -119,8 +83,8 @@ static void on_head(struct http_stream *stream, const struct http_head *head)
     struct http_head out;
     txn->origin_ns = stream->loop->now_ns - txn->sent_ns;
     txn->progress_ms = stream->loop->now_ms;
-    if (should_retry_status(txn, head->status)) {
-        txn_attempt_failed(txn, END_ORIGIN_CLOSED, status_retry_bit(head->status), false);
+    txn_note_answer(txn, head->status, txn->origin_ns);
+    if (txn_retry_status(txn, head->status)) {
         return;
     }
     bool is_switch = head->status == 101;
@@ -205,45 +169,50 @@ static bool retry_stale(struct txn *txn, const struct http_stream *stream)
     if (!is_stale(txn, stream) || txn->keep_overflow || txn->force_fresh || txn->response_started) {
         return false;
     }
-    txn_drop_origin(txn);
-    txn->force_fresh = true;
-    txn->request_sent = false;
-    txn->origin_paused = false;
-    loop_timer_cancel(stream->loop, &txn->timer);
-    txn->step = STEP_BALANCE;
-    txn_run(txn);
+    txn_send_anew(txn);
     return true;
 }
 
-static enum end_reason connect_failure(const struct txn *txn, int err)
+// Was it the target's doing? It breaks off in the middle of an answer for reasons of its own, and it may say that
+// it takes no extended CONNECT.
+static bool is_failure(const struct txn *txn, const struct http_stream *stream, int err)
 {
-    switch (err) {
-    case ERR_TIMEOUT:
-        return END_CONNECT_TIMEOUT;
-    case ERR_TLS_VERIFY:
-        return END_TLS_VERIFY;
-    case ERR_TLS:
-        return END_TLS_FAILED;
-    case ERR_PROTOCOL: // ALPN had nothing that suits both, or it is no HTTP/2
-        return txn->member->scheme == TARGET_HTTPS ? END_TLS_FAILED : END_ORIGIN_BAD;
-    default:
-        return END_CONNECT_REFUSED;
-    }
+    bool is_closed = err == ERR_CLOSED || err == ERR_TLS;
+    return !stream->never_arrived && err != ERR_UPGRADE && !(is_closed && txn->response_started);
 }
 
 static void on_failed_exchange(struct txn *txn, const struct http_stream *stream, int err)
 {
     stat_count(txn->proxy->stats, upstream_errors_total);
+    bool is_silent = stream->bytes_in == 0;
     bool is_closed = err == ERR_CLOSED || err == ERR_TLS;
+    if (is_failure(txn, stream, err)) {
+        proxy_member_failed(txn->proxy, txn->member, err);
+    }
     if (txn->response_started) {
         txn_abort(txn, is_closed ? END_TRUNCATED : END_ORIGIN_BAD);
+    } else if (err == ERR_TLS && is_silent) {
+        // With TLS 1.3 a target refuses a client's certificate only after the handshake.
+        txn_attempt_failed(txn, END_TLS_FAILED, RETRY_CONNECT | RETRY_RESET, stream->never_arrived);
     } else if (is_closed) {
         // A response that had begun (a part of its head came) is not asked for again.
-        txn_attempt_failed(txn, END_ORIGIN_CLOSED, stream->bytes_in == 0 ? RETRY_RESET : 0,
+        txn_attempt_failed(txn, END_ORIGIN_CLOSED, is_silent ? RETRY_RESET : 0,
                            stream->never_arrived);
     } else {
         bool cannot = stream->is_h2 && err == ERR_UPGRADE; // it takes no extended CONNECT
         txn_abort(txn, cannot ? END_UPGRADE_FAILED : END_ORIGIN_BAD);
+    }
+}
+
+// The connection was not to be had.
+static void on_failed_connection(struct txn *txn, const struct http_stream *stream, int err)
+{
+    stat_count(txn->proxy->stats, upstream_connect_errors_total);
+    if (!stream->never_arrived) {
+        proxy_member_failed(txn->proxy, txn->member, err);
+    }
+    if (!txn_promote_second(txn)) {
+        txn_attempt_failed(txn, proxy_connect_failure(txn->member, err), RETRY_CONNECT, true);
     }
 }
 
@@ -253,11 +222,10 @@ static void on_reset(struct http_stream *stream, int err)
     txn->origin = NULL; // it is gone by itself
     if (txn->is_tunnel) {
         txn_abort(txn, END_TUNNEL);
-    } else if (err == ERR_CLOSED && retry_stale(txn, stream)) {
+    } else if (err == ERR_CLOSED && txn->second == NULL && retry_stale(txn, stream)) {
         return;
     } else if (!txn->origin_ready) {
-        stat_count(txn->proxy->stats, upstream_connect_errors_total);
-        txn_attempt_failed(txn, connect_failure(txn, err), RETRY_CONNECT, true);
+        on_failed_connection(txn, stream, err);
     } else if (err == ERR_MEMORY) {
         txn_abort(txn, END_NO_MEMORY);
     } else {

@@ -5,54 +5,12 @@
 //   client stream ──bytes──► raw ──► target stream      (both in their tunnel state)
 //
 // A raw connection has a route and a target, and no transaction: nothing in it is HTTP.
-#include "net/address.h"
-#include "net/proxy_protocol.h"
-#include "proxy/transaction.h"
+#include "proxy/raw.h"
 
 enum {
     KEEP_MAX = 65536, // bytes of the client that wait for the target's connection, but for one read
     FAREWELL_MS = 2000, // for a client that was refused to take the alert
 };
-
-struct raw {
-    struct list node; // in proxy->raws
-    struct proxy *proxy;
-    struct http_stream *client; // NULL: gone
-    struct http_stream *target; // NULL: none now
-    bool is_open;               // both are tunnels
-    bool is_refused;            // the client was told so; what it still sends is dropped
-    bool client_ended;          // FIN
-    bool client_full;
-    bool client_paused;
-    bool target_paused;
-    enum end_reason end; // until it is open: why the last target failed
-
-    struct pin *route_pin;
-    struct route_version *route;
-    struct pin *pool_pin; // of the version that the newest member is of, if it is not `route`
-    struct pool_slot *pool;
-    struct pool_member *member;
-    struct pool_member *tried[POOL_TRIED_MAX];
-    unsigned tried_count;
-    unsigned tunnel_idle_ms;
-    struct body_keep keep;
-    struct loop_task keep_task; // frees what is kept when it was sent
-
-    struct loop_timer timer;
-    uint64_t progress_ms; // last byte either way
-    uint64_t started_ns;
-    uint64_t connect_started_ns;
-    uint64_t connect_ns;
-    uint64_t bytes_in;
-    uint64_t bytes_out;
-    size_t sni_len;
-    char sni[TLS_SNI_MAX + 1];
-    char peer[46];
-    size_t peer_len;
-    char target_text[POOL_MEMBER_TEXT_MAX];
-};
-
-static const struct http_stream_events target_events;
 
 size_t raw_len(void)
 {
@@ -61,7 +19,7 @@ size_t raw_len(void)
 
 // ---- the end ----
 
-static void put_member(struct raw *raw)
+void raw_put_member(struct raw *raw)
 {
     if (raw->member != NULL) {
         pool_member_text(raw->member, raw->target_text, sizeof raw->target_text);
@@ -70,13 +28,14 @@ static void put_member(struct raw *raw)
     }
 }
 
-static void drop_target(struct raw *raw)
+void raw_drop_target(struct raw *raw)
 {
     if (raw->target != NULL) {
         raw->target->ops->reset(raw->target, ERR_CLOSED);
         raw->target = NULL;
     }
-    put_member(raw);
+    raw_put_member(raw);
+    raw_leave_queue(raw);
 }
 
 static void count(struct raw *raw, uint64_t duration_ns)
@@ -113,6 +72,7 @@ static void log_record(const struct raw *raw, uint64_t duration_ns)
         .duration_ns = duration_ns,
         .bytes_in = raw->bytes_in,
         .bytes_out = raw->bytes_out,
+        .queue_ns = raw->queue_ns,
         .connect_ns = raw->connect_ns,
         .retries = (uint8_t)raw->tried_count,
         .client_ip = str_make(raw->peer, raw->peer_len),
@@ -133,7 +93,7 @@ static void finish(struct raw *raw)
 {
     struct proxy *proxy = raw->proxy;
     uint64_t duration_ns = proxy->loop->now_ns - raw->started_ns;
-    drop_target(raw);
+    raw_drop_target(raw);
     loop_timer_cancel(proxy->loop, &raw->timer);
     loop_task_cancel(&raw->keep_task);
     count(raw, duration_ns);
@@ -154,8 +114,7 @@ static void read_client_bytes(struct raw *raw)
     raw->client = NULL;
 }
 
-// Ends it now, from this side.
-static void cut(struct raw *raw, enum end_reason end)
+void raw_cut(struct raw *raw, enum end_reason end)
 {
     struct http_stream *client = raw->client;
     raw->end = end;
@@ -164,14 +123,13 @@ static void cut(struct raw *raw, enum end_reason end)
     finish(raw);
 }
 
-// Nothing was sent yet: the client gets an alert that says so, and FIN.
-static void refuse(struct raw *raw, enum end_reason end)
+void raw_refuse(struct raw *raw, enum end_reason end)
 {
     static const char alert[] = {0x15, 3, 3, 0, 2, 2, 80}; // fatal, internal_error (RFC 8446 6)
     struct http_stream *client = raw->client;
     raw->end = end;
     raw->is_refused = true;
-    drop_target(raw);
+    raw_drop_target(raw);
     if (raw->client_paused) {
         raw->client_paused = false;
         client->ops->resume(client);
@@ -181,151 +139,6 @@ static void refuse(struct raw *raw, enum end_reason end)
     loop_timer_set(raw->proxy->loop, &raw->timer, FAREWELL_MS);
 }
 
-// ---- a target ----
-
-// The client's addresses for a target that reads the PROXY protocol.
-static struct str write_preamble(const struct raw *raw, const struct pool_settings *settings,
-                                 char *to, size_t size)
-{
-    struct proxy_header header = {
-        .version = settings->send_proxy == SEND_PROXY_V1 ? 1 : 2,
-        .authority = str_make(raw->sni, raw->sni_len),
-        .is_tls = false, // not ended here: the target does that itself
-    };
-    http_stream_addresses(raw->client, &header.source, &header.destination);
-    return str_make(to, proxy_header_write(&header, to, size));
-}
-
-// Remembers whose member was picked. False: out of memory.
-static bool hold_version(struct raw *raw, struct version *version)
-{
-    struct pin *pin = pin_get(&raw->proxy->pins, version);
-    if (pin == NULL) {
-        return false;
-    }
-    pin_put(&raw->proxy->pins, &raw->pool_pin);
-    raw->pool_pin = pin;
-    return true;
-}
-
-// Chooses and counts, from the tables as they are now. NULL: with the reason in *end.
-static struct pool_member *pick(struct raw *raw, const struct pool_settings **settings,
-                                enum end_reason *end)
-{
-    struct proxy *proxy = raw->proxy;
-    struct route_version *route = rcu_load(raw->route->slot->current);
-    *end = END_NO_TARGET;
-    if (route == NULL) {
-        *end = END_NO_ROUTE;
-        return NULL;
-    }
-    struct pool_slot *named;
-    uint64_t random = proxy_random(proxy);
-    const struct pool_version *pool = route_pool(route, random, &named);
-    if (pool == NULL) {
-        *end = END_NO_POOL;
-        return NULL;
-    }
-    if (route != raw->route && !hold_version(raw, &route->version)) {
-        *end = END_NO_MEMORY;
-        return NULL;
-    }
-    raw->pool = named;
-    *settings = pool_settings(pool);
-    unsigned idle_ms = proxy->shared->config->timeouts.tunnel_idle_ms;
-    if (*settings != NULL && (*settings)->timeouts.tunnel_idle_ms != 0) {
-        idle_ms = (*settings)->timeouts.tunnel_idle_ms;
-    }
-    if (route->rules != NULL && route->rules->timeouts.tunnel_idle_ms != 0) {
-        idle_ms = route->rules->timeouts.tunnel_idle_ms;
-    }
-    raw->tunnel_idle_ms = idle_ms;
-    struct pool_choice choice = {
-        .random = random, .tried = raw->tried, .tried_count = raw->tried_count};
-    struct pool_member *member;
-    pool_pick(pool, named, &choice, &member);
-    return member;
-}
-
-static unsigned connect_ms_of(const struct raw *raw, const struct pool_settings *settings)
-{
-    const struct route_decl *rules = raw->route->rules;
-    if (rules != NULL && rules->timeouts.connect_ms != 0) {
-        return rules->timeouts.connect_ms;
-    }
-    return settings != NULL && settings->timeouts.connect_ms != 0
-               ? settings->timeouts.connect_ms
-               : raw->proxy->shared->config->timeouts.connect_ms;
-}
-
-// A connection to the picked member. False: it failed at once.
-static bool open_target(struct raw *raw, const struct pool_settings *settings)
-{
-    struct proxy *proxy = raw->proxy;
-    char preamble[PROXY_HEADER_MAX];
-    struct upstream_request request = {
-        .protocol = HTTP_CLIENT_HTTP1, // no connection of this kind is kept or shared
-        .connect_timeout_ms = connect_ms_of(raw, settings),
-        .fresh = true,
-    };
-    if (!pool_member_address(raw->member, &request.address, &request.address_len) ||
-        net_reaches_locally(&request.address, &proxy->admin_address)) {
-        return false;
-    }
-    if (settings != NULL && settings->send_proxy != SEND_PROXY_OFF) {
-        request.preamble = write_preamble(raw, settings, preamble, sizeof preamble);
-    }
-    int err;
-    raw->connect_started_ns = proxy->loop->now_ns;
-    raw->target = upstream_get(&proxy->upstream, &request, &target_events, raw, &err);
-    if (raw->target != NULL) {
-        stat_count(proxy->stats, upstream_connects_total);
-    }
-    return raw->target != NULL;
-}
-
-// The member failed: it is put aside. False: no other may be tried.
-static bool pass_over(struct raw *raw, enum end_reason end)
-{
-    const struct route_decl *rules = raw->route->rules;
-    unsigned retry_max = rules == NULL ? 1 : rules->retries;
-    bool retries = rules == NULL || (rules->retry_on & RETRY_CONNECT) != 0;
-    struct pool_member *member = raw->member;
-    stat_count(raw->proxy->stats, upstream_connect_errors_total);
-    raw->end = end;
-    put_member(raw);
-    if (!retries || raw->tried_count >= retry_max || raw->tried_count == POOL_TRIED_MAX) {
-        return false;
-    }
-    stat_count(raw->proxy->stats, upstream_retries_total);
-    raw->tried[raw->tried_count++] = member;
-    return true;
-}
-
-static void try_target(struct raw *raw)
-{
-    for (;;) {
-        const struct pool_settings *settings = NULL;
-        enum end_reason end;
-        raw->member = pick(raw, &settings, &end);
-        if (raw->member == NULL) {
-            bool is_first = raw->tried_count == 0;
-            if (is_first) {
-                stat_count(raw->proxy->stats, no_target_total);
-            }
-            refuse(raw, is_first ? end : raw->end);
-            return;
-        }
-        if (open_target(raw, settings)) {
-            return;
-        }
-        if (!pass_over(raw, END_CONNECT_REFUSED)) {
-            refuse(raw, raw->end);
-            return;
-        }
-    }
-}
-
 // ---- time ----
 
 static void on_timer(struct loop *loop, struct loop_timer *timer)
@@ -333,11 +146,13 @@ static void on_timer(struct loop *loop, struct loop_timer *timer)
     struct raw *raw = CONTAINER_OF(timer, struct raw, timer);
     uint64_t due_ms = raw->progress_ms + raw->tunnel_idle_ms;
     if (raw->is_refused) {
-        cut(raw, raw->end);
+        raw_cut(raw, raw->end);
+    } else if (raw->queue != NULL) {
+        raw_queue_timeout(raw);
     } else if (due_ms > loop->now_ms) {
         loop_timer_set(loop, timer, due_ms - loop->now_ms);
     } else {
-        cut(raw, END_TUNNEL_IDLE);
+        raw_cut(raw, END_TUNNEL_IDLE);
     }
 }
 
@@ -348,9 +163,7 @@ static void on_keep_sent(struct loop *loop, struct loop_task *task)
     body_keep_free(&raw->keep, &raw->proxy->keep_slab);
 }
 
-// ---- the target's events ----
-
-static void pause_client(struct raw *raw)
+void raw_pause_client(struct raw *raw)
 {
     if (!raw->client_paused) {
         raw->client_paused = true;
@@ -358,103 +171,13 @@ static void pause_client(struct raw *raw)
     }
 }
 
-static void resume_client(struct raw *raw)
+void raw_resume_client(struct raw *raw)
 {
     if (raw->client_paused) {
         raw->client_paused = false;
         raw->client->ops->resume(raw->client);
     }
 }
-
-static void send_piece(void *context, struct str piece)
-{
-    struct http_stream *target = context;
-    target->ops->send_data(target, piece);
-}
-
-static void on_ready(struct http_stream *stream)
-{
-    struct raw *raw = stream->user;
-    struct loop *loop = stream->loop;
-    raw->target = stream;
-    raw->is_open = true;
-    raw->end = END_TUNNEL;
-    raw->connect_ns = loop->now_ns - raw->connect_started_ns;
-    raw->progress_ms = loop->now_ms;
-    stat_count(raw->proxy->stats, tunnels_total);
-    stat_add(&raw->proxy->stats->tunnels, 1);
-    stream->ops->tunnel(stream);
-    body_keep_each(&raw->keep, send_piece, stream);
-    loop_task_add(loop, &raw->keep_task); // the views are borrowed until the end of this event
-    if (raw->client_ended) {
-        stream->ops->send_end(stream, NULL, 0);
-    }
-    if (raw->client_full) {
-        raw->target_paused = true;
-        stream->ops->pause(stream);
-    }
-    resume_client(raw);
-    loop_timer_set(loop, &raw->timer, raw->tunnel_idle_ms);
-}
-
-static void on_target_data(struct http_stream *stream, struct str data)
-{
-    struct raw *raw = stream->user;
-    raw->progress_ms = stream->loop->now_ms;
-    raw->client->ops->send_data(raw->client, data);
-}
-
-static void on_target_end(struct http_stream *stream, const struct http_field *trailers,
-                          unsigned trailer_count)
-{
-    (void)trailers;
-    (void)trailer_count;
-    struct raw *raw = stream->user;
-    raw->progress_ms = stream->loop->now_ms;
-    raw->client->ops->send_end(raw->client, NULL, 0);
-}
-
-static void on_target_full(struct http_stream *stream)
-{
-    pause_client(stream->user);
-}
-
-static void on_target_room(struct http_stream *stream)
-{
-    struct raw *raw = stream->user;
-    raw->progress_ms = stream->loop->now_ms;
-    resume_client(raw);
-}
-
-static void on_target_reset(struct http_stream *stream, int err)
-{
-    struct raw *raw = stream->user;
-    raw->target = NULL; // it is gone by itself
-    if (raw->is_open) {
-        cut(raw, err == ERR_MEMORY ? END_NO_MEMORY : END_TUNNEL);
-    } else if (pass_over(raw, err == ERR_TIMEOUT ? END_CONNECT_TIMEOUT : END_CONNECT_REFUSED)) {
-        try_target(raw);
-    } else {
-        refuse(raw, raw->end);
-    }
-}
-
-static void ignore_head(struct http_stream *stream, const struct http_head *head)
-{
-    (void)stream;
-    (void)head; // a tunnel has none
-}
-
-static const struct http_stream_events target_events = {
-    .on_ready = on_ready,
-    .on_info = ignore_head,
-    .on_head = ignore_head,
-    .on_data = on_target_data,
-    .on_end = on_target_end,
-    .on_full = on_target_full,
-    .on_room = on_target_room,
-    .on_reset = on_target_reset,
-};
 
 // ---- the client's events ----
 
@@ -471,9 +194,9 @@ static void on_client_data(struct http_stream *stream, struct str data)
     }
     if (!body_keep_append(&raw->keep, &raw->proxy->keep_slab, data)) {
         stat_count(raw->proxy->stats, no_memory_total);
-        cut(raw, END_NO_MEMORY);
+        raw_cut(raw, END_NO_MEMORY);
     } else if (raw->keep.len >= KEEP_MAX) {
-        pause_client(raw);
+        raw_pause_client(raw);
     }
 }
 
@@ -575,20 +298,20 @@ void raw_begin(struct http_server *server, struct http_stream *stream, struct st
     raw->route = route_find(proxy->shared->routes, str_make(raw->sni, raw->sni_len), STR("/"));
     if (raw->route == NULL || !raw->route->is_passthrough) {
         raw->route = NULL;
-        refuse(raw, END_NO_ROUTE); // it was one a moment ago
+        raw_refuse(raw, END_NO_ROUTE); // it was one a moment ago
         return;
     }
     raw->route_pin = pin_get(&proxy->pins, &raw->route->version);
     if (raw->route_pin == NULL) {
         raw->route = NULL;
-        refuse(raw, END_NO_MEMORY);
+        raw_refuse(raw, END_NO_MEMORY);
         return;
     }
     if (raw->route->rules != NULL && proxy_denies(raw->route->rules, http_stream_peer(stream))) {
-        refuse(raw, END_DENIED);
+        raw_refuse(raw, END_DENIED);
         return;
     }
-    try_target(raw);
+    raw_try_target(raw);
 }
 
 void raw_cut_all(struct proxy *proxy)
@@ -604,7 +327,7 @@ void raw_cut_all(struct proxy *proxy)
         if (raw->member != NULL &&
             atomic_load_explicit(&raw->member->cut, memory_order_relaxed) != 0) {
             stat_count(proxy->stats, tunnels_cut_total);
-            cut(raw, END_CUT);
+            raw_cut(raw, END_CUT);
         }
     }
 }

@@ -190,6 +190,7 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     proxy->loop = loop;
     proxy->shared = shared;
     proxy->index = index;
+    proxy->started_ms = loop->now_ms;
     proxy->stats = stats_of_worker(index);
     list_init(&proxy->txns);
     list_init(&proxy->raws);
@@ -294,6 +295,10 @@ void proxy_cut(struct proxy *proxy)
         list_remove(&txn->node);
         list_append(&proxy->txns, &txn->node);
         // Relaxed: the message that brought us here came after the mark.
+        if (txn->second != NULL &&
+            atomic_load_explicit(&txn->second_member->cut, memory_order_relaxed) != 0) {
+            txn_drop_second(txn);
+        }
         if (txn->member != NULL &&
             atomic_load_explicit(&txn->member->cut, memory_order_relaxed) != 0) {
             stat_count(proxy->stats, tunnels_cut_total);

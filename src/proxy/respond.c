@@ -76,6 +76,9 @@ static bool is_unavailable(enum end_reason end)
     switch ((int)end) {
     case END_NO_POOL:
     case END_NO_TARGET:
+    case END_QUEUE_FULL:
+    case END_QUEUE_TIMEOUT:
+    case END_DEADLINE:
     case END_CONNECT_REFUSED:
     case END_CONNECT_TIMEOUT:
     case END_ORIGIN_CLOSED:
@@ -84,6 +87,12 @@ static bool is_unavailable(enum end_reason end)
     default:
         return false;
     }
+}
+
+// There may be room in a moment.
+static bool is_full(enum end_reason end)
+{
+    return end == END_QUEUE_FULL || end == END_QUEUE_TIMEOUT;
 }
 
 // What was wrong with the request may be wrong with what follows it.
@@ -128,15 +137,19 @@ static void answer_error(struct txn *txn)
     }
     const struct route_decl *rules = txn_rules(txn);
     struct answer answer = {.head = {.status = info->status}};
-    if (rules != NULL && rules->unavailable.is_set && is_unavailable(txn->end)) {
+    bool has_own_page = rules != NULL && rules->unavailable.is_set && is_unavailable(txn->end);
+    unsigned retry_after_sec = is_full(txn->end) ? txn->retry_after_sec : 0;
+    if (has_own_page) {
         answer.head.status = rules->unavailable.status;
         if (rules->unavailable.retry_after_sec > 0) {
-            add(&answer, FIELD_RETRY_AFTER, STR("Retry-After"),
-                arena_printf(&txn->arena, "%u", rules->unavailable.retry_after_sec));
+            retry_after_sec = rules->unavailable.retry_after_sec;
         }
     }
-    if (rules != NULL && rules->unavailable.is_set && is_unavailable(txn->end) &&
-        rules->unavailable.body.len > 0) {
+    if (retry_after_sec > 0) {
+        add(&answer, FIELD_RETRY_AFTER, STR("Retry-After"),
+            arena_printf(&txn->arena, "%u", retry_after_sec));
+    }
+    if (has_own_page && rules->unavailable.body.len > 0) {
         answer.body = rules->unavailable.body;
         add(&answer, FIELD_CONTENT_TYPE, STR("Content-Type"), rules->unavailable.content_type);
         add(&answer, FIELD_CACHE_CONTROL, STR("Cache-Control"), STR("no-store"));

@@ -5,8 +5,6 @@
 
 static const struct http_stream_events client_events;
 
-static void on_timer(struct loop *loop, struct loop_timer *timer);
-
 // The bytes of a head that are copied in one piece, and where to.
 struct kept_range {
     const char *from;
@@ -86,7 +84,7 @@ void txn_begin(struct proxy *proxy, struct http_stream *stream, const struct htt
     stream->events = &client_events;
     stream->user = txn;
     list_append(&proxy->txns, &txn->node);
-    loop_timer_init(&txn->timer, on_timer);
+    txn_init_timer(txn);
     arena_init(&txn->arena, &proxy->arenas, TXN_ARENA_MAX);
     txn->started_ns = proxy->loop->now_ns;
     txn->progress_ms = proxy->loop->now_ms;
@@ -99,12 +97,6 @@ void txn_begin(struct proxy *proxy, struct http_stream *stream, const struct htt
     txn_run(txn);
 }
 
-void txn_arm(struct txn *txn, uint64_t after_ms)
-{
-    txn->deadline_ms = txn->proxy->loop->now_ms + after_ms;
-    loop_timer_set(txn->proxy->loop, &txn->timer, after_ms);
-}
-
 void txn_drop_origin(struct txn *txn)
 {
     if (txn->origin != NULL) {
@@ -113,6 +105,8 @@ void txn_drop_origin(struct txn *txn)
     }
     txn->origin_ready = false;
     txn_put_member(txn);
+    txn_drop_second(txn);
+    txn_leave_queue(txn);
 }
 
 void txn_put_member(struct txn *txn)
@@ -167,41 +161,6 @@ void txn_abort(struct txn *txn, enum end_reason reason)
     txn_run(txn);
 }
 
-// ---- time ----
-
-// Is the next byte the target's to give or to take? A client that does not send or read has a time of
-// its own, on its connection. A tunnel has no other time than this.
-static bool is_origin_due(const struct txn *txn)
-{
-    bool waits_for_client = !txn->request_sent && !txn->client_paused;
-    return txn->is_tunnel || (txn->origin != NULL && !txn->origin_paused && !waits_for_client);
-}
-
-static void on_timer(struct loop *loop, struct loop_timer *timer)
-{
-    struct txn *txn = CONTAINER_OF(timer, struct txn, timer);
-    uint64_t limit_ms = txn->is_tunnel              ? txn->timeouts.tunnel_idle_ms
-                        : txn->step == STEP_DELIVER ? txn->timeouts.idle_ms
-                                                    : txn->timeouts.response_ms;
-    bool counts = is_origin_due(txn);
-    uint64_t since = txn->progress_ms;
-    if (txn->step == STEP_RECEIVE && txn->request_sent) {
-        since = txn->sent_ns / 1000000; // a 1xx is no progress
-    }
-    if (!counts || since + limit_ms > loop->now_ms) {
-        txn_arm(txn, counts ? since + limit_ms - loop->now_ms : limit_ms);
-        return;
-    }
-    if (txn->is_tunnel) {
-        txn_abort(txn, END_TUNNEL_IDLE);
-    } else if (txn->step == STEP_RECEIVE) {
-        stat_count(txn->proxy->stats, upstream_errors_total);
-        txn_attempt_failed(txn, END_ORIGIN_SLOW, RETRY_TIMEOUT, false);
-    } else {
-        txn_abort(txn, END_ORIGIN_SLOW);
-    }
-}
-
 // ---- the client's events ----
 
 // May the request still be sent again, so that its body must be kept?
@@ -243,6 +202,11 @@ static uint64_t keep_bound(const struct txn *txn)
     return bound > TXN_KEEP_MAX ? bound : TXN_KEEP_MAX;
 }
 
+static bool is_body_awaited(const struct txn *txn)
+{
+    return txn->wait == WAIT_BODY && txn->step <= STEP_BALANCE;
+}
+
 static void on_client_data(struct http_stream *stream, struct str data)
 {
     struct txn *txn = stream->user;
@@ -266,7 +230,7 @@ static void on_client_data(struct http_stream *stream, struct str data)
         return;
     }
     keep_body(txn, data);
-    if (txn->step == STEP_ADMIT) {
+    if (is_body_awaited(txn)) {
         txn_run(txn); // is it complete enough?
     } else if (txn->step < STEP_RESPOND && txn->keep.len >= keep_bound(txn)) {
         txn_pause_client(txn);
@@ -312,7 +276,7 @@ static void on_client_end(struct http_stream *stream, const struct http_field *t
         txn->origin->ops->send_end(txn->origin, txn->trailers, txn->trailer_count);
         txn->request_sent = true;
         txn->sent_ns = stream->loop->now_ns;
-    } else if (txn->step == STEP_ADMIT) {
+    } else if (is_body_awaited(txn)) {
         txn_run(txn);
     }
 }

@@ -13,6 +13,8 @@
 #include "proxy/body_keep.h"
 #include "proxy/end.h"
 #include "proxy/proxy.h"
+#include "upstream/queue.h"
+#include "upstream/target.h"
 
 // The steps of a request's way, in order. X(name, label): logs and status use the label.
 #define STEP_TABLE(X)                                                                             \
@@ -34,7 +36,8 @@ enum step {
 
 // What a transaction waits for. Printable: a stuck one explains itself.
 #define WAIT_TABLE(X)                                                            \
-    X(WAIT_BODY, "body")         /* buffer_request: the request body */          \
+    X(WAIT_BODY, "body")         /* the request body, or a form field of it */   \
+    X(WAIT_QUEUE, "queue")       /* a target that takes another request */       \
     X(WAIT_CONNECT, "connect")   /* the connection to the target */              \
     X(WAIT_RESPONSE, "response") /* the response head */                         \
     X(WAIT_END, "end")           /* the end of the response, or of the tunnel */ \
@@ -111,12 +114,34 @@ struct txn {
     unsigned retries;              // attempts after the first
     unsigned info_count;           // 1xx heads that came
     struct timeouts_decl timeouts; // resolved: route over pool over config
+    uint64_t roll;                 // of this attempt: which pool of a split, where to begin in it
+    // What the pool's settings said at the pick; they are not held themselves.
+    bool watches_status;      // passive.status
+    bool times_answers;       // random_two
+    struct str sticky_cookie; // its name, in the arena; empty: not sticky
+    uint64_t sticky_ttl_sec;
+    uint64_t sticky_id;     // what the client brought; 0: nothing
+    struct form_scan *form; // in the arena; NULL: the key is not in the body
+
+    // While it waits for a target (waiting.c).
+    struct pool_waiter *waiter; // its place
+    struct pool_waiter *turn;   // the place, while its turn is being used
+    struct pool_queue *queue;   // of the two; lives as long as the versions that are held
+    uint64_t queued_at_ns;
+    uint64_t queue_ns; // of all waits
+    uint64_t queue_due_ms;
+    unsigned retry_after_sec; // of the answer when there was no room
+
+    // The connection to another address of the member's name (second.c).
+    struct http_stream *second;
+    struct pool_member *second_member;
+    uint64_t second_due_ms; // when to open it; 0: not
     uint64_t body_limit;
     uint64_t body_received;
     struct body_keep keep;
 
     struct loop_timer timer;
-    uint64_t deadline_ms;
+    uint64_t request_due_ms; // of timeouts.request; 0: no bound
     uint64_t started_ns;
     uint64_t connect_started_ns;
     uint64_t connect_ns;
@@ -148,7 +173,8 @@ struct proxy {
     struct sockaddr_storage admin_address; // family 0: no target can be mistaken for it
     struct loop_timer drain_timer;
     bool draining;
-    bool stopping;      // clients that are still here do not leave, they are sent away
+    bool stopping; // clients that are still here do not leave, they are sent away
+    uint64_t started_ms;
     uint64_t random[4]; // xoshiro256** state
 };
 
@@ -180,17 +206,101 @@ void txn_release_origin(struct txn *txn);
 void txn_pause_client(struct txn *txn);
 void txn_resume_client(struct txn *txn);
 void txn_pause_origin(struct txn *txn);
+
+// timer.c: one timer for all that a transaction waits for. Fires in `after_ms`, or when the whole request
+// is due.
+void txn_init_timer(struct txn *txn);
 void txn_arm(struct txn *txn, uint64_t after_ms);
+// Only when the whole request is due, if it ever is.
+void txn_arm_due(struct txn *txn);
+
+// choose.c: the version of the pool that the request goes to now, held for as long as the transaction
+// points to its slot (txn->pool). NULL with the reason in *end.
+const struct pool_version *txn_find_pool(struct txn *txn, enum end_reason *end);
+// Resolves the timeouts: route over pool over configuration. `settings` NULL: of no pool.
+void txn_settle_timeouts(struct txn *txn, const struct pool_settings *settings);
+// The same before the pool is chosen for good.
+void txn_peek_timeouts(struct txn *txn);
+// Picks a member and gets a connection to it: POOL_PICKED with txn->member and txn->origin set; or with a
+// member and no origin: the connection failed at once. `choice` is changed.
+enum pool_result txn_take_target(struct txn *txn, const struct pool_version *pool,
+                                 struct pool_choice *choice);
+// Would the same target fail in the same way?
+bool end_is_connect_failure(enum end_reason end);
+
+// connect.c: a stream to the picked member. NULL when it failed at once; ERR_LIMIT: the target has all the
+// connections that it may have.
+struct http_stream *txn_connect(struct txn *txn, struct pool_member *member,
+                                const struct pool_settings *settings,
+                                const struct http_stream_events *events, int *err);
+
+// hash_key.c: what the pool is balanced by. False: a part of the body must come first.
+bool txn_read_key(struct txn *txn, const struct pool_settings *settings,
+                  struct pool_choice *choice);
+
+// The next value of this cookie, or the null view. *rest and *next keep the place: the null view and 0 at first.
+struct str txn_cookie(const struct txn *txn, struct str name, struct str *rest, unsigned *next);
+
+// sticky.c: the target that the client's cookie names.
+void txn_read_sticky(struct txn *txn, const struct pool_settings *settings,
+                     struct pool_choice *choice);
+// The value of Set-Cookie for the response that comes now, or the null view: none is needed.
+struct str txn_sticky_cookie(struct txn *txn);
+
+// waiting.c: the queue in front of the pool. Must it wait behind others?
+bool txn_must_wait(const struct txn *txn, const struct pool_settings *settings);
+// Waits behind all others. STEP_WAIT; or STEP_JUMP: a target, or the answer that there is no room.
+enum step_result txn_wait_for_turn(struct txn *txn, const struct pool_version *pool,
+                                   struct pool_choice *choice);
+// Nothing could be picked in its turn: it waits on. False: this was no turn in the queue of its pool.
+bool txn_wait_again(struct txn *txn);
+// It waits no more: a target was picked.
+void txn_use_turn(struct txn *txn);
+// The same without one; a turn that it had goes to the next.
+void txn_leave_queue(struct txn *txn);
+enum step_result txn_queue_timeout(struct txn *txn);
+// There may be room that nobody in the queue was told of: then the oldest is.
+void proxy_wake_queue(struct pool_slot *slot, uint64_t random, uint64_t now_ms);
+// NULL: it has none. `slot` may be NULL.
+struct pool_queue *proxy_queue_of(const struct pool_slot *slot);
+
+// second.c: its stream's events, until it is the only one.
+extern const struct http_stream_events txn_second_events;
+// The connection to the picked member is being opened. Plans when a second one is.
+void txn_plan_second(struct txn *txn);
+// It is time for it. May free the transaction.
+void txn_begin_second(struct txn *txn);
+// The first connection failed: the second one takes its place. False: there is none.
+bool txn_promote_second(struct txn *txn);
+void txn_drop_second(struct txn *txn);
+
+// balance.c: a member was picked (txn_take_target). STEP_WAIT, or STEP_JUMP to what comes next.
+enum step_result txn_go_on(struct txn *txn);
 
 // origin.c: the events of the target's stream.
 extern const struct http_stream_events txn_origin_events;
-// The attempt failed: another one if retry_on has `retry_bit`, the request can be sent again (is_unsent:
-// nothing of it reached the target) and attempts are left; else the answer. The step is set.
-enum step_result txn_next_attempt(struct txn *txn, enum end_reason reason, unsigned retry_bit,
+// The connection stands: the request goes out. May free the transaction.
+void txn_origin_is_ready(struct txn *txn, struct http_stream *stream);
+
+// retry.c: the attempt failed: another one if retry_on has one of `retry_bits`, the request can be sent
+// again (is_unsent: nothing of it reached the target), and attempts and the budget are left; else the
+// answer. The step is set.
+enum step_result txn_next_attempt(struct txn *txn, enum end_reason reason, unsigned retry_bits,
                                   bool is_unsent);
 // The same from an event, and runs on. May free the transaction.
-void txn_attempt_failed(struct txn *txn, enum end_reason reason, unsigned retry_bit,
+void txn_attempt_failed(struct txn *txn, enum end_reason reason, unsigned retry_bits,
                         bool is_unsent);
+// Is this answer one that another target may better, and may the request be sent again? Then another attempt
+// has begun: the transaction may be gone.
+bool txn_retry_status(struct txn *txn, unsigned status);
+// The request goes out again as if it had not yet: no attempt of its own. May free the transaction.
+void txn_send_anew(struct txn *txn);
+
+// passive.c: a request on the member failed. ERR_LIMIT, ERR_MEMORY and ERR_SYSTEM are not its fault.
+void proxy_member_failed(struct proxy *proxy, struct pool_member *member, int err);
+// An answer with this status came, `ns` after the request was sent.
+void txn_note_answer(struct txn *txn, unsigned status, uint64_t ns);
+enum end_reason proxy_connect_failure(const struct pool_member *member, int err);
 
 // forward.c: heads that are sent on. 0, or ERR_MEMORY / ERR_HEAD_TOO_LARGE.
 int txn_build_request(struct txn *txn, struct http_head *out) WARN_UNUSED;
@@ -209,7 +319,6 @@ void txn_identify(struct txn *txn);
 struct str txn_rewrite_location(struct txn *txn, struct str location);
 
 // A connection whose TLS is not terminated here (passthrough.c): from http_server_ops.on_raw.
-struct raw;
 void raw_begin(struct http_server *server, struct http_stream *stream, struct str sni);
 // Ends those whose member is marked (pool_member.cut).
 void raw_cut_all(struct proxy *proxy);
@@ -222,6 +331,10 @@ uint64_t proxy_random(struct proxy *proxy);
 // finish.c: a request that never became a transaction.
 void proxy_log_refused(struct proxy *proxy, struct http_stream *stream, int err);
 bool txn_is_logged(const struct txn *txn);
+// admit.c: a client that waits for 100 (Continue) may go on.
+void txn_ask_for_body(struct txn *txn);
+// Little room is left for kept bodies: what there is is for requests that wait for their connection.
+bool proxy_keeps_too_much(const struct proxy *proxy);
 // The Max-Forwards field of an OPTIONS request, or NULL (RFC 9110 7.6.2).
 const struct http_field *txn_max_forwards(const struct txn *txn);
 

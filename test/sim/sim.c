@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "sim/sim.h"
 #include "http/h1/h1_parse.h"
+#include "upstream/pool_counts.h"
+#include "upstream/pool_member.h"
+#include "upstream/pool_view.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +23,7 @@ static void free_route(struct version *version)
     struct sim_route *route = CONTAINER_OF(of, struct sim_route, version);
     route->sim->routes_freed++;
     stat_slot_fini(&route->pool.stats);
+    pool_view_free(route->own.view);
     free(route->pool_version);
     free(route);
 }
@@ -31,20 +35,24 @@ static void keep_version(struct version *version)
 
 static struct pool_version *make_pool(struct sim *sim, struct sim_route *route, unsigned count)
 {
-    struct pool_version *pool = calloc(1, sizeof *pool + count * sizeof pool->entries[0]);
-    SIM_REQUIRE(sim, pool != NULL);
+    struct pool_candidate candidates[SIM_MEMBERS];
+    struct pool_view_facts facts;
+    struct pool_version *pool = calloc(1, sizeof *pool);
+    SIM_REQUIRE(sim, pool != NULL && count <= SIM_MEMBERS);
     version_init(&route->pool_own, keep_version);
-    route->own.settings =
-        (struct pool_settings){.keepalive_idle = 8, .keepalive_timeout_ms = 60000};
+    route->own.settings = sim->settings;
+    for (unsigned i = 0; i < count; i++) {
+        candidates[i] = (struct pool_candidate){.member = sim->members[i],
+                                                .weight = 1,
+                                                .warm = 1000,
+                                                .declared = TARGET_UP,
+                                                .health = HEALTH_UP};
+    }
+    route->own.view = pool_view_new(&route->own.settings, candidates, count, &facts);
+    SIM_REQUIRE(sim, route->own.view != NULL);
     pool->version = &route->pool_own;
     pool->own = &route->own;
-    pool->stride = 1;
-    pool->entry_count = (uint16_t)count;
-    pool->balance = BALANCE_ROUND_ROBIN;
-    for (unsigned i = 0; i < count; i++) {
-        pool->entries[i] = (struct pool_entry){
-            .member = &sim->members[i], .until = i + 1, .weight = 1, .state = TARGET_UP};
-    }
+    pool->balance = route->own.settings.balance;
     return pool;
 }
 
@@ -60,6 +68,7 @@ static struct sim_route *make_route(struct sim *sim, unsigned member_count)
     stat_slot_init(&route->pool.stats, STAT_POOL);
     route->pool_version = make_pool(sim, route, member_count);
     route->pool.current = route->pool_version;
+    atomic_init(&route->pool.queue, atomic_load(&sim->home.queue));
     version_init(&route->version.version, free_route);
     route->version.slot = sim->slot;
     route->version.rules = &route->rules;
@@ -79,10 +88,16 @@ struct route_decl *sim_rules(struct sim *sim)
     return &CONTAINER_OF(sim->slot->current, struct sim_route, version)->rules;
 }
 
+struct pool_settings *sim_settings(struct sim *sim)
+{
+    return &CONTAINER_OF(sim->slot->current, struct sim_route, version)->own.settings;
+}
+
 void sim_drop_route(struct sim *sim)
 {
     struct route_version *before = sim->slot->current;
     rcu_publish(sim->slot->current, NULL);
+    sim->home.current = NULL;
     if (before != NULL) {
         version_unref(&before->version);
     }
@@ -93,6 +108,7 @@ void sim_swap_route(struct sim *sim, unsigned member_count)
     struct sim_route *route = make_route(sim, member_count);
     struct route_version *before = sim->slot->current;
     rcu_publish(sim->slot->current, &route->version);
+    sim->home.current = route->pool_version;
     if (before != NULL) {
         version_unref(&before->version);
     }
@@ -116,15 +132,76 @@ static void start_loop(struct sim *sim)
     set_clock(sim, sim->loop.now_ms);
 }
 
+static void free_members(struct sim *sim)
+{
+    for (unsigned i = 0; i < SIM_MEMBERS; i++) {
+        pool_member_free(sim->members[i]);
+        sim->members[i] = NULL;
+    }
+}
+
 static void make_members(struct sim *sim)
 {
     for (unsigned i = 0; i < SIM_MEMBERS; i++) {
-        struct pool_member *member = &sim->members[i];
-        member->is_bare = true;
-        member->family = AF_INET;
-        member->port = htons((uint16_t)(8000 + i));
-        memcpy(member->in4, (uint8_t[4]){10, 0, 0, (uint8_t)(1 + i)}, 4);
+        struct target_address address = {.sockaddr_len = sizeof(struct sockaddr_in)};
+        struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(8000 + i))};
+        memcpy(&in4.sin_addr, (uint8_t[4]){10, 0, 0, (uint8_t)(1 + i)}, 4);
+        memcpy(&address.sockaddr, &in4, sizeof in4);
+        address.port = (uint16_t)(8000 + i);
+        sim->members[i] = pool_member_new(&sim->home, &address, NULL);
+        SIM_REQUIRE(sim, sim->members[i] != NULL);
     }
+}
+
+void sim_make_named(struct sim *sim, unsigned member_count)
+{
+    const struct target_address address = {
+        .text = STR("name:80"), .host = STR("name"), .port = 80, .is_name = true};
+    sim_drop_route(sim);
+    free_members(sim);
+    for (unsigned i = 0; i < SIM_MEMBERS; i++) {
+        struct sockaddr_in in4 = {.sin_family = AF_INET};
+        struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+        memcpy(&in4.sin_addr, (uint8_t[4]){10, 0, 0, (uint8_t)(1 + i)}, 4);
+        in6.sin6_addr.s6_addr[0] = 0xfd;
+        in6.sin6_addr.s6_addr[15] = (uint8_t)(1 + i);
+        const void *resolved = i % 2 == 0 ? (const void *)&in4 : (const void *)&in6;
+        sim->members[i] = pool_member_new(&sim->home, &address, resolved);
+        SIM_REQUIRE(sim, sim->members[i] != NULL);
+    }
+    sim_swap_route(sim, member_count);
+}
+
+void sim_make_queue(struct sim *sim, unsigned max)
+{
+    struct pool_queue *queue = pool_queue_new();
+    SIM_REQUIRE(sim, queue != NULL);
+    atomic_store(&sim->home.queue, queue);
+    sim->settings.queue = max;
+    sim->settings.queue_timeout_ms = 1000;
+    sim->settings.requests_per_target = 1;
+    sim_swap_route(sim, sim->member_count);
+}
+
+static void on_report(struct loop *loop, struct loop_message *report)
+{
+    struct sim *sim = loop->owner;
+    struct pool_target *target = CONTAINER_OF(report, struct pool_target, report);
+    sim->report_count++;
+    atomic_store(&target->fails, 0);
+    atomic_store(&target->is_reported, false);
+}
+
+static void make_home(struct sim *sim)
+{
+    sim->settings = (struct pool_settings){.keepalive_idle = 8,
+                                           .keepalive_timeout_ms = 60000,
+                                           .balance = BALANCE_ROUND_ROBIN,
+                                           .retry_budget = 100,
+                                           .panic_percent = 50};
+    sim->home.control = &sim->loop;
+    sim->home.on_report = on_report;
+    make_members(sim);
 }
 
 struct sim *sim_new(unsigned member_count)
@@ -136,7 +213,7 @@ struct sim *sim_new(unsigned member_count)
     list_init(&sim->live);
     list_init(&sim->dead);
     start_loop(sim);
-    make_members(sim);
+    make_home(sim);
     sim->member_count = member_count;
     sim->slot = calloc(1, sizeof *sim->slot + 2);
     SIM_REQUIRE(sim, sim->slot != NULL);
@@ -172,6 +249,15 @@ static void free_streams(struct list *streams)
     }
 }
 
+// What waiters and their queue say to each other is on its way still.
+static void free_queue(struct sim *sim)
+{
+    struct pool_queue *queue = atomic_load(&sim->home.queue);
+    loop_empty_mailbox(&sim->loop);
+    SIM_REQUIRE(sim, queue == NULL || pool_queue_len(queue) == 0);
+    pool_queue_unref(&queue);
+}
+
 void sim_free(struct sim **place)
 {
     struct sim *sim = *place;
@@ -182,6 +268,9 @@ void sim_free(struct sim **place)
     free_streams(&sim->live);
     free_streams(&sim->dead);
     sim_drop_route(sim);
+    free_members(sim);
+    pool_counts_free(&sim->home.counts);
+    free_queue(sim);
     stat_slot_fini(&sim->slot->stats);
     free(sim->slot);
     config_fini(&sim->config);
@@ -306,7 +395,7 @@ unsigned sim_inflight(const struct sim *sim)
 {
     unsigned sum = 0;
     for (unsigned i = 0; i < SIM_MEMBERS; i++) {
-        sum += atomic_load(&sim->members[i].inflight);
+        sum += pool_member_requests(sim->members[i]);
     }
     return sum;
 }
@@ -319,14 +408,15 @@ static unsigned check_one(struct sim *sim, struct txn *txn)
     SIM_REQUIRE(sim, client->is_paused == txn->client_paused);
     SIM_REQUIRE(sim, client->out_head == txn->response_started);
     if (txn->origin == NULL) {
-        SIM_REQUIRE(sim, txn->member == NULL);
-        SIM_REQUIRE(sim, !client->is_paused || client->in_ended);
+        SIM_REQUIRE(sim, txn->member == NULL && txn->second == NULL);
+        SIM_REQUIRE(sim, !client->is_paused || client->in_ended || txn->waiter != NULL);
         return 0;
     }
+    SIM_REQUIRE(sim, txn->waiter == NULL);
     struct sim_stream *origin = sim_stream_of(txn->origin);
     SIM_REQUIRE(sim, sim_is_live(origin) && origin->stream.user == txn);
     SIM_REQUIRE(sim, origin->is_paused == txn->origin_paused);
-    SIM_REQUIRE(sim, txn->member == &sim->members[origin->member]);
+    SIM_REQUIRE(sim, txn->member == sim->members[origin->member]);
     // Backpressure: a full peer's producer stands still.
     SIM_REQUIRE(sim, !client->was_full || origin->is_paused || origin->life == SIM_CONNECTING);
     SIM_REQUIRE(sim, !origin->was_full || client->is_paused || client->in_ended);
@@ -334,7 +424,15 @@ static unsigned check_one(struct sim *sim, struct txn *txn)
     SIM_REQUIRE(sim, !origin->is_paused || client->was_full);
     SIM_REQUIRE(sim, !client->is_paused || origin->was_full || client->in_ended ||
                          origin->life == SIM_CONNECTING);
-    return 1;
+    if (txn->second == NULL) {
+        SIM_REQUIRE(sim, txn->second_member == NULL);
+        return 1;
+    }
+    SIM_REQUIRE(sim, origin->life == SIM_CONNECTING);
+    const struct sim_stream *second = sim_stream_of(txn->second);
+    SIM_REQUIRE(sim, second->life == SIM_CONNECTING && second->stream.user == txn);
+    SIM_REQUIRE(sim, txn->second_member == sim->members[second->member]);
+    return 2;
 }
 
 void sim_check_transactions(struct sim *sim)

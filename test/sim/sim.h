@@ -42,8 +42,11 @@ struct sim {
     struct worker_stats *stats;
     struct http_server *server;
     struct route_slot *slot;
-    struct pool_member members[SIM_MEMBERS];
-    struct list live; // streams
+    struct pool_slot home;         // whose the members are: its version is that of the newest route
+    struct pool_settings settings; // of pools that are made from now on
+    struct pool_member *members[SIM_MEMBERS];
+    unsigned report_count; // failures that control was told of
+    struct list live;      // streams
     struct list dead;
     unsigned routes_freed;
 
@@ -91,6 +94,14 @@ _Noreturn void sim_fail(const struct sim *sim, const char *condition, const char
 struct sim *sim_new(unsigned member_count);
 // Ends everything; what should have been given back is checked.
 void sim_free(struct sim **sim);
+
+// The settings of the pool now. The number of its targets, their balance and order are fixed.
+struct pool_settings *sim_settings(struct sim *sim);
+// The members are addresses of one name now: IPv4 and IPv6 in turn. Between requests; publishes a pool of
+// `member_count` of them.
+void sim_make_named(struct sim *sim, unsigned member_count);
+// One request a target from now on, and a queue that takes `max`.
+void sim_make_queue(struct sim *sim, unsigned max);
 
 // The rules of the route now, to be changed before requests that it is for.
 struct route_decl *sim_rules(struct sim *sim);

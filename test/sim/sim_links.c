@@ -133,11 +133,21 @@ void upstream_drop_idle(struct upstream *upstream)
 
 static unsigned find_member(struct sim *sim, const struct upstream_request *request)
 {
-    struct sockaddr_in in4;
-    memcpy(&in4, &request->address, sizeof in4);
-    unsigned index = ntohs(in4.sin_port) - 8000u;
+    unsigned index = 0;
+    struct sockaddr_storage address;
+    socklen_t len;
+    while (index < SIM_MEMBERS && (!pool_member_address(sim->members[index], &address, &len) ||
+                                   memcmp(&address, &request->address, len) != 0)) {
+        index++;
+    }
     SIM_REQUIRE(sim, index < SIM_MEMBERS);
     return index;
+}
+
+// Of a connection that is passed through there are no heads to be told of.
+static bool sim_is_of_txn(const struct http_stream_events *events)
+{
+    return events == &txn_origin_events || events == &txn_second_events;
 }
 
 struct http_stream *upstream_get(struct upstream *upstream, const struct upstream_request *request,
@@ -157,7 +167,7 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
     s->stream.events = events;
     s->stream.user = user;
     s->stream.was_reused = is_reused;
-    s->is_raw = events != &txn_origin_events;
+    s->is_raw = !sim_is_of_txn(events);
     if (!is_reused) {
         loop_timer_set(upstream->loop, &s->connect_timer, request->connect_timeout_ms);
     }
@@ -203,6 +213,12 @@ const struct pool_version *route_pool(const struct route_version *route, uint64_
     (void)random;
     *named = route->to.pool;
     return current_of(route->to.pool);
+}
+
+struct str route_slot_path(const struct route_slot *slot)
+{
+    (void)slot;
+    return STR("/");
 }
 
 size_t route_slot_text(const struct route_slot *slot, char *to, size_t size)

@@ -198,7 +198,7 @@ static void test_target_is_cut(void **state)
         }
         struct sim_stream *client = go_to(sim, place);
         for (int i = 0; i < SIM_MEMBERS; i++) {
-            atomic_store(&sim->members[i].cut, 1);
+            atomic_store(&sim->members[i]->cut, 1);
         }
         proxy_cut(sim->proxy);
         sim_after_event(sim);

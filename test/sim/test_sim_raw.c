@@ -180,7 +180,7 @@ static void test_ends(void **state)
             sim_advance(sim, 2000);
             break;
         case 3:
-            atomic_store(&sim->members[0].cut, 1);
+            atomic_store(&sim->members[0]->cut, 1);
             proxy_cut(sim->proxy);
             sim_after_event(sim);
             assert_int_equal(sim_counter(sim, COUNTER_tunnels_cut_total), 1);

@@ -195,7 +195,7 @@ static void test_cut(void **state)
     struct sim_stream *of_one = sim->origin;
     struct sim_stream *two = open_tunnel(sim);
     assert_int_not_equal(of_one->member, sim->origin->member);
-    atomic_store(&sim->members[of_one->member].cut, 1);
+    atomic_store(&sim->members[of_one->member]->cut, 1);
     proxy_cut(sim->proxy);
     assert_int_equal(one->life, SIM_RESET);
     assert_int_equal(of_one->life, SIM_RESET);

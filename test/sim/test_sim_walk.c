@@ -217,7 +217,7 @@ static void change_targets(void)
     sim->is_unsent = chance(30);
     sim->window = windows[below(4)];
     if (chance(20)) {
-        struct pool_member *member = &sim->members[below(SIM_MEMBERS)];
+        struct pool_member *member = sim->members[below(SIM_MEMBERS)];
         atomic_store(&member->cut, 1);
         proxy_cut(sim->proxy);
         sim_after_event(sim);

@@ -15,9 +15,7 @@ struct http_client_conn;
 // connection, idle or in use, when it has ended; an idle one is still linked by its node.
 struct http_client_owner {
     // An h2 connection takes another stream (`has_room`), or takes none any more (all in use, GOAWAY, or
-    // it is about to close). It is told first when the connection turns out to be h2, with room; with
-    // target.expects_h2 already while it is being opened (is_h2 is false then, and if it stays so no room
-    // is left).
+    // it is about to close). It is told first when the connection turns out to be h2, with room.
     void (*on_room)(struct http_client_owner *owner, struct http_client_conn *conn, bool has_room);
     bool (*on_idle)(struct http_client_owner *owner, struct http_client_conn *conn);
     void (*on_closed)(struct http_client_owner *owner, struct http_client_conn *conn);
@@ -58,7 +56,6 @@ struct http_client_target {
     struct tls_context *tls; // NULL: plain
     struct str server_name;  // SNI, and the name that the certificate must have; with `tls`
     enum http_client_protocol protocol;
-    bool expects_h2;             // others may join before it is known, if the protocol allows it
     struct str preamble;         // sent first, in the clear (a PROXY header); copied
     unsigned connect_timeout_ms; // for TCP and TLS together
 };
@@ -73,10 +70,8 @@ struct http_stream *http_client_open(struct http_client_pool *pool,
 // Inside of on_reset, or after http_client_open() has returned NULL: the errno with which the connect failed;
 // 0: it was not the connect that did. Of this thread.
 int http_client_connect_errno(void);
-// One more stream on an h2 connection that is open or being opened; the owner has unlinked an idle one. On
-// an open one stream->was_reused is set, and send_head may be called. On one that is being opened on_ready
-// follows, or on_reset; with never_arrived: another connection may do what this one cannot. NULL: it takes
-// no more now.
+// One more stream on an open h2 connection; the owner has unlinked an idle one. stream->was_reused is set,
+// send_head may be called. NULL: it takes no more now.
 struct http_stream *http_client_join(struct http_client_conn *conn,
                                      const struct http_stream_events *events, void *user);
 // The stream of an idle HTTP/1 connection for a new exchange (the owner has unlinked it). With `check`, the

@@ -95,12 +95,9 @@ void h2_client_lose_stream(struct h2_client_stream *s, int err)
 
 static bool has_room(const struct h2_client_conn *c)
 {
-    if (c->is_leaving || !c->is_joinable || c->link.phase == LINK_CLOSED) {
-        return false;
-    }
-    unsigned max = c->is_open ? c->stream_max : H2_CLIENT_FIRST_STREAM_MAX;
-    return c->stream_count < max &&
-           (!c->is_open || nghttp2_session_get_next_stream_id(c->session) < H2_CLIENT_ID_MAX);
+    return c->is_open && !c->is_leaving && c->link.phase != LINK_CLOSED &&
+           c->stream_count < c->stream_max &&
+           nghttp2_session_get_next_stream_id(c->session) < H2_CLIENT_ID_MAX;
 }
 
 void h2_client_tell_room(struct h2_client_conn *c)
@@ -381,24 +378,18 @@ static void on_event(struct client_link *link)
 
 // ---- opening ----
 
-// The streams that wait for SETTINGS begin, as many as may; the others need another connection.
-static void begin_waiting(struct h2_client_conn *c)
+// The stream for which it was opened has waited for SETTINGS.
+static void begin_first(struct h2_client_conn *c)
 {
-    unsigned begun = 0;
-    struct list waiting;
-    list_init(&waiting);
-    list_splice(&waiting, &c->streams);
-    while (!list_is_empty(&waiting)) {
-        struct h2_client_stream *s = LIST_FIRST(&waiting, struct h2_client_stream, node);
-        list_remove(&s->node);
-        list_append(&c->streams, &s->node);
-        if (begun < c->stream_max) {
-            begun++;
-            s->stream.events->on_ready(&s->stream);
-        } else {
-            s->stream.never_arrived = true;
-            h2_client_lose_stream(s, ERR_CLOSED);
-        }
+    if (list_is_empty(&c->streams)) {
+        return;
+    }
+    struct h2_client_stream *s = LIST_FIRST(&c->streams, struct h2_client_stream, node);
+    if (c->stream_max > 0) {
+        s->stream.events->on_ready(&s->stream);
+    } else {
+        s->stream.never_arrived = true;
+        h2_client_lose_stream(s, ERR_CLOSED);
     }
 }
 
@@ -409,11 +400,9 @@ void h2_client_on_settings(struct h2_client_conn *c)
     c->stream_max = max < H2_CLIENT_STREAM_MAX ? max : H2_CLIENT_STREAM_MAX;
     if (!c->is_open) {
         c->is_open = true;
-        c->is_joinable = true;
         c->link.base.is_h2 = true;
-        c->has_room = false; // the owner is told again, now of an open one
         loop_timer_cancel(client_link_loop(&c->link), &c->link.timer);
-        begin_waiting(c);
+        begin_first(c);
     }
     h2_client_tell_room(c);
 }
@@ -430,32 +419,23 @@ void h2_client_on_goaway(struct h2_client_conn *c)
     }
 }
 
-// ALPN chose HTTP/1: the first goes on with it, the others need connections of their own.
+// ALPN chose HTTP/1: the stream goes on with it.
 static void become_h1(struct h2_client_conn *c)
 {
     if (c->only_h2) {
         fail_all(c, ERR_PROTOCOL);
         return;
     }
-    struct h2_client_stream *first = LIST_FIRST(&c->streams, struct h2_client_stream, node);
-    h2_client_leave(c);
-    struct list others;
-    list_init(&others);
-    list_splice(&others, &c->streams);
-    list_remove(&first->node);
-    if (h1_client_adopt(&c->link, first->stream.events, first->stream.user) == NULL) {
-        list_push(&others, &first->node);
-        list_splice(&c->streams, &others);
+    struct h2_client_stream *s = LIST_FIRST(&c->streams, struct h2_client_stream, node);
+    INVARIANT(c->stream_count ==
+              1); // none joins before it is open, and with the first it would be closed
+    list_remove(&s->node);
+    if (h1_client_adopt(&c->link, s->stream.events, s->stream.user) == NULL) {
+        list_push(&c->streams, &s->node);
         fail_all(c, ERR_MEMORY);
         return;
     }
-    h2_client_detach(first);
-    while (!list_is_empty(&others)) {
-        struct h2_client_stream *s = LIST_FIRST(&others, struct h2_client_stream, node);
-        h2_client_detach(s);
-        s->stream.never_arrived = true;
-        s->stream.events->on_reset(&s->stream, ERR_CLOSED);
-    }
+    h2_client_detach(s);
 }
 
 static void on_open(struct client_link *link)
@@ -470,8 +450,6 @@ static void on_open(struct client_link *link)
         fail_all(c, err);
         return;
     }
-    c->is_joinable = true;
-    h2_client_tell_room(c);
     h2_client_note(c, NULL);
     if (link->readable) {
         loop_task_add(client_link_loop(link), &c->again);
@@ -566,7 +544,6 @@ struct http_stream *h2_client_open(struct http_client_pool *pool,
         return NULL;
     }
     c->only_h2 = target->protocol == HTTP_CLIENT_H2;
-    c->is_joinable = target->expects_h2;
     unsigned alpn = 1u << TLS_H2 | (c->only_h2 ? 0u : 1u << TLS_HTTP1);
     *err = client_link_open(&c->link, pool, target, alpn, owner, &h2_client_link_ops);
     if (*err != 0) {
@@ -576,7 +553,6 @@ struct http_stream *h2_client_open(struct http_client_pool *pool,
         return NULL;
     }
     c->link.on_timer = on_timer;
-    h2_client_tell_room(c);
     return &s->stream;
 }
 
@@ -593,7 +569,7 @@ struct http_stream *h2_client_join(struct client_link *link,
         }
         return NULL;
     }
-    s->stream.was_reused = c->is_open;
+    s->stream.was_reused = true;
     h2_client_tell_room(c);
     return &s->stream;
 }

@@ -21,7 +21,7 @@ enum {
     H2_CLIENT_WINDOW =
         1 << 20, // of all; given back at once, a stream that is paused stops no other
     H2_CLIENT_STREAM_MAX = 1000,      // of one connection, whatever the peer allows
-    H2_CLIENT_FIRST_STREAM_MAX = 100, // that may wait for its SETTINGS
+    H2_CLIENT_FIRST_STREAM_MAX = 100, // as nghttp2 believes before its SETTINGS
     H2_CLIENT_ID_MAX = 1 << 30,       // then another connection; far from where ids end
     H2_CLIENT_PUMP_MAX = 65536,       // bytes that wait for the socket while no more are made
     H2_CLIENT_FLUSH_MS = 30000,       // for what tunnels left queued
@@ -38,7 +38,6 @@ struct h2_client_conn {
     unsigned stream_count;
     unsigned stream_max;
     uint64_t received_ms; // when the peer last said something
-    bool is_joinable;     // as far as is known it will be HTTP/2, or it is
     bool is_dead;         // nghttp2 is not asked any more, and nothing comes
     bool only_h2;         // HTTP/1 is not what was asked for
     bool is_open;         // the peer's SETTINGS have come

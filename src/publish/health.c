@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Who is followed, what is told, and when views are made anew.
+// Who is followed, how they are rated, and when views are made anew.
 #include "publish/health.h"
 #include "base/clock.h"
 #include "base/invariant.h"
-#include "base/log.h"
 #include "publish/health_int.h"
-#include <arpa/inet.h>
-#include <stdio.h>
 
 enum {
     REFRESH_BUDGET = 2000, // targets rated in one turn of the loop, and at least one pool
     RETRY_MS = 1000,       // after memory was out
-    LOG_MAX = 100,         // lines in LOG_MS
-    LOG_MS = 1000,
+    NAMES_MS = 5000,       // in which the names of a new pool are answered
 };
 
 uint64_t health_now_ms(const struct publisher *publisher)
@@ -22,148 +18,9 @@ uint64_t health_now_ms(const struct publisher *publisher)
                                       : clock_monotonic_ns() / NS_PER_MS;
 }
 
-static uint64_t now_unix_ms(const struct publisher *publisher)
-{
-    uint64_t ns = publisher->control != NULL ? publisher->control->real_ns : clock_real_ns();
-    return ns / NS_PER_MS;
-}
-
 const struct pool_settings *health_settings(const struct named_pool *pool)
 {
     return pool->slot.current == NULL ? NULL : pool_settings(pool->slot.current);
-}
-
-// ---- telling ----
-
-static bool is_bad_news(const char *state)
-{
-    static const char *const bad[] = {"down", "ejected", "panic", "unresolved"};
-    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        if (strcmp(state, bad[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void on_log_timer(struct loop *loop, struct loop_timer *timer)
-{
-    (void)loop;
-    struct health *health = CONTAINER_OF(timer, struct health, log_timer);
-    if (health->left_out > 0) {
-        log_warning("%llu more changes of targets were not logged",
-                    (unsigned long long)health->left_out);
-    }
-    health->logged = 0;
-    health->left_out = 0;
-}
-
-// A thousand targets that fail together are a thousand events, but not as many lines.
-static void write_line(struct publisher *publisher, const struct publish_health_event *event)
-{
-    struct health *health = &publisher->health;
-    if (publisher->control != NULL && !loop_timer_is_set(&health->log_timer)) {
-        loop_timer_set(publisher->control, &health->log_timer, LOG_MS);
-    }
-    if (++health->logged > LOG_MAX && publisher->control != NULL) {
-        health->left_out++;
-        return;
-    }
-    enum log_level level = is_bad_news(event->state) ? LOG_WARNING : LOG_INFO;
-    if (event->target.len == 0) {
-        log_message(level, "pool %.*s: %s: %s", STR_ARG(event->pool), event->state, event->reason);
-    } else {
-        log_message(level, "pool %.*s: %.*s: %s: %s", STR_ARG(event->pool), STR_ARG(event->target),
-                    event->state, event->reason);
-    }
-}
-
-static void tell(struct publisher *publisher, struct publish_health_event *event)
-{
-    event->unix_ms = now_unix_ms(publisher);
-    write_line(publisher, event);
-    LIST_FOR_EACH_SAFE (node, &publisher->health.listeners) {
-        struct publish_health_listener *listener =
-            CONTAINER_OF(node, struct publish_health_listener, node);
-        listener->on_event(listener, event);
-    }
-}
-
-// As declared; of a name with the address that is meant.
-static size_t write_target(struct pool_member *member, char *to, size_t size)
-{
-    size_t len = pool_member_show(member, to, size);
-    struct sockaddr_storage address;
-    socklen_t address_len;
-    char host[INET6_ADDRSTRLEN];
-    if (pool_member_name(member) == NULL || !pool_member_address(member, &address, &address_len)) {
-        return len;
-    }
-    const void *bytes = address.ss_family == AF_INET6
-                            ? (const void *)&((const struct sockaddr_in6 *)&address)->sin6_addr
-                            : (const void *)&((const struct sockaddr_in *)&address)->sin_addr;
-    if (inet_ntop(address.ss_family, bytes, host, sizeof host) == NULL) {
-        return len;
-    }
-    int more = snprintf(to + len, size - len, " (%s)", host);
-    return more > 0 && (size_t)more < size - len ? len + (size_t)more : len;
-}
-
-void health_tell(struct publisher *publisher, struct named_pool *pool, struct pool_target *target,
-                 const char *state, const char *reason)
-{
-    char text[POOL_MEMBER_TEXT_MAX + INET6_ADDRSTRLEN + 16];
-    struct publish_health_event event = {
-        .pool = pool->slot.name, .target = STR(""), .state = state, .reason = reason};
-    if (target != NULL) {
-        event.target = str_make(text, write_target(&target->member, text, sizeof text));
-    }
-    tell(publisher, &event);
-}
-
-void health_changed(struct publisher *publisher, struct pool_target *target, const char *state,
-                    const char *reason)
-{
-    struct target_health *health = &target->health;
-    health->changed_unix_ms = now_unix_ms(publisher);
-    if (reason != health->reason) {
-        str_copy(health->reason, sizeof health->reason, str_from_c(reason));
-    }
-    health_tell(publisher, target->pool, target, state, health->reason);
-    health_mark(publisher, target->pool);
-}
-
-void health_name(struct publisher *publisher, struct str pool, struct str name, const char *error)
-{
-    struct publish_health_event event = {
-        .pool = pool,
-        .target = name,
-        .state = error == NULL ? "resolved" : "unresolved",
-        .reason = error == NULL ? "it has an address" : error,
-    };
-    tell(publisher, &event);
-}
-
-void health_seen(struct publisher *publisher, struct named_pool *pool,
-                 const struct pool_view_facts *facts)
-{
-    struct pool_health *health = &pool->health;
-    if (health->publisher == NULL || list_is_empty(&health->targets) ||
-        health->is_panic == facts->is_panic) {
-        return;
-    }
-    health->is_panic = facts->is_panic;
-    char reason[HEALTH_REASON_MAX];
-    if (facts->is_panic) {
-        publisher->health.panic_count++;
-        snprintf(reason, sizeof reason, "%u of %u targets are ejected: ejections are ignored",
-                 health->ejected_count, health->target_count);
-    } else {
-        publisher->health.panic_count--;
-        snprintf(reason, sizeof reason, "%u of %u targets are ejected", health->ejected_count,
-                 health->target_count);
-    }
-    health_tell(publisher, pool, NULL, facts->is_panic ? "panic" : "calm", reason);
 }
 
 // ---- refreshing ----
@@ -189,7 +46,7 @@ static void on_refresh(struct loop *loop, struct loop_task *task)
 
 void health_mark(struct publisher *publisher, struct named_pool *pool)
 {
-    if (pool->health.publisher == NULL || list_is_empty(&pool->health.targets)) {
+    if (pool->health.publisher == NULL) {
         return;
     }
     if (list_is_empty(&pool->health.dirty)) {
@@ -225,6 +82,15 @@ static bool has_serving(const struct named_pool *pool)
     return false;
 }
 
+// Does a target that joins now find others at work? The first answers for the names of a new pool come one
+// after the other, but belong together.
+static bool is_late(const struct publisher *publisher, const struct pool_health *pool,
+                    struct pool_member *member, bool has_others)
+{
+    return has_others && (pool_member_name(member) == NULL ||
+                          health_now_ms(publisher) >= pool->since_ms + NAMES_MS);
+}
+
 static void add_target(struct named_pool *pool, struct pool_target *target)
 {
     struct target_health *health = &target->health;
@@ -254,12 +120,16 @@ static void follow_member(void *context, struct pool_member *member, enum target
         of_pool->target_count -= health->declared != TARGET_DOWN;
     }
     of_pool->target_count += declared != TARGET_DOWN;
+    bool is_joining = declared == TARGET_UP && (is_new || health->declared != TARGET_UP);
+    if (is_joining) {
+        health->is_late = is_late(follow->publisher, of_pool, member, follow->has_others);
+    }
     health->declared = (uint8_t)declared;
     health->mark = of_pool->mark;
     if (!active_follow(follow->publisher, target, follow->settings, follow->digest, is_new)) {
         of_pool->is_incomplete = true;
     }
-    if (is_new && follow->has_others && health->probe == NULL && declared == TARGET_UP) {
+    if (is_joining && health->is_late && health->state == HEALTH_UP) {
         warm_begin(follow->publisher, target, follow->settings);
     }
 }
@@ -269,6 +139,7 @@ static void settle_pool(struct publisher *publisher, struct named_pool *pool)
     struct pool_health *health = &pool->health;
     if (health->publisher == NULL) {
         health->publisher = publisher;
+        health->since_ms = health_now_ms(publisher);
         list_init(&health->node);
         list_init(&health->dirty);
         list_init(&health->targets);
@@ -319,7 +190,6 @@ static void on_retry(struct loop *loop, struct loop_timer *timer)
 static void leave_pool(struct publisher *publisher, struct pool_health *health)
 {
     list_remove(&health->node);
-    list_remove(&health->dirty);
     publisher->health.panic_count -= health->is_panic;
     health->is_panic = false;
     health->is_incomplete = false;
@@ -355,6 +225,7 @@ void health_forget_pool(struct publisher *publisher, struct named_pool *pool)
         health_forget(publisher, &CONTAINER_OF(of, struct pool_target, health)->member);
     }
     leave_pool(publisher, health);
+    list_remove(&health->dirty);
 }
 
 // ---- what follows from it ----
@@ -364,7 +235,7 @@ void health_rate(const struct publisher *publisher, const struct pool_settings *
 {
     const struct pool_target *target = pool_target_of(candidate->member);
     candidate->health = HEALTH_UP;
-    candidate->warm = 1000;
+    candidate->warm = WARM_WHOLE;
     candidate->is_ejected = false;
     if (target == NULL || settings == NULL) {
         return;
@@ -374,14 +245,21 @@ void health_rate(const struct publisher *publisher, const struct pool_settings *
     if (is_checked) {
         candidate->health = health->is_followed ? health->state : HEALTH_UNKNOWN;
     }
-    if (!health->is_followed) { // of a version that is being made
-        bool is_late = target->pool != NULL && target->pool->health.publisher != NULL &&
-                       has_serving(target->pool);
-        candidate->warm = !is_checked && is_late && settings->slow_start_ms > 0 ? 100 : 1000;
+    bool is_joining = candidate->declared == TARGET_UP && // by the version that is being made
+                      (!health->is_followed || health->declared != TARGET_UP);
+    if (is_joining) {
+        const struct named_pool *pool = target->pool;
+        bool is_cold = settings->slow_start_ms > 0 && pool != NULL &&
+                       pool->health.publisher != NULL &&
+                       is_late(publisher, &pool->health, candidate->member, has_serving(pool));
+        candidate->warm = is_cold ? WARM_FIRST : WARM_WHOLE;
+    } else {
+        candidate->warm = warm_share(settings, health, health_now_ms(publisher));
+    }
+    if (!health->is_followed) {
         return;
     }
     candidate->is_ejected = health->is_ejected;
-    candidate->warm = warm_share(settings, health, health_now_ms(publisher));
     if (!is_checked) {
         return;
     }
@@ -406,11 +284,6 @@ const char *health_text(const struct pool_target *target)
         return "none";
     }
     return health->state == HEALTH_UP ? "up" : "unknown";
-}
-
-void publisher_listen_health(struct publisher *publisher, struct publish_health_listener *listener)
-{
-    list_append(&publisher->health.listeners, &listener->node);
 }
 
 void publisher_health(const struct publisher *publisher, struct publish_health_sum *sum)
@@ -448,7 +321,7 @@ void health_init(struct publisher *publisher)
     loop_task_init(&health->refresh, on_refresh);
     loop_timer_init(&health->warm_timer, warm_on_timer);
     loop_timer_init(&health->retry_timer, on_retry);
-    loop_timer_init(&health->log_timer, on_log_timer);
+    loop_timer_init(&health->log_timer, health_on_log_timer);
 }
 
 void health_start(struct publisher *publisher)

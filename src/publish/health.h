@@ -42,7 +42,7 @@ void health_name(struct publisher *publisher, struct str pool, struct str name, 
 // Of pool_slot.on_report. pool_target.pool must be set.
 void health_on_report(struct loop *loop, struct loop_message *report);
 // The pool gets a new view at the end of this turn (before publisher_start(): in the first turn after it).
-// Only for a pool that has been followed; else nothing happens.
+// For a pool that has been followed, with or without targets; else nothing happens.
 void health_mark(struct publisher *publisher, struct named_pool *pool);
 // For status: "up", "down", "unknown", "ejected", "none" (not checked). Lives forever.
 const char *health_text(const struct pool_target *target);

@@ -169,12 +169,13 @@ static void become(struct publisher *publisher, struct pool_target *target,
 {
     struct target_health *health = &target->health;
     // That a target is found up at its first check is told, but nothing has changed.
-    publisher->health.transitions += health->state != HEALTH_UNKNOWN || state == HEALTH_DOWN;
+    bool is_first = health->state == HEALTH_UNKNOWN;
+    publisher->health.transitions += !is_first || state == HEALTH_DOWN;
     set_state(publisher, health, state);
     if (state == HEALTH_DOWN) {
         passive_end(publisher, target); // its checks decide from now on when it is back
         warm_end(target);
-    } else {
+    } else if (!is_first || health->is_late) { // those that a pool begins with are alike
         warm_begin(publisher, target, settings);
     }
     health_changed(publisher, target, state == HEALTH_DOWN ? "down" : "up", reason);
@@ -207,7 +208,7 @@ static void judge(struct publisher *publisher, struct pool_target *target,
 
 // What the target says of itself holds until an answer does not say it any more.
 static void take_word(struct publisher *publisher, struct pool_target *target,
-                      const struct probe_result *result)
+                      const struct pool_settings *settings, const struct probe_result *result)
 {
     struct target_health *health = &target->health;
     if (result->status == 0) {
@@ -217,6 +218,9 @@ static void take_word(struct publisher *publisher, struct pool_target *target,
         health->says_drain = result->says_drain;
         health_changed(publisher, target, result->says_drain ? "drain" : "up",
                        result->says_drain ? "it says so itself" : "it does not say drain any more");
+        if (!result->says_drain && health->state == HEALTH_UP) {
+            warm_begin(publisher, target, settings);
+        }
     }
     if (result->says_weight != health->says_weight) {
         health->says_weight = result->says_weight;
@@ -235,7 +239,7 @@ static void on_result(void *context, const struct probe_result *result)
     if (settings == NULL || settings->health.type == HEALTH_OFF) {
         return; // deleted in this moment: nobody is interested
     }
-    take_word(publisher, target, result);
+    take_word(publisher, target, settings, result);
     judge(publisher, target, settings, result);
     if (result->is_good) {
         passive_saw_good(publisher, target, settings, result->ns);

@@ -8,12 +8,16 @@
 uint64_t health_now_ms(const struct publisher *publisher);
 // Of the live version. NULL: there is none.
 const struct pool_settings *health_settings(const struct named_pool *pool);
+
+// ---- health_tell.c ----
+
 // An event, and a line of the log if there were not too many. `target` NULL: the pool itself.
 void health_tell(struct publisher *publisher, struct named_pool *pool, struct pool_target *target,
                  const char *state, const char *reason);
 // The same for a change of the target, which is kept for status.
 void health_changed(struct publisher *publisher, struct pool_target *target, const char *state,
                     const char *reason);
+void health_on_log_timer(struct loop *loop, struct loop_timer *timer);
 
 // ---- health_active.c ----
 
@@ -53,6 +57,8 @@ void passive_saw_good(struct publisher *publisher, struct pool_target *target,
 void passive_end(struct publisher *publisher, struct pool_target *target);
 
 // ---- slow_start.c ----
+
+enum { WARM_FIRST = 100, WARM_WHOLE = 1000 }; // thousandths
 
 void warm_begin(struct publisher *publisher, struct pool_target *target,
                 const struct pool_settings *settings);

@@ -17,6 +17,7 @@ struct pool_health {
     unsigned target_count;       // those that are not declared down
     unsigned ejected_count;
     unsigned mark;       // of the last look at the live version
+    uint64_t since_ms;   // when it was first followed
     uint64_t digest;     // of what its checks are made with
     uint64_t warm_at_ms; // slow start: when the next step is due
     bool is_panic;

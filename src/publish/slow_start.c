@@ -4,8 +4,6 @@
 #include "publish/health_int.h"
 
 enum {
-    WARM_FIRST = 100, // thousandths
-    WARM_WHOLE = 1000,
     STEP_COUNT = 10,
     STEP_MIN_MS = 100,
     STEP_MAX_MS = 1000,

@@ -18,6 +18,7 @@ struct target_health {
     uint8_t state;       // enum health_state, by active checks; UP without, UNKNOWN until the first
     uint8_t declared;    // enum target_state of the live version
     bool is_followed;    // of the live version, as far as health knows
+    bool is_late;        // others served when it came, or came back: it begins with slow start
     bool is_ejected;     // by failures of requests
     bool says_drain;     // its own word in the answer to a check
     int says_weight;     // the same; -1: nothing

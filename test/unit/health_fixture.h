@@ -138,7 +138,7 @@ struct test_live {
 };
 
 struct test_pool {
-    struct pool_version version;
+    struct pool_version *version;
     struct pool_own own;
     struct named_pool *pool;
     struct test_live live[FAKE_MAX]; // of the live version
@@ -291,7 +291,9 @@ static inline struct test_pool *make_pool(const char *name)
     assert_non_null(test->pool);
     str_copy(test->pool->name, strlen(name) + 1, str_from_c(name));
     test->pool->slot.name = str_from_c(test->pool->name);
-    test->version.own = &test->own;
+    test->version = calloc(1, sizeof *test->version);
+    assert_non_null(test->version);
+    test->version->own = &test->own;
     test->own.settings = (struct pool_settings){
         .health = {.type = HEALTH_HTTP,
                    .path = STR("/up"),
@@ -304,7 +306,7 @@ static inline struct test_pool *make_pool(const char *name)
         .eject_base_ms = 10000,
         .eject_max_ms = 300000,
     };
-    test->pool->slot.current = &test->version;
+    test->pool->slot.current = test->version;
     pools[pool_count++] = test;
     return test;
 }
@@ -420,6 +422,7 @@ static int teardown(void **state)
         }
         health_forget_pool(&publisher, test->pool);
         pool_counts_free(&test->pool->slot.counts);
+        free(test->version);
         free(test->pool);
         free(test);
     }

@@ -181,7 +181,7 @@ static void test_reports_that_come_late(void **state)
     pool->pool->slot.current = NULL;
     report(nth(pool, 1)); // the pool was deleted
     assert_string_equal(told(), "");
-    pool->pool->slot.current = &pool->version;
+    pool->pool->slot.current = pool->version;
     struct named_pool *named = a->pool;
     a->pool = NULL;
     report(a);
@@ -197,13 +197,16 @@ static void test_removed_in_each_state(void **state)
         add_number(pool, i);
     }
     health_follow(&publisher, pool->pool);
-    answer(nth(pool, 1), true, "ok"); // warming
+    answer(nth(pool, 1), true, "ok");
     answer(nth(pool, 2), false, "no");
     answer(nth(pool, 3), true, "ok");
     report(nth(pool, 3));
     answer(nth(pool, 4), true, "ok");
-    pass(20000); // all warm, but what was ejected is back
+    pass(20000); // what was ejected is back
     report(nth(pool, 4));
+    answer_times(nth(pool, 1), false, 3);
+    answer_times(nth(pool, 1), true, 2);
+    assert_false(list_is_empty(&publisher.health.warming));
     for (unsigned i = 0; i < 5; i++) {
         health_forget(&publisher, pool->made[i]);
     }
@@ -289,8 +292,12 @@ static void test_slow_start_of_what_is_back(void **state)
     health_follow(&publisher, pool->pool);
     answer(a, true, "ok");
     answer(b, true, "ok");
-    assert_int_equal(rate(pool, a, 1).warm, 100); // all alike
-    assert_int_equal(rate(pool, b, 1).warm, 100);
+    assert_int_equal(rate(pool, a, 1).warm, 1000); // those that a pool begins with are alike
+    assert_int_equal(rate(pool, b, 1).warm, 1000);
+    struct pool_target *c = add_number(pool, 2);
+    health_follow(&publisher, pool->pool);
+    answer(c, true, "ok");
+    assert_int_equal(rate(pool, c, 1).warm, 100);
     pass(1);
     unsigned before = pool->refreshes;
     for (unsigned i = 0; i < 100; i++) {
@@ -313,6 +320,56 @@ static void test_slow_start_of_what_is_back(void **state)
     assert_true(list_is_empty(&publisher.health.warming));
 }
 
+// The first answers for the names of a pool do not come together.
+static void test_slow_start_of_names(void **state)
+{
+    (void)state;
+    struct test_pool *pool = make_pool("shop");
+    pool->own.settings.slow_start_ms = 10000;
+    pool->own.settings.health.type = HEALTH_OFF;
+    add_to(pool, "a.internal:80", "10.1.0.1");
+    health_follow(&publisher, pool->pool);
+    pass(100);
+    struct pool_target *b = add_to(pool, "b.internal:80", "10.1.0.2");
+    health_follow(&publisher, pool->pool);
+    assert_int_equal(rate(pool, b, 1).warm, 1000);
+    pass(5000);
+    struct pool_target *c = add_to(pool, "b.internal:80", "10.1.0.3");
+    health_follow(&publisher, pool->pool);
+    assert_int_equal(rate(pool, c, 1).warm, 100);
+}
+
+static void test_slow_start_after_a_drain(void **state)
+{
+    (void)state;
+    struct test_pool *pool = make_pool("shop");
+    pool->own.settings.slow_start_ms = 1000;
+    struct pool_target *a = add_number(pool, 0);
+    struct pool_target *b = add_number(pool, 1);
+    health_follow(&publisher, pool->pool);
+    answer(a, true, "ok");
+    answer(b, true, "ok");
+    declare(pool, a, TARGET_DRAIN);
+    pass(1000);
+    assert_int_equal(rate(pool, a, 1).warm, 1000);
+    pool->live[0].declared = TARGET_UP; // the first view knows it
+    assert_int_equal(rate(pool, a, 1).warm, 100);
+    declare(pool, a, TARGET_UP);
+    assert_int_equal(rate(pool, a, 1).warm, 100);
+    pass(1100);
+    assert_int_equal(rate(pool, a, 1).warm, 1000);
+    declare(pool, a, TARGET_DOWN);
+    declare(pool, a, TARGET_UP);
+    answer(a, true, "ok");
+    assert_int_equal(rate(pool, a, 1).warm, 100);
+    struct probe_result result = {
+        .is_good = true, .status = 200, .says_drain = true, .says_weight = -1, .reason = "ok"};
+    probe_of(b)->done(probe_of(b)->context, &result);
+    assert_int_equal(rate(pool, b, 1).warm, 1000);
+    answer(b, true, "ok"); // a target that drained by its own word is back
+    assert_int_equal(rate(pool, b, 1).warm, 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +388,8 @@ int main(void)
         HEALTH_TEST(test_panic),
         HEALTH_TEST(test_slow_start_of_a_new_target),
         HEALTH_TEST(test_slow_start_of_what_is_back),
+        HEALTH_TEST(test_slow_start_of_names),
+        HEALTH_TEST(test_slow_start_after_a_drain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

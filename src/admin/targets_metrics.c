@@ -36,6 +36,9 @@ void targets_put_metrics(const struct admin *admin, uint64_t queue_len, uint64_t
                      sum.transitions);
     metric_put_total(out, "ejections_total", "Targets ejected for failures of requests",
                      sum.ejections);
+    metric_put_total(out, "ejections_refused_total",
+                     "Targets not ejected since eject.max_percent of the pool were already",
+                     sum.ejections_refused);
     metric_put_gauge(out, "dns_names", "Names of targets that are resolved", sum.names);
     metric_put_gauge(out, "dns_names_unresolved", "Names of targets without any answer yet",
                      sum.names_unresolved);

@@ -144,7 +144,7 @@ def test_errors_point_at_the_field(pointsman):
     answer = server.api("OPTIONS", "/v1/pools/p")
     assert answer.status == 204 and "PUT" in answer.headers["Allow"]
     problem(server.api("GET", "/v1/tenants"), 404)
-    problem(server.api("POST", "/v1/pools/p/switch", json={}), 404)
+    problem(server.api("POST", "/v1/pools/p/switch", json={"targets": ["10.0.0.1"]}), 404)
 
 
 def test_used_pools_stay(pointsman):

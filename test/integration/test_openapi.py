@@ -13,6 +13,10 @@ BODIES = {
     "/v1/pools/{name}": {"targets": []},
     "/v1/pools/{name}/targets/{address}": {"weight": 2},
 }
+POSTS = {
+    "/v1/pools/{name}/switch": {"targets": ["10.0.0.5:8080"], "wait_healthy": "0"},
+    "/admin/set_backends/": ["10.0.0.6:8080"],
+}
 PATCHES = {
     "/v1/routes/{host}": {"retries": 2},
     "/v1/routes/{host}/{path}": {"access_log": False},
@@ -85,7 +89,7 @@ def test_every_documented_call_answers(pointsman, certs):
     for method, path, operation in calls(document):
         if path == "/v1/events":
             method = "head"
-        body = {"put": bodies.get(path), "patch": PATCHES.get(path)}.get(method)
+        body = {"put": bodies.get(path), "patch": PATCHES.get(path), "post": POSTS.get(path)}.get(method)
         data = b'{"op":"put","kind":"pool","key":"b","value":{"targets":[]}}' \
             if path == "/v1/batch" else None
         answer = server.api(method.upper(), url_of(path), json=body, data=data)
@@ -100,7 +104,7 @@ def test_every_call_is_documented():
     source = (ROOT / "src" / "admin" / "calls.c").read_text()
     rows = re.findall(r'ROW\(METHOD_(\w+), "([^"]+)"', source)
     assert len(rows) > 20
-    documented = {(method.upper(), re.sub(r"\{\w+\}", "{}", path))
+    documented = {(method.upper(), re.sub(r"\{\w+\}", "{}", path).rstrip("/"))
                   for method, path, _ in calls(load())}
     for method, pattern in rows:
         if method == "OTHER":

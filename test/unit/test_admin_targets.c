@@ -11,6 +11,7 @@ static struct {
     unsigned copies; // each comes so many times more, with addresses of their own
     unsigned unresolved;
     struct publish_health_listener *listener;
+    struct publish_listener *changes;
 } world;
 
 bool __wrap_publisher_pool_targets(struct publisher *publisher, struct str pool,
@@ -20,6 +21,8 @@ bool __wrap_publisher_pool_targets(struct publisher *publisher, struct str pool,
 unsigned __wrap_publisher_unresolved(struct publisher *publisher, enum noun noun, struct str key);
 void __wrap_publisher_listen_health(struct publisher *publisher,
                                     struct publish_health_listener *listener);
+void __real_publisher_listen(struct publisher *publisher, struct publish_listener *listener);
+void __wrap_publisher_listen(struct publisher *publisher, struct publish_listener *listener);
 void __wrap_publisher_health(const struct publisher *publisher, struct publish_health_sum *sum);
 
 bool __wrap_publisher_pool_targets(struct publisher *publisher, struct str pool,
@@ -60,6 +63,12 @@ void __wrap_publisher_listen_health(struct publisher *publisher,
     world.listener = listener;
 }
 
+void __wrap_publisher_listen(struct publisher *publisher, struct publish_listener *listener)
+{
+    world.changes = listener;
+    __real_publisher_listen(publisher, listener);
+}
+
 void __wrap_publisher_health(const struct publisher *publisher, struct publish_health_sum *sum)
 {
     (void)publisher;
@@ -68,6 +77,7 @@ void __wrap_publisher_health(const struct publisher *publisher, struct publish_h
         .check_failures = 7,
         .transitions = 3,
         .ejections = 2,
+        .ejections_refused = 11,
         .targets_down = 5,
         .targets_ejected = 6,
         .pools_in_panic = 1,
@@ -212,6 +222,7 @@ static void tells_sums(void **state)
         "\npointsman_health_check_failures_total 7\n",
         "\npointsman_health_transitions_total 3\n",
         "\npointsman_ejections_total 2\n",
+        "\npointsman_ejections_refused_total 11\n",
         "\npointsman_dns_names 9\n",
         "\npointsman_dns_names_unresolved 4\n",
         "\npointsman_dns_failures_total 8\n",
@@ -300,6 +311,39 @@ static void tells_events(void **state)
              "event: health\nid: %llu\ndata: {\"pool\":\"web\",\"state\":\"panic\",\"reason\":\"\","
              "\"time\":\"2025-01-01T00:00:00.123Z\"}\n\n",
              revision, revision);
+    if (strstr(script_stream_text(&script), expected) == NULL) {
+        fail_msg("%s", script_stream_text(&script));
+    }
+    script_stream_leave(&script);
+    script_stream_fini(&script);
+}
+
+// While a large revision is told in parts, an event beside it has no id: who resumes after an id has seen
+// all of its revision.
+static void tells_events_beside_a_revision(void **state)
+{
+    struct admin_check *check = *state;
+    struct script_stream script;
+    admin_begin(check, &script, "GET", "/v1/events", NULL, NULL);
+    loop_turn(&check->control, 0);
+    const struct publish_health_event event = {
+        .pool = STR("web"), .target = STR_NULL, .state = "calm", .reason = ""};
+    const struct store_record record = {
+        .noun = NOUN_POOL, .key = STR("web"), .value = STR("{}"), .revision = 7};
+    world.changes->on_applied(world.changes, 7, &record, 1, false);
+    world.listener->on_event(world.listener, &event);
+    world.changes->on_applied(world.changes, 7, &record, 1, true);
+    for (int i = 0; i < 5; i++) {
+        loop_turn(&check->control, 0);
+    }
+    static const char change[] =
+        "data: {\"op\":\"put\",\"kind\":\"pool\",\"key\":\"web\",\"revision\":7}\n\n";
+    char expected[600];
+    snprintf(expected, sizeof expected,
+             "event: change\n%sevent: health\ndata: {\"pool\":\"web\",\"state\":\"calm\","
+             "\"reason\":\"\",\"time\":\"1970-01-01T00:00:00.000Z\"}\n\n"
+             "event: change\nid: 7\n%s",
+             change, change);
     if (strstr(script_stream_text(&script), expected) == NULL) {
         fail_msg("%s", script_stream_text(&script));
     }
@@ -406,6 +450,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(tells_sums, setup, admin_teardown),
         cmocka_unit_test_setup_teardown(tells_series, setup, admin_teardown),
         cmocka_unit_test_setup_teardown(tells_events, setup, admin_teardown),
+        cmocka_unit_test_setup_teardown(tells_events_beside_a_revision, setup, admin_teardown),
         cmocka_unit_test_setup_teardown(waits_for_names, setup, admin_teardown),
         cmocka_unit_test_setup_teardown(checks_authorities, setup, admin_teardown),
     };

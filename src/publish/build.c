@@ -2,6 +2,8 @@
 // From declarations to versions, and the way back.
 #include "base/invariant.h"
 #include "publish/publish_int.h"
+#include "upstream/queue.h"
+#include "upstream/upstream.h"
 #include <stdlib.h>
 
 enum { RETRY_DEFAULT = RETRY_CONNECT | RETRY_RESET };
@@ -41,14 +43,19 @@ static void free_route_version(struct version *version)
     free(route);
 }
 
+// One address and nothing else to know of it: it stays inside the route's version. All other lists have a
+// pool of their own.
+static bool is_bare(const struct route_decl *decl)
+{
+    return decl->action == ROUTE_TARGETS && decl->target_count == 1 &&
+           !decl->targets[0].address.is_name && decl->targets[0].max_connections == 0;
+}
+
 static size_t version_len(const struct route_decl *decl)
 {
-    if (decl->action != ROUTE_TARGETS) {
-        return sizeof(struct route_version);
-    }
-    size_t len = offsetof(struct route_version, to.targets.entries) +
-                 decl->target_count * sizeof(struct pool_entry);
-    return len < sizeof(struct route_version) ? sizeof(struct route_version) : len;
+    size_t len = sizeof(struct route_version);
+    size_t with_target = offsetof(struct route_version, to.targets.entries[1]);
+    return is_bare(decl) && with_target > len ? with_target : len;
 }
 
 static int build_split(struct publisher *publisher, struct route_version *route,
@@ -73,34 +80,40 @@ static int build_split(struct publisher *publisher, struct route_version *route,
     return 0;
 }
 
-static int build_inline(struct publisher *publisher, struct route_version *route,
-                        const struct route_decl *decl)
+static int build_bare(struct route_version *route, const struct route_decl *decl)
 {
     struct pool_version *targets = &route->to.targets;
-    struct pool_member *known_few[16];
-    struct pool_member **known = known_few;
-    unsigned known_count = 0;
+    struct pool_member *known = NULL;
     const struct route_version *before = route->slot->current;
     targets->version = &route->version;
-    if (before != NULL && before->action == ROUTE_TARGETS) {
-        known_count = before->to.targets.entry_count;
-        if (known_count > 16 && (known = malloc(known_count * sizeof *known)) == NULL) {
-            return ERR_MEMORY;
-        }
-        for (unsigned i = 0; i < known_count; i++) {
-            known[i] = before->to.targets.entries[i].member;
-        }
+    if (before != NULL && before->action == ROUTE_TARGETS && before->to.targets.entry_count > 0) {
+        known = before->to.targets.entries[0].member;
     }
-    int err = pool_fill(targets, BALANCE_LEAST_REQUESTS, decl->targets, decl->target_count, known,
-                        known_count);
-    if (known != known_few) {
-        free(known);
+    return pool_fill(targets, BALANCE_LEAST_REQUESTS, decl->targets, 1, &known, known != NULL);
+}
+
+// Workers see it as any pool that a route names.
+static int build_list(struct publisher *publisher, struct route_version *route,
+                      const struct route_decl *decl, struct own_list *list)
+{
+    struct named_pool *pool = pool_of_route(publisher, route->slot);
+    route->action = ROUTE_POOL;
+    if (pool == NULL) {
+        return ERR_MEMORY;
     }
-    return err != 0 ? err : watch_members(publisher, targets);
+    struct pool_decl own;
+    declaration_default_pool(&own);
+    own.targets = decl->targets;
+    own.target_count = decl->target_count;
+    pool->holds++;
+    list->pool = pool;
+    pool->slot.refs++;
+    route->to.pool = &pool->slot;
+    return build_pool(publisher, pool, &own, &list->version);
 }
 
 static int build_action(struct publisher *publisher, struct route_version *route,
-                        const struct route_decl *decl)
+                        const struct route_decl *decl, struct own_list *list)
 {
     struct named_pool *pool;
     switch (decl->action) {
@@ -115,7 +128,7 @@ static int build_action(struct publisher *publisher, struct route_version *route
     case ROUTE_SPLIT:
         return build_split(publisher, route, decl);
     case ROUTE_TARGETS:
-        return build_inline(publisher, route, decl);
+        return is_bare(decl) ? build_bare(route, decl) : build_list(publisher, route, decl, list);
     case ROUTE_REDIRECT:
     case ROUTE_RESPOND:
         break;
@@ -124,7 +137,7 @@ static int build_action(struct publisher *publisher, struct route_version *route
 }
 
 int build_route(struct publisher *publisher, struct route_slot *slot, struct declaration **decl,
-                struct route_version **out)
+                struct route_version **out, struct own_list *list)
 {
     const struct route_decl *rules = &(*decl)->route;
     struct named_tenant *tenant = NULL;
@@ -147,7 +160,7 @@ int build_route(struct publisher *publisher, struct route_slot *slot, struct dec
     route->is_passthrough = rules->passthrough;
     int err = rules->client_auth.ca.len == 0 ? 0 : auth_get(publisher, rules, &route->client_auth);
     if (err == 0) {
-        err = build_action(publisher, route, rules);
+        err = build_action(publisher, route, rules, list);
     }
     if (is_plain(rules)) {
         declaration_free(decl);
@@ -163,189 +176,140 @@ int build_route(struct publisher *publisher, struct route_slot *slot, struct dec
     return 0;
 }
 
-static bool reserve_members(struct named_pool *pool, unsigned more)
+struct named_pool *hidden_pool_of(const struct route_version *route)
 {
-    unsigned wanted = pool->member_count + more;
-    if (wanted <= pool->member_size) {
-        return true;
+    bool is_hidden =
+        route->action == ROUTE_POOL && route->to.pool != NULL && route->to.pool->is_hidden;
+    return is_hidden ? pool_of_slot(route->to.pool) : NULL;
+}
+
+// ---- pools ----
+
+static bool has_https(const struct pool_decl *decl)
+{
+    for (unsigned i = 0; i < decl->target_count; i++) {
+        if (decl->targets[i].address.scheme == TARGET_HTTPS) {
+            return true;
+        }
     }
-    void *members = realloc(pool->members, wanted * sizeof(struct pool_member *));
-    if (members == NULL) {
-        return false;
-    }
-    pool->members = members;
-    pool->member_size = wanted;
-    return true;
+    return decl->health.type != HEALTH_OFF && decl->health.scheme == HEALTH_SCHEME_HTTPS &&
+           !decl->health.has_tls;
 }
 
 static int build_tls(struct publisher *publisher, struct pool_own_version *version,
                      const struct pool_decl *decl)
 {
-    for (unsigned i = 0; i < decl->target_count; i++) {
-        if (decl->targets[i].address.scheme == TARGET_HTTPS) {
-            struct named_tls *tls = NULL;
-            int err = tls_get(publisher, decl, &tls);
-            version->tls_share = tls;
-            version->own.settings.tls = tls == NULL ? NULL : tls->context;
+    struct named_tls *tls = NULL;
+    if (has_https(decl)) {
+        int err = tls_get(publisher, &decl->tls, &tls);
+        if (err != 0) {
             return err;
         }
+        version->tls_share = tls;
+        version->own.settings.tls = tls->context;
+    }
+    if (decl->health.type != HEALTH_OFF && decl->health.has_tls) {
+        int err = tls_get(publisher, &decl->health.tls, &tls);
+        if (err != 0) {
+            return err;
+        }
+        version->health_tls_share = tls;
+        version->own.settings.health_tls = tls->context;
     }
     return 0;
+}
+
+// The queue is there before the first version that needs it is.
+static int build_queue(struct named_pool *pool, const struct pool_decl *decl)
+{
+    if (decl->limits.queue == 0 ||
+        atomic_load_explicit(&pool->slot.queue, memory_order_relaxed) != NULL) {
+        return 0;
+    }
+    struct pool_queue *queue = pool_queue_new();
+    // Release: pairs with the acquire loads of workers.
+    atomic_store_explicit(&pool->slot.queue, queue, memory_order_release);
+    return queue == NULL ? ERR_MEMORY : 0;
+}
+
+static int build_part(struct publisher *publisher, struct named_pool *pool,
+                      const struct known_members *known, const struct target_decl *target,
+                      struct pool_part *part)
+{
+    if (target->address.is_name) {
+        part->name = name_use_get(publisher, pool, target);
+        if (part->name == NULL) {
+            return ERR_MEMORY;
+        }
+        part->set = part->name->set;
+        if (part->set == NULL) {
+            return 0;
+        }
+        part->set->refs++;
+        bool is_done = true;
+        for (unsigned i = 0; is_done && i < part->set->count; i++) {
+            is_done = prepare_limit(part->set->members[i], target->max_connections);
+        }
+        return is_done ? 0 : ERR_MEMORY;
+    }
+    struct pool_member *member = known_find(known, &target->address);
+    if (member == NULL) {
+        member = pool_make_member(pool, &target->address, NULL, target->max_connections);
+    }
+    if (member == NULL) {
+        return ERR_MEMORY;
+    }
+    member->refs++;
+    part->member = member;
+    return prepare_limit(member, target->max_connections) ? 0 : ERR_MEMORY;
+}
+
+static int build_parts(struct publisher *publisher, struct named_pool *pool,
+                       const struct pool_decl *decl, struct pool_own_version *version)
+{
+    struct known_members known;
+    int err = known_init(&known, pool->members, pool->member_count);
+    for (unsigned i = 0; err == 0 && i < decl->target_count; i++) {
+        const struct target_decl *target = &decl->targets[i];
+        struct pool_part *part = &version->parts[i];
+        *part = (struct pool_part){
+            .weight = target->weight,
+            .max_connections = target->max_connections,
+            .declared = (uint8_t)target->state,
+            .is_backup = target->backup,
+            .is_far = publisher->zone != NULL && target->zone.len > 0 &&
+                      !str_eq(target->zone, str_from_c(publisher->zone)),
+        };
+        version->part_count++;
+        err = build_part(publisher, pool, &known, target, part);
+    }
+    known_fini(&known);
+    return err;
 }
 
 int build_pool(struct publisher *publisher, struct named_pool *pool, const struct pool_decl *decl,
                struct pool_own_version **out)
 {
-    if (!reserve_members(pool, decl->target_count)) {
-        return ERR_MEMORY;
-    }
-    struct pool_own_version *version =
-        pool_own_version_new(decl, pool->members, pool->member_count);
+    struct pool_own_version *version = pool_version_new(decl);
     if (version == NULL) {
         return ERR_MEMORY;
     }
-    for (unsigned i = 0; i < version->pool.entry_count; i++) {
-        struct pool_member *member = version->pool.entries[i].member;
-        if (member->refs == 1 && !member->is_listed) {
-            member->is_listed = true;
-            pool->members[pool->member_count++] = member;
-        }
-    }
-    int err = build_tls(publisher, version, decl);
+    int err = build_parts(publisher, pool, decl, version);
     if (err == 0) {
-        err = watch_members(publisher, &version->pool);
+        err = build_tls(publisher, version, decl);
+    }
+    if (err == 0) {
+        err = build_queue(pool, decl);
+    }
+    if (err == 0) {
+        version->changes = pool->changes;
+        version->own.view = make_view(publisher, version);
+        err = version->own.view == NULL ? ERR_MEMORY : 0;
     }
     if (err != 0) {
-        INVARIANT(drop_pool(publisher, pool, version, true) == 0);
+        drop_pool(publisher, pool, version, true);
         return err;
     }
     *out = version;
-    return 0;
-}
-
-void drop_member(struct publisher *publisher, struct named_pool *named, struct pool_member *member)
-{
-    for (unsigned i = 0; named != NULL && i < named->member_count; i++) {
-        if (named->members[i] == member) {
-            named->members[i] = named->members[--named->member_count];
-            break;
-        }
-    }
-    struct member_named *with_name = pool_member_name(member);
-    if (with_name != NULL && with_name->name != NULL) {
-        unwatch_name(publisher, with_name->name);
-    }
-    pool_member_free(member);
-}
-
-enum { LAST_HOLD = 0xff }; // in a dead version's entry.state: its reference was the member's last
-
-static bool make_leaving(struct list *records, unsigned count)
-{
-    for (; count > 0; count--) {
-        struct leaving *leaving = calloc(1, sizeof *leaving);
-        if (leaving == NULL) {
-            LIST_FOR_EACH_SAFE (node, records) {
-                free(CONTAINER_OF(node, struct leaving, node));
-            }
-            return false;
-        }
-        list_append(records, &leaving->node);
-    }
-    return true;
-}
-
-static void begin_leaving(struct publisher *publisher, struct named_pool *named,
-                          struct pool_member *member, struct list *records)
-{
-    struct leaving *leaving = LIST_FIRST(records, struct leaving, node);
-    list_remove(&leaving->node);
-    leaving->member = member;
-    leaving->named = named;
-    member->leaving = 1;
-    leave(publisher, leaving);
-}
-
-// Gives back a version's references of its members.
-static int drop_entries(struct publisher *publisher, struct named_pool *named,
-                        struct pool_version *pool, bool is_unseen)
-{
-    unsigned leaving_count = 0;
-    for (unsigned i = 0; i < pool->entry_count; i++) {
-        struct pool_entry *entry = &pool->entries[i];
-        entry->state = --entry->member->refs == 0 ? LAST_HOLD : 0;
-        leaving_count += entry->state == LAST_HOLD && entry->member->leaving == 0;
-    }
-    struct list records;
-    list_init(&records);
-    if (!is_unseen && !make_leaving(&records, leaving_count)) {
-        for (unsigned i = 0; i < pool->entry_count; i++) {
-            pool->entries[i].member->refs++;
-        }
-        return ERR_MEMORY;
-    }
-    for (unsigned i = 0; i < pool->entry_count; i++) {
-        struct pool_member *member = pool->entries[i].member;
-        if (pool->entries[i].state != LAST_HOLD) {
-            continue;
-        }
-        if (member->leaving > 0) {
-            member->leaving = 2;
-        } else if (is_unseen) {
-            drop_member(publisher, named, member);
-        } else {
-            begin_leaving(publisher, named, member, &records);
-        }
-    }
-    pool->entry_count = 0;
-    return 0;
-}
-
-static void drop_pool_ref(struct publisher *publisher, struct pool_slot *slot)
-{
-    slot->refs--;
-    pool_sweep(publisher, pool_of_slot(slot));
-}
-
-int drop_route(struct publisher *publisher, struct route_version *route, bool is_unseen)
-{
-    switch ((enum route_action)route->action) {
-    case ROUTE_TARGETS:
-        if (drop_entries(publisher, NULL, &route->to.targets, is_unseen) != 0) {
-            return ERR_MEMORY;
-        }
-        break;
-    case ROUTE_POOL:
-        if (route->to.pool != NULL) {
-            drop_pool_ref(publisher, route->to.pool);
-        }
-        break;
-    case ROUTE_SPLIT:
-        for (unsigned i = 0; route->to.split != NULL && i < route->to.split->count; i++) {
-            drop_pool_ref(publisher, route->to.split->items[i].pool);
-        }
-        break;
-    case ROUTE_REDIRECT:
-    case ROUTE_RESPOND:
-        break;
-    }
-    if (route->client_auth != NULL) {
-        auth_put(publisher, route->client_auth);
-    }
-    route_slot_unref(route->slot);
-    version_unref(&route->version);
-    return 0;
-}
-
-int drop_pool(struct publisher *publisher, struct named_pool *named,
-              struct pool_own_version *version, bool is_unseen)
-{
-    if (drop_entries(publisher, named, &version->pool, is_unseen) != 0) {
-        return ERR_MEMORY;
-    }
-    if (version->tls_share != NULL) {
-        tls_put(publisher, version->tls_share);
-    }
-    version_unref(&version->version);
     return 0;
 }

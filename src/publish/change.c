@@ -4,7 +4,7 @@
 //   prepare: decode, find or make the slot (empty: invisible), build the version, and all that retiring
 //   it needs ─► publish: swap ─► finish: remove what is empty
 #include "base/invariant.h"
-#include "publish/publish_int.h"
+#include "publish/health.h"
 #include "publish/tickets.h"
 #include <jansson.h>
 
@@ -67,7 +67,13 @@ static int prepare_route(struct publisher *publisher, struct change *change,
         declaration_free(&decl);
         return err;
     }
-    return build_route(publisher, change->slot, &decl, &change->route_version);
+    err = build_route(publisher, change->slot, &decl, &change->route_version, &change->list);
+    if (err == 0 && change->list.pool != NULL &&
+        (change->list.pool->slot.current != NULL || change->is_batch)) {
+        change->list_retired = retirement_new();
+        err = change->list_retired == NULL ? ERR_MEMORY : 0;
+    }
+    return err;
 }
 
 static int prepare_pool(struct publisher *publisher, struct change *change,
@@ -128,38 +134,71 @@ int change_prepare(struct publisher *publisher, struct change *change, struct pr
     return 0; // nothing of it is live here
 }
 
+static void apply_limit(void *context, struct pool_member *member, const struct pool_part *part)
+{
+    (void)context;
+    atomic_store_explicit(&member->state, part->declared, memory_order_relaxed);
+    set_limit(member, part->max_connections);
+}
+
+// `after` NULL: the pool is deleted.
+static void swap_version(struct publisher *publisher, struct named_pool *pool,
+                         struct pool_own_version *after, struct retirement **retired)
+{
+    struct pool_own_version *before = pool->slot.current == NULL ? NULL : live_version(pool);
+    rcu_publish(pool->slot.current, after == NULL ? NULL : &after->pool);
+    pool->is_ended = false;
+    if (before != NULL) {
+        INVARIANT(*retired != NULL);
+        (*retired)->kind = RETIRED_POOL;
+        (*retired)->object.pool = before;
+        (*retired)->named = pool;
+        pool->holds++;
+        retire(publisher, retired);
+    }
+    if (after != NULL) {
+        version_visit(after, apply_limit, NULL);
+    }
+    health_follow(publisher, pool);
+    if (after != NULL && after->changes != pool->changes) {
+        pool_refresh(publisher, pool); // health or names have changed since it was prepared
+    } else if (after != NULL) {
+        health_seen(publisher, pool, &after->facts);
+    }
+}
+
 static void publish_route(struct publisher *publisher, struct change *change)
 {
-    struct route_version *before =
-        route_table_publish(publisher->routes, change->slot, change->route_version);
-    if (change->route_version != NULL && change->route_version->action == ROUTE_TARGETS) {
-        pool_show_states(&change->route_version->to.targets);
+    struct route_version *after = change->route_version;
+    if (change->list.version != NULL) {
+        swap_version(publisher, change->list.pool, change->list.version, &change->list_retired);
+        change->list.version = NULL;
     }
-    if (before != NULL) {
-        INVARIANT(change->retired != NULL);
-        change->retired->kind = RETIRED_ROUTE;
-        change->retired->object.route = before;
-        retire(publisher, &change->retired);
+    struct route_version *before = route_table_publish(publisher->routes, change->slot, after);
+    change->route_version = NULL;
+    if (after != NULL && after->action == ROUTE_TARGETS) {
+        const struct pool_entry *entry = &after->to.targets.entries[0];
+        atomic_store_explicit(&entry->member->state, entry->state, memory_order_relaxed);
     }
+    if (before == NULL) {
+        return;
+    }
+    struct named_pool *list = hidden_pool_of(before);
+    if (list != NULL && (after == NULL || hidden_pool_of(after) != list)) {
+        pool_end_hidden(publisher, list);
+    }
+    INVARIANT(change->retired != NULL);
+    change->retired->kind = RETIRED_ROUTE;
+    change->retired->object.route = before;
+    retire(publisher, &change->retired);
 }
 
 static void publish_pool(struct publisher *publisher, struct change *change)
 {
-    struct named_pool *pool = change->pool;
-    struct pool_version *before = pool->slot.current;
-    struct pool_version *after = change->pool_version == NULL ? NULL : &change->pool_version->pool;
-    rcu_publish(pool->slot.current, after);
-    publisher->pool_count += (after != NULL) - (before != NULL);
-    if (after != NULL) {
-        pool_show_states(after);
-    }
-    if (before != NULL) {
-        change->retired->kind = RETIRED_POOL;
-        change->retired->object.pool = CONTAINER_OF(before, struct pool_own_version, pool);
-        change->retired->named = pool;
-        pool->holds++;
-        retire(publisher, &change->retired);
-    }
+    struct pool_own_version *after = change->pool_version;
+    change->pool_version = NULL;
+    publisher->pool_count += (uint64_t)(after != NULL) - (change->pool->slot.current != NULL);
+    swap_version(publisher, change->pool, after, &change->retired);
 }
 
 static void publish_tickets(struct publisher *publisher, struct change *change)
@@ -208,9 +247,17 @@ void change_finish(struct publisher *publisher, struct change *change)
     if (change->slot != NULL && change->slot->current == NULL) {
         unlink_slot(publisher, change);
     }
+    if (change->route_version != NULL) { // never published
+        INVARIANT(drop_route(publisher, change->route_version, true) == 0);
+    }
+    if (change->list.version != NULL) {
+        drop_pool(publisher, change->list.pool, change->list.version, true);
+    }
+    if (change->list.pool != NULL) {
+        pool_unhold(publisher, change->list.pool);
+    }
     if (change->pool != NULL) {
-        change->pool->holds--;
-        pool_sweep(publisher, change->pool);
+        pool_unhold(publisher, change->pool);
     }
     if (change->cert != NULL) {
         cert_slot_unref(publisher->certs, change->cert);
@@ -218,6 +265,7 @@ void change_finish(struct publisher *publisher, struct change *change)
     tickets_free(change->tickets);
     rcu_retired_free(&change->tickets_retired);
     retirement_free(&change->retired);
+    retirement_free(&change->list_retired);
     retirement_free(&change->unlinked[0]);
     retirement_free(&change->unlinked[1]);
 }

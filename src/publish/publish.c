@@ -2,6 +2,7 @@
 #include "publish/publish.h"
 #include "base/clock.h"
 #include "base/invariant.h"
+#include "model/config.h"
 #include "publish/health.h"
 #include "publish/tickets.h"
 #include <stdlib.h>
@@ -12,6 +13,21 @@ enum {
     REAP_BUDGET = 2000, // things looked at in one tick: well under 5 ms
     LOAD_TURN = 1000,   // records between quiescent states while loading
 };
+
+static void on_reap(struct loop *loop, struct loop_timer *timer)
+{
+    (void)loop;
+    struct publisher *publisher = CONTAINER_OF(timer, struct publisher, timer);
+    arm_reaper(publisher, reap(publisher, REAP_BUDGET));
+}
+
+static void on_retry(struct loop *loop, struct loop_timer *timer)
+{
+    (void)loop;
+    struct publisher *publisher = CONTAINER_OF(timer, struct publisher, retry);
+    refresh_dirty(publisher);
+    answers_soon(publisher);
+}
 
 int publisher_new(struct publisher **out, struct cert_table *certs, struct tls_ticket_ring *tickets,
                   const struct seal *seal)
@@ -28,6 +44,12 @@ int publisher_new(struct publisher **out, struct cert_table *certs, struct tls_t
     list_init(&publisher->leaving);
     list_init(&publisher->listeners);
     list_init(&publisher->certificate_listeners);
+    list_init(&publisher->all_pools);
+    list_init(&publisher->dirty);
+    list_init(&publisher->answered);
+    loop_task_init(&publisher->answers, answers_on_task);
+    loop_timer_init(&publisher->retry, on_retry);
+    loop_timer_init(&publisher->timer, on_reap);
     health_init(publisher);
     publisher->held_at = &publisher->held;
     publisher->leaving_at = &publisher->leaving;
@@ -46,34 +68,55 @@ int publisher_new(struct publisher **out, struct cert_table *certs, struct tls_t
     return 0;
 }
 
+int publisher_configure(struct publisher *publisher, const struct publish_config *config)
+{
+    INVARIANT(publisher->names.count == 0 && publisher->control == NULL);
+    free(publisher->zone);
+    publisher->zone = config->zone.len == 0 ? NULL : str_dup(config->zone);
+    if (config->zone.len > 0 && publisher->zone == NULL) {
+        return ERR_MEMORY;
+    }
+    publisher->health.prober = config->prober;
+    publisher->health.origin_tls = config->origin_tls;
+    publisher->resolver_loop = config->prober == NULL ? NULL : prober_loop(config->prober);
+    if (config->config == NULL) {
+        return 0;
+    }
+    const struct resolver_config dns = {
+        .servers = (const char *const *)config->config->dns.servers,
+        .server_count = config->config->dns.server_count,
+        .timeout_ms = config->config->dns.timeout_ms,
+        .min_ttl_ms = config->config->dns.min_ttl_ms,
+        .max_ttl_ms = config->config->dns.max_ttl_ms,
+    };
+    struct resolver *resolver;
+    int err = resolver_new(&resolver, &dns);
+    if (err == 0) {
+        resolver_free(&publisher->resolver);
+        publisher->resolver = resolver;
+    }
+    return err;
+}
+
 static void clear_version(void *context, struct route_version *version)
 {
     INVARIANT(drop_route(context, version, true) == 0);
 }
 
-static void clear_pools(struct publisher *publisher)
+static void clear_maps(struct publisher *publisher)
 {
     struct name_node *node;
-    while ((node = name_map_pop(&publisher->pools)) != NULL) {
-        struct named_pool *pool = CONTAINER_OF(node, struct named_pool, node);
-        if (pool->slot.current != NULL) {
-            struct pool_own_version *version =
-                CONTAINER_OF(pool->slot.current, struct pool_own_version, pool);
-            INVARIANT(drop_pool(publisher, pool, version, true) == 0);
-        }
-        INVARIANT(pool->member_count == 0 && pool->slot.refs == 0);
-        stat_slot_fini(&pool->slot.stats);
-        free(pool->members);
-        free(pool);
-    }
-    name_map_fini(&publisher->pools);
+    pools_clear(publisher);
     while ((node = name_map_pop(&publisher->tenants)) != NULL) {
         struct named_tenant *tenant = CONTAINER_OF(node, struct named_tenant, node);
         stat_slot_fini(&tenant->slot.stats);
         free(tenant);
     }
     name_map_fini(&publisher->tenants);
+    INVARIANT(publisher->names.count == 0 && publisher->uses.count == 0);
+    INVARIANT(list_is_empty(&publisher->all_pools));
     name_map_fini(&publisher->names);
+    name_map_fini(&publisher->uses);
     shared_clear(publisher);
 }
 
@@ -93,16 +136,19 @@ void publisher_free(struct publisher **place)
         return;
     }
     publisher_hurry(publisher);
+    publisher->is_ending = true;
     if (publisher->routes != NULL) {
         reap_all(publisher);
         route_table_clear(publisher->routes, clear_version, publisher);
-        clear_pools(publisher);
+        clear_maps(publisher);
         clear_tickets(publisher);
         rcu_drain();
         route_table_free(&publisher->routes);
     }
     health_fini(publisher);
     resolver_free(&publisher->resolver);
+    free(publisher->candidates);
+    free(publisher->zone);
     free(publisher);
 }
 
@@ -167,28 +213,29 @@ int publisher_load(struct publisher *publisher, struct store *store)
     return err;
 }
 
-static void on_reap(struct loop *loop, struct loop_timer *timer)
-{
-    (void)loop;
-    struct publisher *publisher = CONTAINER_OF(timer, struct publisher, timer);
-    arm_reaper(publisher, reap(publisher, REAP_BUDGET));
-}
-
 int publisher_start(struct publisher *publisher, struct loop *control)
 {
     publisher->control = control;
-    loop_timer_init(&publisher->timer, on_reap);
+    LIST_FOR_EACH (node, &publisher->all_pools) {
+        CONTAINER_OF(node, struct named_pool, node_of_all)->slot.control = control;
+    }
     arm_reaper(publisher, false);
     expiry_start(publisher);
     health_start(publisher);
     int err = watch_files(publisher);
-    return err != 0 ? err : resolver_start(publisher->resolver, control, control);
+    return err != 0 ? err
+                    : resolver_start(publisher->resolver,
+                                     publisher->resolver_loop != NULL ? publisher->resolver_loop
+                                                                      : control,
+                                     control);
 }
 
 void publisher_stop(struct publisher *publisher)
 {
     if (publisher->control != NULL) {
         loop_timer_cancel(publisher->control, &publisher->timer);
+        loop_timer_cancel(publisher->control, &publisher->retry);
+        loop_task_cancel(&publisher->answers);
         expiry_stop(publisher);
         health_stop(publisher);
         unwatch_files(publisher);

@@ -12,15 +12,21 @@
 #include "route/table.h"
 #include "upstream/pool_build.h"
 
-// A pool by its name, made when it is declared or first mentioned. Workers see `slot` only, through
-// the versions of routes (slot.refs of them).
+// A pool by its name, made when it is declared or first mentioned; or the pool of a route's own list, which
+// no name finds (slot.is_hidden). Workers see `slot` only, through the versions of routes (slot.refs of
+// them).
 struct named_pool {
     struct name_node node;
     struct pool_slot slot;
+    struct list node_of_all;      // of publisher.all_pools
     struct pool_member **members; // all that live: of any version, or leaving
     unsigned member_count;
     unsigned member_size;
-    unsigned holds; // changes under way
+    unsigned holds;          // changes under way, versions and views retired
+    bool is_ended;           // hidden: its route has another list, or none, or is gone
+    uint64_t changes;        // of what is known of its members: a view made before is old
+    struct list dirty;       // of publisher.dirty: memory was out for its view
+    struct retirement *last; // hidden: for the version that goes with the last route
     struct pool_health health;
     char name[];
 };
@@ -31,16 +37,53 @@ struct named_tenant {
     char id[];
 };
 
-// A DNS name that members use.
+// A DNS name that targets have.
 struct watched_name {
     struct name_node node;
-    struct pool_name resolved; // what workers read
-    struct resolver_name *question;
-    unsigned refs; // members
+    struct publisher *publisher;
+    struct resolver_name *question;     // NULL: localhost, which nobody is asked for
+    struct list users;                  // name_use.list: those that know the newest answer
+    struct list stale;                  // those that are still to hear of it
+    struct list waiting;                // of publisher.answered, while there are such
+    struct sockaddr_storage *addresses; // the last good answer
+    unsigned address_count;             // 0: none yet
+    bool is_failing;                    // the newest one was none
+    char error[64];
+    unsigned refs; // uses
     char host[];
 };
 
-enum retired_kind { RETIRED_ROUTE, RETIRED_POOL, RETIRED_CERTIFICATE, RETIRED_SLOT };
+// A name in one pool, by scheme, name and port.
+struct name_use {
+    struct name_node node; // of publisher.uses
+    struct list list;      // of watched->users or stale
+    struct watched_name *watched;
+    struct named_pool *pool;
+    struct name_set *set; // of the newest answer; NULL: none yet
+    unsigned refs;        // parts of versions
+    unsigned max_connections;
+    enum target_scheme scheme;
+    uint16_t port;
+    bool is_told_failed;
+    struct str text; // as declared
+    char key[];      // the pool's address, text
+};
+
+// The members of one answer. Shared by versions; each holds one reference of each member.
+struct name_set {
+    unsigned refs;
+    unsigned count;
+    struct pool_member *members[];
+};
+
+// A view that was replaced, and the sets that the new one has no more.
+struct old_view {
+    void *view;
+    unsigned set_count;
+    struct name_set *sets[];
+};
+
+enum retired_kind { RETIRED_ROUTE, RETIRED_POOL, RETIRED_VIEW, RETIRED_CERTIFICATE, RETIRED_SLOT };
 
 // Something that no look-up finds any more, from its unlinking to its free:
 // a grace period, then (versions) the last pin.
@@ -52,18 +95,19 @@ struct retirement {
     union {
         struct route_version *route;
         struct pool_own_version *pool;
+        struct old_view *view;
         struct cert_version *certificate;
         struct route_slot *slot;
     } object;
-    struct named_pool *named; // of a pool version
+    struct named_pool *named; // of a pool version or view
     struct rcu_retired *rcu;
 };
 
-// A member that is in no version: its last request, then a grace period.
+// A member that is in no version: its last request, then a grace period. Of targets it is theirs.
 struct leaving {
     struct list node;
     struct pool_member *member;
-    struct named_pool *named; // NULL: inline
+    struct named_pool *named; // NULL: bare
     bool is_waiting;          // for the grace period
     atomic_bool is_past;
 };
@@ -119,11 +163,22 @@ struct publisher {
     const struct seal *seal;
     struct name_map pools;
     struct name_map tenants;
-    struct name_map names;
+    struct name_map names; // watched_name
+    struct name_map uses;  // name_use
     struct name_map auths;
     struct name_map tls;
     struct name_map clients;
     struct resolver *resolver;
+    struct loop *resolver_loop; // NULL: control
+    char *zone;                 // of this node; NULL: none
+    struct list all_pools;
+    struct list dirty;    // pools whose view is to be made again
+    struct list answered; // watched_name.waiting
+    struct loop_task answers;
+    struct loop_timer retry;           // after memory was out
+    struct pool_candidate *candidates; // room for a view's
+    unsigned candidate_size;
+    bool is_ending;
     struct list fresh;    // retirements, oldest first
     struct list held;     // past their grace period, pinned; oldest first
     struct list *held_at; // where the next look goes on
@@ -147,6 +202,12 @@ struct publisher {
     void *on_live_context;
 };
 
+// The pool of a route's own list, as the route's change makes it.
+struct own_list {
+    struct named_pool *pool; // held
+    struct pool_own_version *version;
+};
+
 // One record on its way: prepared, published, finished.
 struct change {
     const struct store_record *record;
@@ -159,8 +220,10 @@ struct change {
     struct rcu_retired *tickets_retired; // for the keys before
     struct route_version *route_version; // NULL: delete
     struct pool_own_version *pool_version;
+    struct own_list list; // of the route
     struct cert_version *cert_version;
-    struct retirement *retired; // for the version before
+    struct retirement *retired;      // for the version before
+    struct retirement *list_retired; // the same of the list
     struct retirement *unlinked[2];
 };
 
@@ -185,20 +248,26 @@ void change_publish(struct publisher *publisher, struct change *change);
 void change_finish(struct publisher *publisher, struct change *change);
 
 // build.c: versions from declarations.
-// Takes *decl (also when it fails). 0 and *version, or a negative err.
+// Takes *decl (also when it fails). 0 and *version, or a negative err. *list is filled when the route has a
+// list of its own; what is in it is the caller's, also when it fails.
 int build_route(struct publisher *publisher, struct route_slot *slot, struct declaration **decl,
-                struct route_version **version) WARN_UNUSED;
+                struct route_version **version, struct own_list *list) WARN_UNUSED;
 int build_pool(struct publisher *publisher, struct named_pool *pool, const struct pool_decl *decl,
                struct pool_own_version **version) WARN_UNUSED;
+// The pool of the route's own list, or NULL.
+struct named_pool *hidden_pool_of(const struct route_version *route);
+
+// drop.c
 // Frees a version that no worker can see, and what it alone held. ERR_MEMORY: nothing was done, again
-// later (members leave with a record each). `is_unseen`: nobody ever saw it, or nobody is left:
-// members go at once, and it never fails.
+// later (a bare member leaves with a record). `is_unseen`: nobody ever saw it, or nobody is left: members
+// go at once, and it never fails.
 int drop_route(struct publisher *publisher, struct route_version *version,
                bool is_unseen) WARN_UNUSED;
-int drop_pool(struct publisher *publisher, struct named_pool *named,
-              struct pool_own_version *version, bool is_unseen) WARN_UNUSED;
-// Frees a member and its share of its name; takes it out of its pool's list.
-void drop_member(struct publisher *publisher, struct named_pool *named, struct pool_member *member);
+void drop_pool(struct publisher *publisher, struct named_pool *pool,
+               struct pool_own_version *version, bool is_unseen);
+// Gives a reference back; with the last one the member leaves.
+void member_unref(struct publisher *publisher, struct named_pool *pool, struct pool_member *member,
+                  bool is_unseen);
 
 // pools.c
 // Found or made. NULL: out of memory.
@@ -210,9 +279,54 @@ static inline struct named_pool *pool_of_slot(struct pool_slot *slot)
 {
     return CONTAINER_OF(slot, struct named_pool, slot);
 }
-// Sets the members' names, and asks for new ones. 0 or ERR_MEMORY, ERR_LIMIT.
-int watch_members(struct publisher *publisher, struct pool_version *pool) WARN_UNUSED;
-void unwatch_name(struct publisher *publisher, struct pool_name *resolved);
+static inline struct pool_own_version *live_version(const struct named_pool *pool)
+{
+    return CONTAINER_OF(pool->slot.current, struct pool_own_version, pool);
+}
+// The pool of the route's own list: that of its live version, or a new one. NULL: out of memory.
+struct named_pool *pool_of_route(struct publisher *publisher, const struct route_slot *slot);
+// Its route has it no more: it goes with the last version of the route.
+void pool_end_hidden(struct publisher *publisher, struct named_pool *pool);
+// A hold is given back.
+void pool_unhold(struct publisher *publisher, struct named_pool *pool);
+// At the end: all named pools.
+void pools_clear(struct publisher *publisher);
+// A new member of the pool, without references. NULL: out of memory.
+struct pool_member *pool_make_member(struct named_pool *pool, const struct target_address *address,
+                                     const struct sockaddr *resolved, unsigned max_connections);
+// Takes a member out of its pool (NULL: bare) and frees it.
+void drop_member(struct publisher *publisher, struct named_pool *pool, struct pool_member *member);
+// The member can have a bound of connections from now on; it has none yet. False: out of memory.
+bool prepare_limit(struct pool_member *member, unsigned max_connections) WARN_UNUSED;
+// 0: no bound.
+void set_limit(struct pool_member *member, unsigned max_connections);
+
+// refresh.c: views.
+// The members of a version's view with their parts.
+void version_visit(const struct pool_own_version *version,
+                   void (*visit)(void *context, struct pool_member *member,
+                                 const struct pool_part *part),
+                   void *context);
+// A view of what is declared and known now; version->facts with it. NULL: out of memory.
+struct pool_view *make_view(struct publisher *publisher,
+                            struct pool_own_version *version) WARN_UNUSED;
+void old_view_free(struct publisher *publisher, struct named_pool *pool, struct old_view *old);
+// Something could not be done since memory was out: it is tried again soon.
+void retry_later(struct publisher *publisher);
+// Pools whose view could not be made.
+void refresh_dirty(struct publisher *publisher);
+
+// answers.c: names.
+// A name of the pool, with its members as of now and one more reference. NULL: out of memory.
+struct name_use *name_use_get(struct publisher *publisher, struct named_pool *pool,
+                              const struct target_decl *target) WARN_UNUSED;
+void name_use_put(struct publisher *publisher, struct name_use *use, bool is_unseen);
+// NULL is allowed.
+void set_unref(struct publisher *publisher, struct named_pool *pool, struct name_set *set,
+               bool is_unseen);
+// Goes on with telling pools of answers.
+void answers_on_task(struct loop *loop, struct loop_task *task);
+void answers_soon(struct publisher *publisher);
 
 // reap.c
 // NULL: out of memory.
@@ -220,7 +334,7 @@ struct retirement *retirement_new(void);
 void retirement_free(struct retirement **retirement);
 // Takes *retirement, with kind and object set.
 void retire(struct publisher *publisher, struct retirement **retirement);
-// A member's record, with its member set, as its last version goes.
+// A member's record, filled, as its last version goes.
 void leave(struct publisher *publisher, struct leaving *leaving);
 // Looks at up to `budget` retirements and members of each kind. True: there may be more to do now.
 bool reap(struct publisher *publisher, unsigned budget);
@@ -247,7 +361,7 @@ void tell_certificate(struct publisher *publisher, const struct publish_certific
 int auth_get(struct publisher *publisher, const struct route_decl *decl,
              struct route_client_auth **auth) WARN_UNUSED;
 void auth_put(struct publisher *publisher, struct route_client_auth *auth);
-int tls_get(struct publisher *publisher, const struct pool_decl *decl,
+int tls_get(struct publisher *publisher, const struct pool_tls_decl *decl,
             struct named_tls **tls) WARN_UNUSED;
 void tls_put(struct publisher *publisher, struct named_tls *tls);
 // At the end.

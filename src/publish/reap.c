@@ -52,13 +52,18 @@ static uint64_t now_ms(void)
     return clock_monotonic_ns() / NS_PER_MS;
 }
 
+static bool is_counted(const struct retirement *retirement)
+{
+    return retirement->kind != RETIRED_SLOT && retirement->kind != RETIRED_VIEW;
+}
+
 void retire(struct publisher *publisher, struct retirement **place)
 {
     struct retirement *retirement = *place;
     *place = NULL;
     retirement->at_ms = now_ms();
     list_append(&publisher->fresh, &retirement->node);
-    publisher->retired_count += retirement->kind != RETIRED_SLOT;
+    publisher->retired_count += is_counted(retirement);
     rcu_retire(&retirement->rcu, on_grace, retirement);
 }
 
@@ -71,6 +76,7 @@ static const struct version *version_of(const struct retirement *retirement)
         return &retirement->object.pool->version;
     case RETIRED_CERTIFICATE:
         return &retirement->object.certificate->version;
+    case RETIRED_VIEW:
     case RETIRED_SLOT:
         break;
     }
@@ -87,17 +93,19 @@ static bool is_pinned(const struct retirement *retirement)
 // False: memory is out, again later.
 static bool end_retirement(struct publisher *publisher, struct retirement *retirement, bool is_end)
 {
-    int err = 0;
     switch (retirement->kind) {
     case RETIRED_ROUTE:
-        err = drop_route(publisher, retirement->object.route, is_end);
+        if (drop_route(publisher, retirement->object.route, is_end) != 0) {
+            return false;
+        }
         break;
     case RETIRED_POOL:
-        err = drop_pool(publisher, retirement->named, retirement->object.pool, is_end);
-        if (err == 0) {
-            retirement->named->holds--;
-            pool_sweep(publisher, retirement->named);
-        }
+        drop_pool(publisher, retirement->named, retirement->object.pool, is_end);
+        pool_unhold(publisher, retirement->named);
+        break;
+    case RETIRED_VIEW:
+        old_view_free(publisher, retirement->named, retirement->object.view);
+        pool_unhold(publisher, retirement->named);
         break;
     case RETIRED_CERTIFICATE: {
         struct cert_slot *slot = retirement->object.certificate->slot;
@@ -109,10 +117,7 @@ static bool end_retirement(struct publisher *publisher, struct retirement *retir
         route_slot_unref(retirement->object.slot);
         break;
     }
-    if (err != 0) {
-        return false;
-    }
-    publisher->retired_count -= retirement->kind != RETIRED_SLOT;
+    publisher->retired_count -= is_counted(retirement);
     list_remove(&retirement->node);
     free(retirement);
     return true;
@@ -162,10 +167,31 @@ static void on_leaving_grace(void *object)
     atomic_store_explicit(&leaving->is_past, true, memory_order_release);
 }
 
-static void drop_leaving(struct leaving *leaving)
+static void end_leaving(struct leaving *leaving)
 {
     list_remove(&leaving->node);
-    free(leaving);
+    if (leaving->named == NULL) { // else it is the target's
+        free(leaving);
+    }
+}
+
+// Control is still to hear of its failures: the message is inside the target.
+static bool is_reported(struct pool_member *member)
+{
+    struct pool_target *target = pool_target_of(member);
+    // Acquire: after it nobody touches the message.
+    return target != NULL && atomic_load_explicit(&target->is_reported, memory_order_acquire);
+}
+
+static void free_leaving(struct publisher *publisher, struct leaving *leaving)
+{
+    struct named_pool *named = leaving->named;
+    struct pool_member *member = leaving->member;
+    end_leaving(leaving);
+    drop_member(publisher, named, member);
+    if (named != NULL) {
+        pool_sweep(publisher, named);
+    }
 }
 
 static void look_at_leaving(struct publisher *publisher, struct leaving *leaving)
@@ -176,24 +202,19 @@ static void look_at_leaving(struct publisher *publisher, struct leaving *leaving
     }
     if (member->refs > 0) { // declared again
         member->leaving = 0;
-        drop_leaving(leaving);
+        end_leaving(leaving);
         return;
     }
     if (member->leaving > 1) { // declared again and gone again: from the beginning
         member->leaving = 1;
         leaving->is_waiting = false;
     }
-    if (pool_member_requests(member) > 0) {
+    if (pool_member_requests(member) > 0 || is_reported(member)) {
         leaving->is_waiting = false;
         return;
     }
     if (leaving->is_waiting) {
-        struct named_pool *named = leaving->named;
-        drop_leaving(leaving);
-        drop_member(publisher, named, member);
-        if (named != NULL) {
-            pool_sweep(publisher, named);
-        }
+        free_leaving(publisher, leaving);
         return;
     }
     // A worker may look at a member until the end of the turn in which it gave it back.
@@ -251,16 +272,13 @@ void reap_all(struct publisher *publisher)
     end_list(publisher, &publisher->held);
     LIST_FOR_EACH_SAFE (node, &publisher->leaving) {
         struct leaving *leaving = CONTAINER_OF(node, struct leaving, node);
-        struct named_pool *named = leaving->named;
         struct pool_member *member = leaving->member;
         INVARIANT(!leaving->is_waiting || is_past(&leaving->is_past));
-        drop_leaving(leaving);
         member->leaving = 0;
-        if (member->refs == 0) {
-            drop_member(publisher, named, member);
-        }
-        if (named != NULL) {
-            pool_sweep(publisher, named);
+        if (member->refs > 0) {
+            end_leaving(leaving);
+        } else {
+            free_leaving(publisher, leaving);
         }
     }
     publisher->held_at = &publisher->held;
@@ -275,7 +293,7 @@ void publisher_retired(const struct publisher *publisher, uint64_t *count, uint6
     for (unsigned i = 0; i < 2; i++) {
         LIST_FOR_EACH (node, lists[i]) {
             const struct retirement *retirement = CONTAINER_OF(node, struct retirement, node);
-            if (retirement->kind != RETIRED_SLOT) {
+            if (is_counted(retirement)) {
                 uint64_t now = now_ms();
                 *oldest_ms = now > retirement->at_ms ? now - retirement->at_ms : 0;
                 return;

@@ -112,10 +112,10 @@ static int make_context(struct publisher *publisher, const struct pool_tls_decl 
     return err;
 }
 
-int tls_get(struct publisher *publisher, const struct pool_decl *decl, struct named_tls **out)
+int tls_get(struct publisher *publisher, const struct pool_tls_decl *decl, struct named_tls **out)
 {
-    struct str parts[] = {decl->tls.verify ? STR("verify") : STR("trust"), decl->tls.ca,
-                          decl->tls.client_certificate};
+    struct str parts[] = {decl->verify ? STR("verify") : STR("trust"), decl->ca,
+                          decl->client_certificate};
     char digest[2 * CERT_DIGEST_LEN + 1];
     cert_digest_text(parts, 3, digest);
     struct name_node *found = name_map_find(&publisher->tls, str_from_c(digest));
@@ -131,7 +131,7 @@ int tls_get(struct publisher *publisher, const struct pool_decl *decl, struct na
     str_copy(named->digest, sizeof named->digest, str_from_c(digest));
     named->node.name = str_from_c(named->digest);
     named->refs = 1;
-    int err = make_context(publisher, &decl->tls, &named->context);
+    int err = make_context(publisher, decl, &named->context);
     if (err == 0) {
         err = name_map_add(&publisher->tls, &named->node);
     }

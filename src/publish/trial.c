@@ -457,8 +457,7 @@ static int take_context(struct publisher *publisher, const struct pool_tls_decl 
                         struct tls_context **context)
 {
     struct named_tls *named;
-    const struct pool_decl like = {.tls = *decl};
-    int err = tls_get(publisher, &like, &named);
+    int err = tls_get(publisher, decl, &named);
     if (err == 0) {
         *context = tls_context_ref(named->context);
         tls_put(publisher, named);

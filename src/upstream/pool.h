@@ -103,8 +103,15 @@ struct pool_slot {
     struct loop *control;       // where reports of failures go; NULL: nowhere (tests)
     void (*on_report)(struct loop *loop, struct loop_message *report); // pool_target.report
     unsigned refs; // route versions that name it; control
+    bool is_hidden; // of a route's own list: `name` is the route's, for events; see pool_slot_name()
     struct str name;
 };
+
+// For logs and statistics: a route's own list has no name there.
+static inline struct str pool_slot_name(const struct pool_slot *slot)
+{
+    return slot->is_hidden ? STR_NULL : slot->name;
+}
 
 enum { POOL_TRIED_MAX = 11 }; // members one request may try: 1 + retries
 

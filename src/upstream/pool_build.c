@@ -5,16 +5,7 @@
 #include <string.h>
 
 enum {
-    LINEAR_MAX = 16,    // known members that are searched one by one
     STRIDE_SEARCH = 64, // strides to each side that are looked at
-};
-
-// The known members of a change: searched one by one, or through a table of its own when many.
-struct known_set {
-    struct pool_member *const *items;
-    unsigned count;
-    struct pool_member **table; // open addressing
-    size_t mask;
 };
 
 static bool is_reusable(const struct pool_member *member)
@@ -22,10 +13,14 @@ static bool is_reusable(const struct pool_member *member)
     return atomic_load_explicit(&member->cut, memory_order_relaxed) == 0;
 }
 
-static int init_known(struct known_set *set, struct pool_member *const *items, unsigned count)
+int known_init(struct known_members *set, struct pool_member *const *items, unsigned count)
 {
-    *set = (struct known_set){.items = items, .count = count};
-    if (count <= LINEAR_MAX) {
+    *set = (struct known_members){0};
+    if (count <= KNOWN_FEW) {
+        set->few_count = count;
+        for (unsigned i = 0; i < count; i++) {
+            set->few[i] = items[i];
+        }
         return 0;
     }
     size_t size = 64;
@@ -49,14 +44,15 @@ static int init_known(struct known_set *set, struct pool_member *const *items, u
     return 0;
 }
 
-static struct pool_member *find_known(const struct known_set *set, const struct member_key *wanted)
+static struct pool_member *find_known(const struct known_members *set,
+                                      const struct member_key *wanted)
 {
     struct member_key key;
     if (set->table == NULL) {
-        for (unsigned i = 0; i < set->count; i++) {
-            member_key_of(&key, set->items[i]);
-            if (member_key_eq(&key, wanted) && is_reusable(set->items[i])) {
-                return set->items[i];
+        for (unsigned i = 0; i < set->few_count; i++) {
+            member_key_of(&key, set->few[i]);
+            if (member_key_eq(&key, wanted) && is_reusable(set->few[i])) {
+                return set->few[i];
             }
         }
         return NULL;
@@ -69,6 +65,20 @@ static struct pool_member *find_known(const struct known_set *set, const struct 
         }
     }
     return NULL;
+}
+
+struct pool_member *known_find(const struct known_members *known,
+                               const struct target_address *address)
+{
+    struct member_key key;
+    member_key_of_address(&key, address, NULL);
+    return find_known(known, &key);
+}
+
+void known_fini(struct known_members *known)
+{
+    free(known->table);
+    known->table = NULL;
 }
 
 static uint32_t find_gcd(uint32_t a, uint32_t b)
@@ -140,14 +150,14 @@ static void fill_shares(struct pool_version *pool)
 int pool_fill(struct pool_version *to, enum balance balance, const struct target_decl *targets,
               unsigned count, struct pool_member *const *known, unsigned known_count)
 {
-    struct known_set set;
+    struct known_members set;
     to->balance = (uint8_t)balance;
     to->entry_count = 0;
     to->stride = 1;
     if (count > UINT16_MAX) {
         return ERR_LIMIT;
     }
-    int err = init_known(&set, known, known_count);
+    int err = known_init(&set, known, known_count);
     for (unsigned i = 0; err == 0 && i < count; i++) {
         struct member_key key;
         member_key_of_address(&key, &targets[i].address, NULL);
@@ -168,7 +178,7 @@ int pool_fill(struct pool_version *to, enum balance balance, const struct target
         };
         to->entry_count++;
     }
-    free(set.table);
+    known_fini(&set);
     if (err == 0 && balance == BALANCE_ROUND_ROBIN) {
         fill_shares(to);
     }

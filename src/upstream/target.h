@@ -41,7 +41,10 @@ struct pool_target {
     atomic_uint *count;      // requests and tunnels under way over all workers; in slot->counts
     struct pool_slot *slot;  // whose it is; outlives it
     struct named_pool *pool; // the publisher's
-    struct upstream_limit *limit; // of open connections; NULL: no bound
+    struct upstream_limit *limit; // rcu_load(): of open connections; NULL: no bound
+    struct leaving *leaving;      // publish/reap.c: its record of the time when it leaves
+    unsigned index;               // in its pool's members; control
+    bool is_live;                 // as of the last look (publish/view.c); control
     uint64_t id;                  // stable over restarts and nodes: hash of scheme and address
     // Failures of requests: workers count, control decides.
     _Atomic uint64_t fails_since_ms; // loop time of the first in the window

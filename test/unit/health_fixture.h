@@ -198,7 +198,7 @@ struct named_pool *pool_by_name(struct publisher *of, struct str name, bool is_m
 
 static struct named_tls shared_tls;
 
-int tls_get(struct publisher *of, const struct pool_decl *decl, struct named_tls **tls)
+int tls_get(struct publisher *of, const struct pool_tls_decl *decl, struct named_tls **tls)
 {
     (void)of;
     (void)decl;

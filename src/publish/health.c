@@ -157,7 +157,9 @@ void health_follow(struct publisher *publisher, struct named_pool *pool)
     health->mark++;
     health->is_incomplete = false;
     if (follow.settings != NULL) {
-        follow.digest = active_digest(publisher, follow.settings);
+        follow.digest = follow.settings->health.type == HEALTH_OFF
+                            ? 0
+                            : active_digest(publisher, follow.settings);
         pool_visit_live(pool, follow_member, &follow);
     }
     LIST_FOR_EACH_SAFE (node, &health->targets) {

@@ -4,7 +4,8 @@
 //   state "drain" stored ─► poll requests under way ─► 0, or the time is up ─► removed ─► rest is cut
 #include "admin/target_int.h"
 
-enum { DRAIN_POLL_MS = 20 }; // and 1 ms for each that drains: many cost no more than some
+// A poll looks at all targets of the pool: with many drains under way each is polled less often.
+enum { DRAIN_POLL_MS = 20, DRAIN_POLL_EACH_MS = 4 };
 
 static void remove_target(struct call *call);
 
@@ -75,7 +76,9 @@ static void on_drain_timer(struct loop *loop, struct loop_timer *timer)
     struct live_count live = {.address = str_from_c(state->address)};
     publisher_pool_targets(call->admin->publisher, str_from_c(call->key), count_member, &live);
     if (live.count > 0 && loop->now_ms < state->deadline_ms) {
-        loop_timer_set(loop, timer, DRAIN_POLL_MS + call->admin->drain_count);
+        uint64_t poll_ms = DRAIN_POLL_MS + (uint64_t)call->admin->drain_count * DRAIN_POLL_EACH_MS;
+        uint64_t left_ms = state->deadline_ms - loop->now_ms;
+        loop_timer_set(loop, timer, poll_ms < left_ms ? poll_ms : left_ms);
         return;
     }
     call->attempts = 0;

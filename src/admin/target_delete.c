@@ -28,7 +28,8 @@ static void on_removed(struct store_request *request)
     struct call *call = request->context;
     const struct target_call *state = call->state;
     struct admin *admin = call->admin;
-    if (request->err == 0 && state->deadline_ms != 0 &&
+    // Of one that was empty nothing is cut: a worker may have picked it in its last look at the old view.
+    if (request->err == 0 && state->is_late &&
         publisher_cut_member(admin->publisher, str_from_c(call->key), str_from_c(state->address)) >
             0) {
         admin->deps.hooks->cut(admin->deps.context);
@@ -72,7 +73,7 @@ static void remove_target(struct call *call)
 static void on_drain_timer(struct loop *loop, struct loop_timer *timer)
 {
     struct call *call = CONTAINER_OF(timer, struct call, timer);
-    const struct target_call *state = call->state;
+    struct target_call *state = call->state;
     struct live_count live = {.address = str_from_c(state->address)};
     publisher_pool_targets(call->admin->publisher, str_from_c(call->key), count_member, &live);
     if (live.count > 0 && loop->now_ms < state->deadline_ms) {
@@ -81,6 +82,7 @@ static void on_drain_timer(struct loop *loop, struct loop_timer *timer)
         loop_timer_set(loop, timer, poll_ms < left_ms ? poll_ms : left_ms);
         return;
     }
+    state->is_late = live.count > 0;
     call->attempts = 0;
     call->is_conditional = false; // If-Match was for the first step
     remove_target(call);

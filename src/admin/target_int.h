@@ -11,6 +11,7 @@ struct target_call {
     bool is_counted; // in admin->drain_count
     uint64_t drain_ms;
     uint64_t deadline_ms; // loop time; 0: not draining yet
+    bool is_late;         // the time was up with requests under way
 };
 
 // Index of an address in a list of targets, or SIZE_MAX.

@@ -13,6 +13,7 @@
 #include "serve/security.h"
 #include "serve/system.h"
 #include "serve/workers.h"
+#include "upstream/prober.h"
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -31,6 +32,7 @@ struct node {
     struct store_line line;
     struct security *security;
     struct publisher *publisher;
+    struct prober *prober;
     struct access_log *access_log;
     struct workers *workers;
     struct admin *admin;
@@ -196,6 +198,19 @@ static int start_control(struct node *node, struct problems *problems)
     return err == 0 ? 0 : problems_add(problems, err, "", "%s", err_text(err));
 }
 
+// What is known of targets besides what is declared: checks, names, the zone of this node.
+static int configure_targets(struct node *node)
+{
+    int err = prober_new(&node->prober, node->config->limits.health_checks);
+    struct publish_config config = {
+        .zone = str_from_c(node->config->node.zone),
+        .config = node->config,
+        .prober = node->prober,
+        .origin_tls = security_origin_tls(node->security),
+    };
+    return err == 0 ? publisher_configure(node->publisher, &config) : err;
+}
+
 static int load(struct node *node, struct problems *problems)
 {
     struct str url = str_from_c(node->config->store.url);
@@ -209,6 +224,9 @@ static int load(struct node *node, struct problems *problems)
     uint64_t before = clock_monotonic_ns();
     err = publisher_new(&node->publisher, security_certs(node->security),
                         security_tickets(node->security), security_seal(node->security));
+    if (err == 0) {
+        err = configure_targets(node);
+    }
     if (err == 0) {
         rcu_thread_begin();
         err = publisher_load(node->publisher, node->store);
@@ -314,7 +332,10 @@ static int start_threads(struct node *node, bool demo, struct problems *problems
 {
     struct store_feed feed = {on_change, on_store_state, node, &node->line};
     publisher_on_live(node->publisher, on_live, node);
-    int err = publisher_start(node->publisher, &node->control);
+    int err = prober_start(node->prober, &node->control);
+    if (err == 0) {
+        err = publisher_start(node->publisher, &node->control);
+    }
     if (err == 0) {
         err = store_start(node->store, &node->control, &feed);
     }
@@ -365,7 +386,10 @@ static void stop(struct node *node)
     if (node->workers != NULL) {
         workers_stop(node->workers);
     }
-    rcu_thread_begin();            // the loop, which was registered while it ran, has ended
+    rcu_thread_begin(); // the loop, which was registered while it ran, has ended
+    if (node->prober != NULL) {
+        prober_stop(node->prober); // what it still had to say is in the mailbox
+    }
     security_stop(node->security); // handshakes that wait are answered, in the mailboxes below
     if (node->publisher != NULL) {
         publisher_hurry(node->publisher);
@@ -389,6 +413,7 @@ static void stop(struct node *node)
     }
     workers_free(&node->workers);
     publisher_free(&node->publisher);
+    prober_free(&node->prober); // no probe is left, and no certificate comes any more
     security_free(&node->security);
     rcu_thread_end();
     access_log_close(&node->access_log);

@@ -336,6 +336,29 @@ static struct name_use *make_use(struct publisher *publisher, struct named_pool 
     return NULL;
 }
 
+static bool is_cut(const struct name_set *set)
+{
+    for (unsigned i = 0; set != NULL && i < set->count; i++) {
+        if (atomic_load_explicit(&set->members[i]->cut, memory_order_relaxed) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Declared again while requests to its members are being ended: it gets others.
+static bool remake_set(struct publisher *publisher, struct name_use *use)
+{
+    struct name_set *before = use->set;
+    struct name_set *set;
+    if (make_set(publisher, use, &set) != 0) {
+        return false;
+    }
+    use->set = set;
+    set_unref(publisher, use->pool, before, false);
+    return true;
+}
+
 struct name_use *name_use_get(struct publisher *publisher, struct named_pool *pool,
                               const struct target_decl *target)
 {
@@ -351,6 +374,10 @@ struct name_use *name_use_get(struct publisher *publisher, struct named_pool *po
         use = CONTAINER_OF(found, struct name_use, node);
         use->refs++;
         use->max_connections = target->max_connections;
+        if (is_cut(use->set) && !remake_set(publisher, use)) {
+            name_use_put(publisher, use, false);
+            return NULL;
+        }
         return use;
     }
     use = make_use(publisher, pool, &target->address, name);

@@ -30,7 +30,7 @@ static void count(struct txn *txn, uint64_t duration_ns)
                           txn->client_bytes_in, txn->client_bytes_out);
         }
     }
-    if (txn->pool != NULL) {
+    if (txn->pool != NULL && !txn->pool->is_hidden) {
         stat_slot_add(&txn->pool->stats, proxy->index, duration_ns, status, txn->client_bytes_in,
                       txn->client_bytes_out);
     }
@@ -66,7 +66,7 @@ static void log_record(struct txn *txn, uint64_t duration_ns)
         .referrer = http_head_value(request, FIELD_REFERER),
         .trace_id = str_sub(txn->traceparent_text, 3, 32),
         .request_id = txn->request_id_text,
-        .pool = txn->pool == NULL ? STR_NULL : txn->pool->name,
+        .pool = txn->pool == NULL ? STR_NULL : pool_slot_name(txn->pool),
         .target = txn->target_text,
         .tls_version = txn->tls_version,
         .end = end_info(txn->end)->token,

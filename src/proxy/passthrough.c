@@ -52,7 +52,7 @@ static void count(struct raw *raw, uint64_t duration_ns)
                           raw->bytes_out);
         }
     }
-    if (raw->pool != NULL) {
+    if (raw->pool != NULL && !raw->pool->is_hidden) {
         stat_slot_add(&raw->pool->stats, proxy->index, duration_ns, 0, raw->bytes_in,
                       raw->bytes_out);
     }
@@ -77,7 +77,7 @@ static void log_record(const struct raw *raw, uint64_t duration_ns)
         .retries = (uint8_t)raw->tried_count,
         .client_ip = str_make(raw->peer, raw->peer_len),
         .host = str_make(raw->sni, raw->sni_len),
-        .pool = raw->pool == NULL ? STR_NULL : raw->pool->name,
+        .pool = raw->pool == NULL ? STR_NULL : pool_slot_name(raw->pool),
         .target = str_from_c(raw->target_text),
         .end = end_info(raw->end)->token,
     };

@@ -47,7 +47,7 @@ static bool charge(struct txn *txn)
     if (percent >= 100) {
         return true;
     }
-    bool is_pools = txn->pool != NULL;
+    bool is_pools = txn->pool != NULL && !txn->pool->is_hidden;
     struct stat_slot *slot = is_pools ? &txn->pool->stats : &txn->route->slot->stats;
     struct stat_cell *cell = percent == 0 ? NULL : stat_slot_cell(slot, proxy->index);
     uint64_t credit = 0;

@@ -249,12 +249,13 @@ static void free_streams(struct list *streams)
     }
 }
 
-// What waiters and their queue say to each other is on its way still.
+// What waiters and their queue say to each other, and reports, may be on their way.
 static void free_queue(struct sim *sim)
 {
     struct pool_queue *queue = atomic_load(&sim->home.queue);
     loop_empty_mailbox(&sim->loop);
     SIM_REQUIRE(sim, queue == NULL || pool_queue_len(queue) == 0);
+    atomic_store(&sim->home.queue, NULL);
     pool_queue_unref(&queue);
 }
 
@@ -267,10 +268,10 @@ void sim_free(struct sim **place)
     proxy_free(&sim->proxy);
     free_streams(&sim->live);
     free_streams(&sim->dead);
+    free_queue(sim);
     sim_drop_route(sim);
     free_members(sim);
     pool_counts_free(&sim->home.counts);
-    free_queue(sim);
     stat_slot_fini(&sim->slot->stats);
     free(sim->slot);
     config_fini(&sim->config);

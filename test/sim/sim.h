@@ -29,6 +29,7 @@ struct sim_record {
     unsigned retries;
     const char *end;
     uint64_t bytes_in;
+    uint64_t queue_ns;
     char target[64];
     char host[64];
     const char *tls_version;
@@ -52,6 +53,7 @@ struct sim {
 
     // How targets behave.
     bool refuses_at_once;      // the connection fails before upstream_get returns
+    unsigned limited;          // bit of a member: it has no connection to spare
     bool reuses;               // kept connections, if the transaction takes one
     bool is_unsent;            // what is lost with a connection was not handed to the kernel
     size_t window;             // of new streams

@@ -159,6 +159,10 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
         *err = ERR_CLOSED;
         return NULL;
     }
+    if (sim->limited >> find_member(sim, request) & 1) {
+        *err = ERR_LIMIT;
+        return NULL;
+    }
     bool is_reused = sim->reuses && !request->fresh;
     struct sim_stream *s = sim_stream_new(sim, SIM_ORIGIN, is_reused ? SIM_LIVE : SIM_CONNECTING);
     s->number = ++sim->origin_count;
@@ -239,6 +243,7 @@ void access_log_add(struct access_log *log, unsigned worker, const struct access
     sim->last = (struct sim_record){.status = record->status,
                                     .retries = record->retries,
                                     .end = record->end,
+                                    .queue_ns = record->queue_ns,
                                     .bytes_in = record->bytes_in};
     str_copy(sim->last.target, sizeof sim->last.target, record->target);
     str_copy(sim->last.host, sizeof sim->last.host, record->host);

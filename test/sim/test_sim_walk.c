@@ -101,7 +101,10 @@ static void begin_request(void)
     }
     snprintf(text, sizeof text, "%s /%u HTTP/1.1\r\nHost: a\r\nX-Key: %u\r\n%s%s%s\r\n",
              methods[below(7)], below(10), sim->client_count + 1, framing,
-             chance(10) ? "Expect: 100-continue\r\n" : "", chance(10) ? "TE: trailers\r\n" : "");
+             chance(10) ? "Expect: 100-continue\r\n" : "",
+             chance(10)   ? "TE: trailers\r\n"
+             : chance(20) ? "Content-Type: application/x-www-form-urlencoded\r\n"
+                          : "");
     walk.last_of[sim->client_count + 1] = NULL;
     sim_request(sim, text);
 }
@@ -190,9 +193,25 @@ static void act(struct sim_stream *s)
     }
 }
 
+static void change_settings(struct pool_settings *settings)
+{
+    static const enum hash_by keys[] = {HASH_CLIENT_IP, HASH_PATH, HASH_HEADER, HASH_FORM};
+    settings->balance = (uint8_t)below(4);
+    settings->hash.by = keys[below(4)];
+    settings->hash.name = STR("x-key");
+    settings->sticky.cookie = chance(30) ? STR("c") : STR_NULL;
+    settings->retry_budget = chance(50) ? 100 : (uint8_t)below(50);
+    settings->passive.max_fails = below(3);
+    settings->passive.fail_timeout_ms = 1000;
+    settings->requests_per_target = chance(50) ? 0 : 1 + below(6);
+    settings->queue = below(20);
+    settings->queue_timeout_ms = 1 + below(300);
+}
+
 static void change_tables(void)
 {
     struct sim *sim = walk.sim;
+    change_settings(&sim->settings);
     if (chance(5)) {
         sim_drop_route(sim);
         return;
@@ -206,6 +225,7 @@ static void change_tables(void)
     rules->body_limit = rules->has_body_limit ? below(100000) : 0;
     rules->timeouts.response_ms = chance(30) ? 100 + below(5000) : 0;
     rules->timeouts.connect_ms = chance(30) ? 10 + below(500) : 0;
+    rules->timeouts.request_ms = chance(30) ? 100 + below(3000) : 0;
 }
 
 static void change_targets(void)
@@ -214,6 +234,7 @@ static void change_targets(void)
     static const size_t windows[] = {0, 100, 1000, 50000};
     sim->reuses = chance(50);
     sim->refuses_at_once = chance(2);
+    sim->limited = chance(20) ? below(1u << SIM_MEMBERS) : 0;
     sim->is_unsent = chance(30);
     sim->window = windows[below(4)];
     if (chance(20)) {
@@ -262,6 +283,9 @@ struct met {
     unsigned ends[END_COUNT];
     uint64_t retries;
     uint64_t reuses;
+    uint64_t queued;
+    uint64_t seconds; // second addresses
+    uint64_t over_budget;
     unsigned paused[2]; // by side
     unsigned dropped;   // the answer was there before the request was
 };
@@ -274,6 +298,9 @@ static void add_met(struct met *met)
     }
     met->retries += sim_counter(sim, COUNTER_upstream_retries_total);
     met->reuses += sim_counter(sim, COUNTER_upstream_reuses_total);
+    met->queued += sim_counter(sim, COUNTER_queued_total);
+    met->seconds += sim_counter(sim, COUNTER_upstream_second_address_total);
+    met->over_budget += sim_counter(sim, COUNTER_retry_budget_total);
     LIST_FOR_EACH (node, &sim->dead) {
         const struct sim_stream *s = CONTAINER_OF(node, struct sim_stream, node);
         met->paused[s->side] += s->pauses > 0;
@@ -285,6 +312,10 @@ static void go(uint64_t seed, uint64_t events, struct met *met)
 {
     walk.sim = sim_new(SIM_MEMBERS);
     walk.sim->seed = seed;
+    if (seed % 2 == 0) {
+        sim_make_named(walk.sim, SIM_MEMBERS);
+    }
+    sim_make_queue(walk.sim, 10);
     walk.sim->on_user_head = on_user_head;
     walk.sim->on_user_end = on_user_end;
     walk.random = seed;
@@ -327,7 +358,7 @@ static void test_walk(void **state)
         END_REFUSED,        END_NO_ROUTE,   END_BODY_TOO_LARGE,  END_CLIENT_LEFT,
         END_CLIENT_SLOW,    END_NO_TARGET,  END_CONNECT_REFUSED, END_CONNECT_TIMEOUT,
         END_ORIGIN_CLOSED,  END_ORIGIN_BAD, END_ORIGIN_SLOW,     END_TRUNCATED,
-        END_UPGRADE_FAILED,
+        END_UPGRADE_FAILED, END_QUEUE_FULL, END_QUEUE_TIMEOUT,   END_DEADLINE,
     };
     bool is_short = only != 0 || events < EVENTS;
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
@@ -337,6 +368,10 @@ static void test_walk(void **state)
     print_message("retries %llu, reuses %llu, clients paused %u, targets paused %u, early %u\n",
                   (unsigned long long)all.retries, (unsigned long long)all.reuses,
                   all.paused[SIM_CLIENT], all.paused[SIM_ORIGIN], all.dropped);
+    print_message("queued %llu, second addresses %llu, over the budget %llu\n",
+                  (unsigned long long)all.queued, (unsigned long long)all.seconds,
+                  (unsigned long long)all.over_budget);
+    assert_true(is_short || (all.queued > 0 && all.seconds > 0 && all.over_budget > 0));
     assert_true(is_short || (all.retries > 0 && all.reuses > 0 && all.paused[SIM_CLIENT] > 0 &&
                              all.paused[SIM_ORIGIN] > 0 && all.dropped > 0));
     free(walk.clients);

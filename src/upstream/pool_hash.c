@@ -9,18 +9,17 @@
 
 enum {
     DRAW_MAX = 8,      // best draws that are tried before the least loaded member is taken
+    SUM_STEP = 64,     // counts between two looks at the sum
     LOAD_FLOOR = 4,    // requests that a member may always have
     LOAD_QUARTERS = 5, // of the average share
 };
 
 static const double LN2 = 0.6931471805599453;
 
-// Uniform in 64 bits: the two halves of a product, which all bits of both ids go into.
-static uint64_t draw(uint64_t key, uint64_t id)
+// Uniform in its upper bits: a product with a factor of the member's own (multiply-shift hashing).
+static uint64_t draw(uint64_t key, const struct view_draw *of)
 {
-    unsigned __int128 product =
-        (unsigned __int128)(key ^ id) * (id * UINT64_C(0x9e3779b97f4a7c15) | 1);
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
+    return (key ^ of->id) * of->factor;
 }
 
 // ln(x) of 0 < x <= 1, to 8 digits; own arithmetic, so that all nodes agree whatever their libc.
@@ -55,92 +54,99 @@ struct best {
     double rate;
 };
 
-// The best draw behind `after` (a rate).
-static struct best find_even(const struct picking *picking, uint64_t key, struct best after,
-                             uint64_t *last)
+// The best draw below `last`. It is set to that draw.
+static uint32_t find_even(const struct picking *picking, uint64_t key, uint64_t *last)
 {
     const struct view_tier *tier = picking->tier;
-    const uint64_t *ids = picking->view->ids;
-    struct best best = {.at = UINT32_MAX};
+    const struct view_draw *draws = picking->view->draws + tier->first;
+    uint32_t found = UINT32_MAX;
+    uint64_t bound = *last;
     uint64_t top = 0;
-    bool is_first = after.at == UINT32_MAX;
-    for (uint32_t at = tier->first; at < tier->first + tier->count; at++) {
-        uint64_t number = draw(key, ids[at]);
-        if ((number > top || best.at == UINT32_MAX) && (is_first || number < *last)) {
+    for (uint32_t i = 0; i < tier->count; i++) {
+        uint64_t number = draw(key, &draws[i]);
+        if (number >= top && number < bound) {
             top = number;
-            best.at = at;
+            found = tier->first + i;
         }
     }
     *last = top;
-    return best;
+    return found;
 }
 
-static struct best find_weighted(const struct picking *picking, uint64_t key, struct best after)
+// The best draw whose rate is above `last`. It is set to that rate.
+static uint32_t find_weighted(const struct picking *picking, uint64_t key, double *last)
 {
     const struct view_tier *tier = picking->tier;
     const struct pool_view *view = picking->view;
-    struct best best = {.at = UINT32_MAX, .rate = 1e300};
-    bool is_first = after.at == UINT32_MAX;
+    uint32_t found = UINT32_MAX;
+    double best = 1e300;
     for (uint32_t at = tier->first; at < tier->first + tier->count; at++) {
-        uint64_t number = draw(key, view->ids[at]);
+        uint64_t number = draw(key, &view->draws[at]);
         // -ln(u) >= 1 - u: most are out without a logarithm.
         double floor = (double)(int64_t)(~number >> 11) * 0x1p-53;
-        if (floor >= best.rate * view->weights[at]) {
+        if (floor >= best * view->weights[at]) {
             continue;
         }
         double rate = rate_draw(number) / view->weights[at];
-        if (rate < best.rate && (is_first || rate > after.rate)) {
-            best = (struct best){.at = at, .rate = rate};
+        if (rate < best && rate > *last) {
+            found = at;
+            best = rate;
         }
     }
-    return best;
+    *last = best;
+    return found;
 }
 
-struct load {
-    uint64_t requests; // under way, of the tier
-    uint64_t weights;
-    bool is_known;
-};
-
-static bool has_room(const struct picking *picking, uint32_t at, struct load *load)
+// Requests under way, of the tier: at least `enough`, or all.
+static uint64_t sum_requests(const struct picking *picking, uint64_t enough)
 {
-    const struct view_tier *tier = picking->tier;
     const struct pool_view *view = picking->view;
-    uint64_t wanted = (uint64_t)view_count(view, at) + 1;
+    uint32_t end = picking->tier->first + picking->tier->count;
+    uint64_t sum = 0;
+    for (uint32_t at = picking->tier->first; at < end && sum < enough;) {
+        uint32_t stop = view->runs[at] < end ? view->runs[at] : end;
+        stop = stop - at > SUM_STEP ? at + SUM_STEP : stop;
+        const atomic_uint *counts = view->counts[at];
+        for (uint32_t i = 0; i < stop - at; i++) {
+            sum += view_load(&counts[i]);
+        }
+        at = stop;
+    }
+    return sum;
+}
+
+// One more is at most ceil(1.25 * (requests + 1) * weight / weights).
+static bool has_room(const struct picking *picking, uint32_t at)
+{
+    uint64_t wanted = (uint64_t)view_count(picking->view, at) + 1;
     if (wanted <= LOAD_FLOOR) {
         return true;
     }
-    if (!load->is_known) {
-        load->is_known = true;
-        for (uint32_t i = tier->first; i < tier->first + tier->count; i++) {
-            load->requests += view_count(view, i);
-            load->weights += view->weights[i];
-        }
-    }
-    // wanted <= ceil(1.25 * (requests + 1) * weight / weights), in doubles: nothing overflows, and at the
-    // border either answer is right.
-    double share = (double)LOAD_QUARTERS / 4 * (double)(load->requests + 1) *
-                   (double)view->weights[at] / (double)load->weights;
-    return (double)wanted < share + 1;
+    // The other way round: how many are needed for that. In doubles nothing overflows, and at the border
+    // either answer is right.
+    double needed = (double)(wanted - 1) * 4 / LOAD_QUARTERS * (double)picking->tier->weights /
+                        (double)picking->view->weights[at] -
+                    1;
+    uint64_t enough = (uint64_t)needed + 1; // more than that, not as many
+    return sum_requests(picking, enough) >= enough;
 }
 
 struct pool_member *view_pick_hashed(struct picking *picking)
 {
     const struct pool_view *view = picking->view;
     uint64_t key = picking->choice->hash;
-    struct load load = {0};
-    struct best best = {.at = UINT32_MAX};
-    uint64_t last = 0;
+    uint64_t last_draw = UINT64_MAX;
+    double last_rate = 0;
     unsigned draws = DRAW_MAX + picking->choice->tried_count;
     for (unsigned i = 0; i < draws && i < picking->tier->count; i++) {
-        best = picking->tier->is_even ? find_even(picking, key, best, &last)
-                                      : find_weighted(picking, key, best);
-        if (best.at == UINT32_MAX) {
+        uint32_t at = picking->tier->is_even ? find_even(picking, key, &last_draw)
+                                             : find_weighted(picking, key, &last_rate);
+        if (at == UINT32_MAX) {
             break;
         }
-        if (view_is_wanted(picking, view->members[best.at]) && has_room(picking, best.at, &load) &&
-            view_claim(picking, view->counts[best.at])) {
-            return view->members[best.at];
+        if (view_is_wanted(picking, view->members[at]) && has_room(picking, at) &&
+            view_claim(picking, view->counts[at])) {
+            return view->members[at];
         }
     }
     return view_pick_least(picking);

@@ -5,23 +5,51 @@
 
 enum {
     MEET_MAX = 3,  // times that another worker may be faster, before the second best is good enough
+    RUN_STEP = 4,  // counts compared at a time
     LOOK_MAX = 16, // with a limit: each time somebody was faster and it was full
 };
+
+// The smallest of counts that lie one after the other, if it is below `least`: its index, else UINT32_MAX.
+static uint32_t find_in_run(const atomic_uint *counts, uint32_t count, unsigned *least)
+{
+    uint32_t found = UINT32_MAX;
+    unsigned best = *least;
+    uint32_t at = 0;
+    for (; at + RUN_STEP <= count && best > 0; at += RUN_STEP) {
+        unsigned a = view_load(&counts[at]);
+        unsigned b = view_load(&counts[at + 1]);
+        unsigned c = view_load(&counts[at + 2]);
+        unsigned d = view_load(&counts[at + 3]);
+        unsigned of_two = a < b ? a : b;
+        unsigned of_others = c < d ? c : d;
+        unsigned all = of_two < of_others ? of_two : of_others;
+        if (all < best) {
+            best = all;
+            found = at + (a == all ? 0 : b == all ? 1 : c == all ? 2 : 3);
+        }
+    }
+    for (; at < count && best > 0; at++) {
+        unsigned one = view_load(&counts[at]);
+        if (one < best) {
+            best = one;
+            found = at;
+        }
+    }
+    *least = best;
+    return found;
+}
 
 // Nobody is excluded and nobody is heavier: the smallest count.
 static uint32_t find_even(const struct pool_view *view, uint32_t first, uint32_t end,
                           unsigned *least)
 {
     uint32_t found = first;
-    for (uint32_t at = first; at < end; at++) {
-        unsigned count = view_count(view, at);
-        if (count < *least) {
-            *least = count;
-            found = at;
-            if (count == 0) {
-                break;
-            }
-        }
+    uint32_t at = first;
+    while (at < end && *least != 0) {
+        uint32_t stop = view->runs[at] < end ? view->runs[at] : end;
+        uint32_t best = find_in_run(view->counts[at], stop - at, least);
+        found = best == UINT32_MAX ? found : at + best;
+        at = stop;
     }
     return found;
 }
@@ -91,9 +119,9 @@ static bool claim_seen(atomic_uint *count, unsigned seen)
 
 struct pool_member *view_pick_least(struct picking *picking)
 {
-    const struct pool_choice *choice = picking->choice;
     const struct pool_view *view = picking->view;
     const struct view_tier *tier = picking->tier;
+    const struct pool_choice *choice = picking->choice;
     uint32_t start = tier->first + (uint32_t)((choice->random >> 32) * tier->count >> 32);
     bool is_plain = tier->is_even && choice->tried_count == 0 && choice->beside == NULL;
     for (unsigned look = 0; look < LOOK_MAX; look++) {

@@ -123,7 +123,8 @@ static struct pool_view *make_view(const struct pool_settings *settings, size_t 
     bool is_robin = settings->balance == BALANCE_ROUND_ROBIN;
     bool is_hash = settings->balance == BALANCE_HASH;
     size_t len = sizeof(struct pool_view) + known * sizeof(struct view_known) +
-                 usable * (2 * sizeof(void *) + 2 * sizeof(uint32_t) + sizeof(uint64_t)) + 64;
+                 usable * (2 * sizeof(void *) + 3 * sizeof(uint32_t)) +
+                 (is_hash ? usable * sizeof(struct view_draw) : 0) + 64;
     struct pool_view *view = calloc(1, len);
     if (view == NULL) {
         return NULL;
@@ -132,7 +133,8 @@ static struct pool_view *make_view(const struct pool_settings *settings, size_t 
     view->counts = carve(&at, usable * sizeof(atomic_uint *));
     view->members = carve(&at, usable * sizeof(struct pool_member *));
     view->known = carve(&at, known * sizeof(struct view_known));
-    view->ids = is_hash ? carve(&at, usable * sizeof(uint64_t)) : NULL;
+    view->draws = is_hash ? carve(&at, usable * sizeof(struct view_draw)) : NULL;
+    view->runs = carve(&at, usable * sizeof(uint32_t));
     view->weights = carve(&at, usable * sizeof(uint32_t));
     view->untils = is_robin ? carve(&at, usable * sizeof(uint32_t)) : NULL;
     return view;
@@ -146,8 +148,10 @@ static void add_entry(struct pool_view *view, uint32_t at, const struct pool_can
     view->counts[at] = target == NULL ? &candidate->member->inflight : target->count;
     view->members[at] = candidate->member;
     view->weights[at] = weight * (warm > 0 ? warm : 1);
-    if (view->ids != NULL) {
-        view->ids[at] = target == NULL ? at : target->id;
+    if (view->draws != NULL) {
+        uint64_t id = target == NULL ? at : target->id;
+        view->draws[at] =
+            (struct view_draw){.id = id, .factor = id * UINT64_C(0x9e3779b97f4a7c15) | 1};
     }
 }
 
@@ -158,7 +162,15 @@ static void end_tier(struct pool_view *view, uint32_t first, uint32_t end)
     }
     struct view_tier *tier = &view->tiers[view->tier_count++];
     *tier = (struct view_tier){.first = first, .count = end - first, .is_even = true, .stride = 1};
+    uint32_t run = end;
+    for (uint32_t at = end; at > first; at--) {
+        if (at < end && view->counts[at] != view->counts[at - 1] + 1) {
+            run = at;
+        }
+        view->runs[at - 1] = run;
+    }
     for (uint32_t at = first; at < end; at++) {
+        tier->weights += view->weights[at];
         tier->is_even = tier->is_even && view->weights[at] == view->weights[first];
         tier->weight_max =
             view->weights[at] > tier->weight_max ? view->weights[at] : tier->weight_max;

@@ -9,9 +9,16 @@ enum { VIEW_TIER_MAX = 3 };
 struct view_tier {
     uint32_t first;
     uint32_t count;      // > 0
+    uint64_t weights;    // their sum
     uint32_t weight_max; // of its members
     bool is_even;        // all weights are the same
     uint32_t stride;     // round robin: how far to go at each pick
+};
+
+// What a member's draws are made of, from its id.
+struct view_draw {
+    uint64_t id;
+    uint64_t factor;
 };
 
 // Whom a sticky request may go to, sorted by id.
@@ -24,10 +31,11 @@ struct view_known {
 // needs.
 struct pool_view {
     atomic_uint **counts;
+    uint32_t *runs; // where the members end whose counts lie one after the other
     struct pool_member **members;
-    uint32_t *weights; // declared weight times `warm`; only their ratios matter
-    uint32_t *untils;  // round robin (NULL else): shares of the tier up to and with this one
-    uint64_t *ids;     // hash (NULL else)
+    uint32_t *weights;       // declared weight times `warm`; only their ratios matter
+    uint32_t *untils;        // round robin (NULL else): shares of the tier up to and with this one
+    struct view_draw *draws; // hash (NULL else)
     struct view_known *known;
     uint32_t known_count;
     uint32_t tier_count;
@@ -50,9 +58,14 @@ struct pool_member *view_pick_of_two(struct picking *picking);
 struct pool_member *view_pick_hashed(struct picking *picking);
 
 // Seq_cst as pool_queue_kick() asks for; no dearer than another load on x86.
+static inline unsigned view_load(const atomic_uint *count)
+{
+    return atomic_load_explicit(count, memory_order_seq_cst);
+}
+
 static inline unsigned view_count(const struct pool_view *view, uint32_t at)
 {
-    return atomic_load_explicit(view->counts[at], memory_order_seq_cst);
+    return view_load(view->counts[at]);
 }
 
 // Not tried yet, and a neighbour where one is wanted.

@@ -34,8 +34,9 @@ static void answer_unhealthy(struct call *call, struct str failed)
                                                 "detail", detail == NULL ? "" : detail));
     }
     char text[128];
-    int len = snprintf(text, sizeof text, "%zu of the targets are not healthy: nothing was changed",
-                       json_array_size(list));
+    const struct switch_call *state = call->state;
+    int len = snprintf(text, sizeof text, "%zu of %zu targets not healthy: nothing was changed",
+                       json_array_size(list), state->count);
     answer_errors(call, 409, str_make(text, (size_t)len), errors);
     json_decref(pointers);
     json_decref(list);

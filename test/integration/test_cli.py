@@ -11,7 +11,7 @@ import threading
 import pytest
 import yaml
 
-from support.net import free_port
+from support.net import free_port, wait_until
 from support.origin import encode_response, respond, script
 from support.process import ROOT, find_binary
 
@@ -395,6 +395,32 @@ def test_switch(server, origin):
     assert server.api("GET", "/v1/pools/web").json == pool
     done = server.cli("pool", "switch", "none", "--to", gone, check=False)
     assert done.returncode == 1 and "none" in done.stderr
+
+
+def test_pool_get_shows_health(server, origin):
+    peer = origin(respond(503))
+    name = f"localhost:{peer.port}"
+    server.cli("pool", "put", "web", f"{peer.address}=3", name, "--health", "/up",
+               "--health-interval", "100ms", "--hash", "header:X-Tenant", "--balance", "hash",
+               "--sticky", "pm", "--requests-per-target", "5", "--queue", "7")
+    pool = server.api("GET", "/v1/pools/web").json
+    assert pool["health"] == {"path": "/up", "interval": "100ms"}
+    assert pool["hash"] == "header:x-tenant" and pool["sticky"] == {"cookie": "pm"}
+    assert pool["limits"] == {"requests_per_target": 5, "queue": 7}
+
+    def shown():
+        table = rows(server.cli("pool", "get", "web").stdout.split("\n\n")[1])
+        return {row[0]: dict(zip(table[0], row)) for row in table[1:]}
+
+    wait_until(lambda: shown()[peer.address]["HEALTH"] == "down", "the check has failed")
+    target = shown()[peer.address]
+    assert (target["WEIGHT"], target["STATE"], target["REQUESTS"]) == ("3", "up", "0")
+    assert target["REASON"] == "status 503" and re.match(r"20\d\d-", target["SINCE"])
+    # A name, and below it its addresses.
+    wait_until(lambda: shown()[name]["HEALTH"] == "down", "the name's address has failed")
+    assert re.search(rf"^{name} .*\n  127\.0\.0\.1 +- +- +0 +down +- +status 503$",
+                     server.cli("pool", "get", "web").stdout, re.MULTILINE)
+    assert "targets down: " in server.cli("status").stdout
 
 
 # --- apply and export ---

@@ -174,7 +174,9 @@ static void on_timer(struct loop *loop, struct loop_timer *timer)
     if (link->phase == LINK_OPEN) {
         link->on_timer(link);
     } else {
+        connect_errno = link->phase == LINK_CONNECTING ? ETIMEDOUT : 0;
         link->ops->on_failed(link, ERR_TIMEOUT);
+        connect_errno = 0;
     }
 }
 

@@ -18,7 +18,8 @@ enum {
     HEAD_MAX = 32768,
     FIELD_MAX = 100,
     WEIGHT_MAX = 65535,
-    CONNECT_EXTRA_MS = 1000, // behind the check's own time, which ends it first
+    WHOLE_EXTRA_MS =
+        1, // the connection, which knows what it waits for, is first to see that time is up
 };
 
 // ---- the verdict ----
@@ -87,7 +88,7 @@ static void decide_unconnected(struct check *check, int err)
     if (err == ERR_TLS || err == ERR_TLS_VERIFY) {
         decide(check, false, "TLS: %s", tls_failure(NULL));
     } else if (err == ERR_TIMEOUT) {
-        decide(check, false, "connect: timeout");
+        decide(check, false, "%s: timeout", error != 0 ? "connect" : "TLS");
     } else if (err == ERR_PROTOCOL) {
         decide(check, false, "TLS: the target does not speak the protocol (ALPN)");
     } else if (error != 0) {
@@ -338,10 +339,10 @@ void check_begin(struct check *check, const struct spec *spec)
         .server_name = spec->is.server_name,
         .protocol = is_bare ? HTTP_CLIENT_HTTP1 : spec->is.protocol,
         .preamble = preamble_of(spec->is.send_proxy),
-        .connect_timeout_ms = spec->is.timeout_ms + CONNECT_EXTRA_MS,
+        .connect_timeout_ms = spec->is.timeout_ms,
     };
     int err = 0;
-    loop_timer_set(loop, &check->timer, spec->is.timeout_ms);
+    loop_timer_set(loop, &check->timer, spec->is.timeout_ms + WHOLE_EXTRA_MS);
     check->stream = http_client_open(&check->checker->clients, &target, &check->checker->owner,
                                      &events, check, &err);
     if (check->stream == NULL) {

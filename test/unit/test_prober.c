@@ -321,6 +321,10 @@ static void test_a_connect_that_takes_too_long(void **state)
     struct probe_spec spec = spec_of(&peer);
     spec.timeout_ms = 150;
     assert_string_equal(check_once(&f, &spec).reason, "connect: timeout");
+    const struct tls_client_config config = {.verify = false};
+    assert_int_equal(tls_client_context_new(&spec.tls, &config), 0);
+    assert_string_equal(check_once(&f, &spec).reason, "connect: timeout");
+    tls_context_unref(&spec.tls);
     end(&f);
     for (unsigned i = 0; i < 8; i++) {
         close(fds[i]);
@@ -506,7 +510,7 @@ static void test_tls(void **state)
     spec.timeout_ms = 200;
     struct probe_result result = check_once(&f, &spec);
     assert_false(result.is_good);
-    assert_string_equal(result.reason, "connect: timeout");
+    assert_string_equal(result.reason, "TLS: timeout");
     peer_end(&plain);
     secure_end(&s);
     end(&f);

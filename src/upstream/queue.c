@@ -329,7 +329,7 @@ int pool_queue_join(struct pool_queue *queue, struct loop *loop, unsigned max,
     waiter->loop = loop;
     waiter->on_turn = on_turn;
     waiter->user = user;
-    waiter->seen = atomic_load_explicit(&queue->turn, memory_order_acquire);
+    // `seen` is 0, though it may pick once more: a turn for nothing does less harm than none.
     waiter->call.run = run_enlist;
     list_init(&waiter->node);
     loop_post(owner_of(queue, loop), &waiter->call);

@@ -89,7 +89,7 @@ static int build_bare(struct route_version *route, const struct route_decl *decl
     if (before != NULL && before->action == ROUTE_TARGETS && before->to.targets.entry_count > 0) {
         known = before->to.targets.entries[0].member;
     }
-    return pool_fill(targets, BALANCE_LEAST_REQUESTS, decl->targets, 1, &known, known != NULL);
+    return pool_fill_bare(targets, decl->targets, known);
 }
 
 // Workers see it as any pool that a route names.

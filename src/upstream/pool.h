@@ -33,7 +33,6 @@ struct pool_member {
 
 struct pool_entry {
     struct pool_member *member;
-    uint32_t until; // round robin: shares of this entry and all before it
     uint16_t weight;
     uint8_t state; // enum target_state
 };
@@ -42,10 +41,8 @@ struct pool_own;
 
 struct pool_version {
     struct version *version; // what to pin: its own, or that of the route that it is inside
-    struct pool_own *own;    // NULL: a route's own targets, all defaults
-    uint32_t stride;         // round robin: how far to go at each pick
-    uint16_t entry_count;
-    uint8_t balance; // enum balance
+    struct pool_own *own;    // NULL: a route's one literal target, all defaults; it is entries[0]
+    uint16_t entry_count;    // 0 or 1
     struct pool_entry entries[];
 };
 
@@ -103,7 +100,8 @@ struct pool_slot {
     struct loop *control;       // where reports of failures go; NULL: nowhere (tests)
     void (*on_report)(struct loop *loop, struct loop_message *report); // pool_target.report
     unsigned refs; // route versions that name it; control
-    bool is_hidden; // of a route's own list: `name` is the route's, for events; see pool_slot_name()
+    bool
+        is_hidden; // of a route's own list: `name` is the route's, for events; see pool_slot_name()
     struct str name;
 };
 
@@ -134,7 +132,7 @@ enum pool_result {
     POOL_FULL, // there are, but all at limits.requests_per_target
 };
 
-// Picks a member and counts one request on it. Sticky first, then the version's balance: least requests is
+// Picks a member and counts one request on it. Sticky first, then the pool's balance: least requests is
 // the smallest (requests + 1) / weight, from a random start. Worker, in an RCU section or with the version
 // pinned. `slot` is the pool's; NULL: one literal target of a route.
 enum pool_result pool_pick(const struct pool_version *pool, struct pool_slot *slot,
@@ -148,8 +146,8 @@ void pool_member_unpick(struct pool_member *member);
 // Requests and tunnels under way, over all workers. Acquire: 0 means that all that was done with the
 // member is done. Any thread.
 unsigned pool_member_requests(const struct pool_member *member);
-// The address to connect to. False: a name without an answer yet. In an RCU section, with the member
-// picked or its version pinned.
+// The address to connect to, for good. False: a name's member that was made without one. In an RCU section,
+// with the member picked or its version pinned.
 bool pool_member_address(const struct pool_member *member, struct sockaddr_storage *address,
                          socklen_t *len);
 enum { POOL_MEMBER_TEXT_MAX = 280 };

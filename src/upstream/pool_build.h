@@ -57,20 +57,8 @@ void known_fini(struct known_members *known);
 struct pool_member *known_find(const struct known_members *known,
                                const struct target_address *address);
 
-// Fills to->entries (room for `count`), entry_count, balance and stride. A target that is among `known`
-// (and not being cut) is that member; others are made. Each member gets one reference.
-// 0; or ERR_MEMORY, and all is as before.
-int pool_fill(struct pool_version *to, enum balance balance, const struct target_decl *targets,
-              unsigned count, struct pool_member *const *known, unsigned known_count) WARN_UNUSED;
-// Undoes pool_fill of a version that was never published: members that nothing else holds are freed.
-void pool_unfill(struct pool_version *pool);
-// Each member's state is that of this version; right after it was published.
-void pool_show_states(const struct pool_version *pool);
-
-// NULL when memory is out. version.refs is 1; the settings are the declaration's (without
-// tls).
-struct pool_own_version *pool_own_version_new(const struct pool_decl *decl,
-                                              struct pool_member *const *known,
-                                              unsigned known_count);
-// The whole of it; its members' references are given back before (pool_unfill, or by the reaper).
-void pool_own_version_free(struct version *version);
+// Fills entries[0] (there is room for it) with a literal address or a unix path. `known` (may be NULL) is the
+// member if it is the same target and not being cut; else one is made, a bare one. It gets one reference.
+// 0; or ERR_MEMORY, and nothing has changed.
+int pool_fill_bare(struct pool_version *to, const struct target_decl *target,
+                   struct pool_member *known) WARN_UNUSED;

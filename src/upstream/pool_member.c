@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "upstream/pool_member.h"
 #include "base/hash.h"
-#include "loop/rcu.h"
 #include "upstream/pool_counts.h"
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -51,30 +50,16 @@ static bool put_unix(const struct pool_member *member, struct sockaddr_storage *
     return true;
 }
 
-static bool put_answer(const struct pool_member *member, struct sockaddr_storage *to,
-                       socklen_t *len)
+static bool put_resolved(const struct pool_member *member, struct sockaddr_storage *to,
+                         socklen_t *len)
 {
-    const struct member_named *named = named_of(member);
-    if (named->resolved.family == AF_INET) {
-        put_in4(named->resolved.bytes, member->port, to, len);
-        return true;
+    const struct member_address *resolved = &named_of(member)->resolved;
+    if (resolved->family == AF_INET) {
+        put_in4(resolved->bytes, member->port, to, len);
+    } else if (resolved->family == AF_INET6) {
+        put_in6(resolved->bytes, member->port, to, len);
     }
-    if (named->resolved.family == AF_INET6) {
-        put_in6(named->resolved.bytes, member->port, to, len);
-        return true;
-    }
-    const struct pool_answer *answer = named->name == NULL ? NULL : rcu_load(named->name->answer);
-    if (answer == NULL) {
-        return false;
-    }
-    memcpy(to, &answer->address, answer->len);
-    *len = answer->len;
-    // The port stands at the same place in both.
-    _Static_assert(offsetof(struct sockaddr_in, sin_port) ==
-                       offsetof(struct sockaddr_in6, sin6_port),
-                   "one place for the port");
-    memcpy((char *)to + offsetof(struct sockaddr_in, sin_port), &member->port, 2);
-    return true;
+    return resolved->family != AF_UNSPEC;
 }
 
 bool pool_member_address(const struct pool_member *member, struct sockaddr_storage *address,
@@ -91,7 +76,7 @@ bool pool_member_address(const struct pool_member *member, struct sockaddr_stora
     case AF_UNIX:
         return put_unix(member, address, len);
     default:
-        return put_answer(member, address, len);
+        return put_resolved(member, address, len);
     }
 }
 

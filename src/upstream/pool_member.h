@@ -17,24 +17,8 @@ struct member_address {
     uint8_t bytes[16];
 };
 
-// What a name stands for now (port 0). Immutable, swapped under RCU.
-struct pool_answer {
-    socklen_t len;
-    union {
-        struct sockaddr any;
-        struct sockaddr_in in4;
-        struct sockaddr_in6 in6;
-    } address;
-};
-
-// One name, shared by all members that have it and no address of their own.
-struct pool_name {
-    struct pool_answer *answer; // rcu; NULL: none yet
-};
-
 struct member_named {
     struct pool_member member;
-    struct pool_name *name;         // of one without `resolved`; else NULL
     struct member_address resolved; // one of the name's addresses, for good
     uint32_t host_len;              // of text: the name without the port
     uint32_t text_len;

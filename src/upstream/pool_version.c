@@ -93,8 +93,6 @@ struct pool_own_version *pool_version_new(const struct pool_decl *decl)
     fill_settings(&own->own.settings, decl, &room);
     own->pool.version = &own->version;
     own->pool.own = &own->own;
-    own->pool.balance = (uint8_t)decl->balance;
-    own->pool.stride = 1;
     return own;
 }
 

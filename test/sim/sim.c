@@ -52,7 +52,6 @@ static struct pool_version *make_pool(struct sim *sim, struct sim_route *route, 
     SIM_REQUIRE(sim, route->own.view != NULL);
     pool->version = &route->pool_own;
     pool->own = &route->own;
-    pool->balance = route->own.settings.balance;
     return pool;
 }
 

@@ -39,7 +39,6 @@ static inline struct pool_fixture *fixture_new(enum balance balance)
     f->pool = calloc(1, sizeof *f->pool);
     assert_non_null(f->pool);
     f->pool->own = &f->own;
-    f->pool->balance = (uint8_t)balance;
     f->own.settings.balance = (uint8_t)balance;
     f->own.settings.panic_percent = 50;
     return f;

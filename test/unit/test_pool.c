@@ -1,327 +1,177 @@
 // SPDX-License-Identifier: MIT
+// A route's one target, what targets look like, and which members are known.
 #include "base/hash.h"
-#include "loop/rcu.h"
 #include "upstream/pool_build.h"
+#include "upstream/pool_counts.h"
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/un.h>
 #include <cmocka.h>
 
-enum { MAX = 1000 };
-
-static uint64_t random_state = 88172645463325252u;
-
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
-
-struct fixture {
-    struct pool_decl decl;
-    struct target_decl targets[MAX];
-    char *memory[MAX];
-    unsigned count;
-    struct pool_own_version *own;
-};
-
-static void add(struct fixture *f, const char *address, unsigned weight, enum target_state target)
+static char *parse(const char *text, struct target_decl *decl)
 {
     struct problems problems;
+    char *memory = NULL;
     problems_init(&problems);
-    struct target_decl *decl = &f->targets[f->count];
-    *decl = (struct target_decl){.weight = weight, .state = target};
-    assert_int_equal(target_address_parse(str_from_c(address), &decl->address, &f->memory[f->count],
-                                          "", &problems),
+    *decl = (struct target_decl){.weight = 1};
+    assert_int_equal(target_address_parse(str_from_c(text), &decl->address, &memory, "", &problems),
                      0);
     problems_fini(&problems);
-    f->count++;
+    return memory;
 }
 
-static struct pool_own_version *build(struct fixture *f, enum balance balance,
-                                      struct pool_member *const *known, unsigned known_count)
+static struct pool_version *make_version(const struct target_decl *target,
+                                         struct pool_member *known)
 {
-    f->decl.targets = f->targets;
-    f->decl.target_count = f->count;
-    f->decl.balance = balance;
-    struct pool_own_version *own = pool_own_version_new(&f->decl, known, known_count);
-    assert_non_null(own);
-    return own;
+    struct pool_version *pool = calloc(1, sizeof *pool + sizeof pool->entries[0]);
+    assert_non_null(pool);
+    assert_int_equal(pool_fill_bare(pool, target, known), 0);
+    return pool;
 }
 
-static void destroy(struct pool_own_version *own)
+static void drop_version(struct pool_version *pool)
 {
-    pool_unfill(&own->pool);
-    version_unref(&own->version);
+    if (--pool->entries[0].member->refs == 0) {
+        pool_member_free(pool->entries[0].member);
+    }
+    free(pool);
 }
 
-// NULL: none may be picked.
-static struct pool_member *pick(const struct pool_version *pool, struct pool_slot *slot,
-                                uint64_t random, struct pool_member *const *tried, unsigned count)
+static enum pool_result pick(const struct pool_version *pool, struct pool_member *tried)
 {
-    struct pool_choice choice = {.random = random, .tried = tried, .tried_count = count};
+    struct pool_choice choice = {.tried = &tried, .tried_count = tried != NULL, .sticky = 7};
     struct pool_member *member;
-    (void)pool_pick(pool, slot, &choice, &member);
-    return member;
-}
-
-static struct fixture *setup(void)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    return f;
-}
-
-static void teardown(struct fixture *f)
-{
-    for (unsigned i = 0; i < f->count; i++) {
-        free(f->memory[i]);
-    }
-    free(f);
-}
-
-static unsigned index_of(const struct pool_own_version *own, const struct pool_member *member)
-{
-    for (unsigned i = 0; i < own->pool.entry_count; i++) {
-        if (own->pool.entries[i].member == member) {
-            return i;
-        }
-    }
-    fail();
-    return 0;
-}
-
-static void test_least_requests_is_exact(void **state)
-{
-    (void)state;
-    struct fixture *f = setup();
-    add(f, "10.0.0.1:80", 1, TARGET_UP);
-    add(f, "10.0.0.2:80", 2, TARGET_UP);
-    add(f, "10.0.0.3:80", 5, TARGET_UP);
-    struct pool_own_version *own = build(f, BALANCE_LEAST_REQUESTS, NULL, 0);
-    // 8 rounds' worth under way: shared out by weight to the last one.
-    for (unsigned i = 0; i < 80; i++) {
-        assert_non_null(pick(&own->pool, NULL, next_random(), NULL, 0));
-    }
-    assert_int_equal(atomic_load(&own->pool.entries[0].member->inflight), 10);
-    assert_int_equal(atomic_load(&own->pool.entries[1].member->inflight), 20);
-    assert_int_equal(atomic_load(&own->pool.entries[2].member->inflight), 50);
-    // Whoever gets free is taken next.
-    for (unsigned i = 0; i < 10; i++) {
-        pool_member_put(own->pool.entries[0].member);
-    }
-    assert_int_equal(index_of(own, pick(&own->pool, NULL, next_random(), NULL, 0)), 0);
-    destroy(own);
-    teardown(f);
-}
-
-static void test_idle_targets_are_taken_evenly(void **state)
-{
-    (void)state;
-    enum { TARGETS = 10, PICKS = 20000 };
-    struct fixture *f = setup();
-    unsigned counts[TARGETS] = {0};
-    for (unsigned i = 0; i < TARGETS; i++) {
-        char text[32];
-        snprintf(text, sizeof text, "10.0.0.%u:80", i + 1);
-        add(f, text, 7, TARGET_UP);
-    }
-    struct pool_own_version *own = build(f, BALANCE_LEAST_REQUESTS, NULL, 0);
-    for (unsigned i = 0; i < PICKS; i++) {
-        struct pool_member *member = pick(&own->pool, NULL, next_random(), NULL, 0);
-        counts[index_of(own, member)]++;
+    enum pool_result result = pool_pick(pool, NULL, &choice, &member);
+    if (result == POOL_PICKED) {
+        assert_ptr_equal(member, pool->entries[0].member);
+        assert_int_equal(pool_member_requests(member), 1);
         pool_member_put(member);
+        assert_int_equal(pool_member_requests(member), 0);
+    } else {
+        assert_null(member);
     }
-    double chi = 0;
-    for (unsigned i = 0; i < TARGETS; i++) {
-        double off = (double)counts[i] - (double)PICKS / TARGETS;
-        chi += off * off / ((double)PICKS / TARGETS);
-    }
-    assert_true(chi < 27.88); // 9 degrees of freedom, p = 0.001
-    destroy(own);
-    teardown(f);
+    return result;
 }
 
-static void check_round_robin(const unsigned *weights, unsigned count)
-{
-    struct fixture *f = setup();
-    unsigned total = 0;
-    for (unsigned i = 0; i < count; i++) {
-        char text[32];
-        snprintf(text, sizeof text, "10.0.%u.%u:80", i / 200, i % 200 + 1);
-        add(f, text, weights[i], TARGET_UP);
-        total += weights[i];
-    }
-    struct pool_own_version *own = build(f, BALANCE_ROUND_ROBIN, NULL, 0);
-    struct pool_slot slot = {.cursor = 0};
-    unsigned *counts = calloc(count, sizeof *counts);
-    assert_non_null(counts);
-    // A whole round is exact, and at each step of it everybody is near their share.
-    for (unsigned step = 1; step <= total; step++) {
-        struct pool_member *member = pick(&own->pool, &slot, 0, NULL, 0);
-        counts[index_of(own, member)]++;
-        pool_member_put(member);
-        for (unsigned i = 0; total <= 1000 && i < count; i++) {
-            double due = (double)step * weights[i] / total;
-            assert_true((double)counts[i] - due < 3 && due - (double)counts[i] < 3);
-        }
-    }
-    for (unsigned i = 0; i < count; i++) {
-        assert_int_equal(counts[i], weights[i]);
-    }
-    free(counts);
-    destroy(own);
-    teardown(f);
-}
-
-static void test_round_robin_is_smooth(void **state)
+static void test_one_target_of_a_route(void **state)
 {
     (void)state;
-    check_round_robin((const unsigned[]){1}, 1);
-    check_round_robin((const unsigned[]){5, 1, 1}, 3);
-    check_round_robin((const unsigned[]){1, 2}, 2);
-    check_round_robin((const unsigned[]){100, 1, 50, 3}, 4);
-    check_round_robin((const unsigned[]){97, 89, 83, 79, 73}, 5);
-    check_round_robin((const unsigned[]){65535, 1, 65534}, 3);
-}
-
-static void test_round_robin_unweighted_goes_in_turn(void **state)
-{
-    (void)state;
-    struct fixture *f = setup();
-    add(f, "10.0.0.1:80", 65535, TARGET_UP);
-    add(f, "10.0.0.9:80", 65535, TARGET_DRAIN);
-    add(f, "10.0.0.2:80", 65535, TARGET_UP);
-    add(f, "10.0.0.3:80", 65535, TARGET_UP);
-    struct pool_own_version *own = build(f, BALANCE_ROUND_ROBIN, NULL, 0);
-    static const unsigned expected[] = {0, 2, 3, 0, 2, 3};
-    struct pool_slot slot = {.cursor = 0};
-    for (unsigned i = 0; i < 6; i++) {
-        assert_int_equal(index_of(own, pick(&own->pool, &slot, 0, NULL, 0)), expected[i]);
-    }
-    destroy(own);
-    teardown(f);
-}
-
-static void check_tried(enum balance balance)
-{
-    struct fixture *f = setup();
-    add(f, "10.0.0.1:80", 1000, TARGET_UP);
-    add(f, "10.0.0.2:80", 1, TARGET_UP);
-    add(f, "10.0.0.3:80", 1, TARGET_DRAIN);
-    add(f, "10.0.0.4:80", 1, TARGET_DOWN);
-    add(f, "10.0.0.5:80", 0, TARGET_UP);
-    add(f, "10.0.0.6:80", 3, TARGET_UP);
-    struct pool_own_version *own = build(f, balance, NULL, 0);
-    struct pool_slot slot = {.cursor = 0};
-    for (unsigned round = 0; round < 100; round++) {
-        struct pool_member *tried[POOL_TRIED_MAX];
-        unsigned count = 0;
-        unsigned seen = 0;
-        struct pool_member *member;
-        while ((member = pick(&own->pool, &slot, next_random(), tried, count)) != NULL) {
-            assert_true(count < 3);
-            seen |= 1u << index_of(own, member);
-            tried[count++] = member;
-            pool_member_put(member);
-        }
-        assert_int_equal(seen, 1u | 2u | 32u); // all that are up, each once
-    }
-    destroy(own);
-    teardown(f);
-}
-
-static void test_tried_are_passed_over(void **state)
-{
-    (void)state;
-    check_tried(BALANCE_LEAST_REQUESTS);
-    check_tried(BALANCE_ROUND_ROBIN);
-}
-
-static void test_nobody_to_pick(void **state)
-{
-    (void)state;
-    struct fixture *f = setup();
-    struct pool_slot slot = {.cursor = 0};
+    struct target_decl target;
+    char *memory = parse("10.0.0.1:80", &target);
+    struct pool_version *pool = make_version(&target, NULL);
+    struct pool_member *member = pool->entries[0].member;
+    assert_null(pool_target_of(member));
+    assert_null(pool_settings(pool));
+    assert_int_equal(pick(pool, NULL), POOL_PICKED);
+    assert_int_equal(pick(pool, member), POOL_NONE); // tried
+    struct pool_choice choice = {.beside = member};
+    struct pool_member *picked;
+    assert_int_equal(pool_pick(pool, NULL, &choice, &picked), POOL_NONE);
+    pool_member_failed(member, NULL, 5); // nobody looks at them
+    pool_member_answered(member, 5, 5);
+    static const enum target_state states[] = {TARGET_DRAIN, TARGET_DOWN};
     for (unsigned i = 0; i < 2; i++) {
-        enum balance balance = i == 0 ? BALANCE_LEAST_REQUESTS : BALANCE_ROUND_ROBIN;
-        struct pool_own_version *empty = build(f, balance, NULL, 0);
-        assert_null(pick(&empty->pool, &slot, 1, NULL, 0));
-        destroy(empty);
+        target.state = states[i];
+        struct pool_version *other = make_version(&target, NULL);
+        assert_int_equal(pick(other, NULL), POOL_NONE);
+        drop_version(other);
     }
-    add(f, "10.0.0.1:80", 1, TARGET_DOWN);
-    add(f, "10.0.0.2:80", 0, TARGET_UP);
-    for (unsigned i = 0; i < 2; i++) {
-        enum balance balance = i == 0 ? BALANCE_LEAST_REQUESTS : BALANCE_ROUND_ROBIN;
-        struct pool_own_version *own = build(f, balance, NULL, 0);
-        assert_null(pick(&own->pool, &slot, 1, NULL, 0));
-        destroy(own);
-    }
-    teardown(f);
+    target.state = TARGET_UP;
+    target.weight = 0;
+    struct pool_version *other = make_version(&target, NULL);
+    assert_int_equal(pick(other, NULL), POOL_NONE);
+    drop_version(other);
+    struct pool_version empty = {0};
+    assert_int_equal(pool_pick(&empty, NULL, &choice, &picked), POOL_NONE);
+    drop_version(pool);
+    free(memory);
 }
 
-static void check_kept(unsigned count)
+static void test_its_member_is_kept(void **state)
 {
-    struct fixture *f = setup();
-    struct pool_member *known[MAX];
+    (void)state;
+    struct target_decl target;
+    struct target_decl other;
+    char *memory = parse("10.0.0.1:80", &target);
+    char *memory_of_other = parse("https://10.0.0.1:80", &other);
+    struct pool_version *first = make_version(&target, NULL);
+    struct pool_member *member = first->entries[0].member;
+    target.weight = 9;
+    struct pool_version *second = make_version(&target, member);
+    assert_ptr_equal(second->entries[0].member, member);
+    assert_int_equal(member->refs, 2);
+    struct pool_version *third = make_version(&other, member);
+    assert_ptr_not_equal(third->entries[0].member, member);
+    atomic_store(&member->cut, 1); // one that is being cut is not taken up again
+    struct pool_version *fourth = make_version(&target, member);
+    assert_ptr_not_equal(fourth->entries[0].member, member);
+    assert_int_equal(member->refs, 2);
+    drop_version(first);
+    drop_version(second);
+    drop_version(third);
+    drop_version(fourth);
+    free(memory);
+    free(memory_of_other);
+}
+
+static void check_known(unsigned count)
+{
+    struct target_decl *targets = calloc(count, sizeof *targets);
+    char **memory = calloc(count, sizeof *memory);
+    struct pool_member **members = calloc(count, sizeof(struct pool_member *));
+    struct pool_slot slot = {0};
+    struct known_members known;
+    assert_true(targets != NULL && memory != NULL && members != NULL);
     for (unsigned i = 0; i < count; i++) {
         char text[64];
-        if (i % 4 == 0) {
+        if (i % 3 == 0) {
             snprintf(text, sizeof text, "[2001:db8::%x]:80", i + 1);
-        } else if (i % 4 == 1) {
-            snprintf(text, sizeof text, "host-%u.internal:80", i);
-        } else if (i % 4 == 2) {
+        } else if (i % 3 == 1) {
             snprintf(text, sizeof text, "unix:/run/%u.sock", i);
         } else {
             snprintf(text, sizeof text, "10.0.%u.%u:80", i / 200, i % 200);
         }
-        add(f, text, 1, TARGET_UP);
+        memory[i] = parse(text, &targets[i]);
+        members[i] = pool_member_new(&slot, &targets[i].address, NULL);
+        assert_non_null(members[i]);
     }
-    struct pool_own_version *first = build(f, BALANCE_LEAST_REQUESTS, NULL, 0);
+    atomic_store(&members[1]->cut, 1);
+    assert_int_equal(known_init(&known, members, count - 1), 0);
     for (unsigned i = 0; i < count; i++) {
-        known[i] = first->pool.entries[i].member;
-        assert_true(pool_member_is(known[i], &f->targets[i].address));
-        assert_int_equal(known[i]->refs, 1);
+        struct pool_member *expected = i == 1 || i == count - 1 ? NULL : members[i];
+        assert_ptr_equal(known_find(&known, &targets[i].address), expected);
+        assert_true(pool_member_is(members[i], &targets[i].address));
     }
-    atomic_store(&known[1]->cut, 1); // one that is being cut is not taken up again
-    struct pool_own_version *second = build(f, BALANCE_LEAST_REQUESTS, known, count);
+    known_fini(&known);
     for (unsigned i = 0; i < count; i++) {
-        if (i == 1) {
-            assert_ptr_not_equal(second->pool.entries[i].member, known[i]);
-        } else {
-            assert_ptr_equal(second->pool.entries[i].member, known[i]);
-            assert_int_equal(known[i]->refs, 2);
-        }
+        pool_member_free(members[i]);
+        free(memory[i]);
     }
-    destroy(first);
-    for (unsigned i = 2; i < count; i++) {
-        assert_int_equal(known[i]->refs, 1);
-    }
-    destroy(second);
-    teardown(f);
+    pool_counts_free(&slot.counts);
+    free(targets);
+    free(memory);
+    free(members);
 }
 
-static void test_members_are_kept(void **state)
+static void test_known_members_are_found(void **state)
 {
     (void)state;
-    check_kept(4);
-    check_kept(17);
-    check_kept(MAX);
+    check_known(4);
+    check_known(KNOWN_FEW + 1);
+    check_known(KNOWN_FEW + 2);
+    check_known(1000);
 }
 
-static void check_text(struct fixture *f, unsigned at, const struct pool_own_version *own,
-                       const char *expected)
+static void check_text(const struct pool_member *member, const char *expected)
 {
     char text[POOL_MEMBER_TEXT_MAX];
-    (void)f;
-    assert_int_equal(pool_member_text(own->pool.entries[at].member, text, sizeof text),
-                     strlen(expected));
+    assert_int_equal(pool_member_text(member, text, sizeof text), strlen(expected));
     assert_string_equal(text, expected);
-    assert_int_equal(pool_member_text(own->pool.entries[at].member, text, 5), 4);
+    assert_int_equal(pool_member_text(member, text, 5), 4);
     assert_memory_equal(text, expected, 4);
     assert_int_equal(text[4], 0);
 }
@@ -329,59 +179,40 @@ static void check_text(struct fixture *f, unsigned at, const struct pool_own_ver
 static void test_addresses(void **state)
 {
     (void)state;
-    struct fixture *f = setup();
-    struct sockaddr_storage address;
-    socklen_t len;
-    add(f, "10.1.2.3:8080", 1, TARGET_UP);
-    add(f, "[2001:db8::1]:443", 1, TARGET_UP);
-    add(f, "unix:/run/x.sock", 1, TARGET_UP);
-    add(f, "app.internal:3000", 1, TARGET_UP);
-    struct pool_own_version *own = build(f, BALANCE_LEAST_REQUESTS, NULL, 0);
-    check_text(f, 0, own, "10.1.2.3:8080");
-    check_text(f, 1, own, "[2001:db8::1]:443");
-    check_text(f, 2, own, "unix:/run/x.sock");
-    check_text(f, 3, own, "app.internal:3000");
-    for (unsigned i = 0; i < 2; i++) {
-        assert_true(pool_member_address(own->pool.entries[i].member, &address, &len));
-        assert_int_equal(len, f->targets[i].address.sockaddr_len);
-        assert_memory_equal(&address, &f->targets[i].address.sockaddr, len);
+    static const char *const texts[] = {"10.1.2.3:8080", "[2001:db8::1]:443", "unix:/run/x.sock",
+                                        "app.internal:3000", "https://10.1.2.3:443"};
+    for (unsigned i = 0; i < 5; i++) {
+        struct target_decl target;
+        struct sockaddr_storage address;
+        socklen_t len;
+        char shown[POOL_MEMBER_TEXT_MAX];
+        char *memory = parse(texts[i], &target);
+        struct pool_member *member = pool_member_new(NULL, &target.address, NULL);
+        assert_non_null(member);
+        check_text(member, i == 4 ? texts[i] + 8 : texts[i]);
+        pool_member_show(member, shown, sizeof shown);
+        assert_string_equal(shown, texts[i]);
+        assert_int_equal(pool_member_address(member, &address, &len), i != 3);
+        if (i == 2) {
+            struct sockaddr_un un;
+            memcpy(&un, &address, sizeof un);
+            assert_int_equal(un.sun_family, AF_UNIX);
+            assert_string_equal(un.sun_path, "/run/x.sock");
+        } else if (i != 3) {
+            assert_int_equal(len, target.address.sockaddr_len);
+            assert_memory_equal(&address, &target.address.sockaddr, len);
+        }
+        pool_member_free(member);
+        free(memory);
     }
-    assert_true(pool_member_address(own->pool.entries[2].member, &address, &len));
-    struct sockaddr_un un;
-    memcpy(&un, &address, sizeof un);
-    assert_int_equal(un.sun_family, AF_UNIX);
-    assert_string_equal(un.sun_path, "/run/x.sock");
-    // A name: its answer with the target's port.
-    struct pool_name name = {0};
-    struct pool_answer answer = {.len = sizeof(struct sockaddr_in6)};
-    struct member_named *named = pool_member_name(own->pool.entries[3].member);
-    assert_non_null(named);
-    assert_null(pool_member_name(own->pool.entries[2].member));
-    assert_true(str_eq(str_make(named->text, named->host_len), STR("app.internal")));
-    named->name = &name;
-    assert_false(pool_member_address(&named->member, &address, &len));
-    answer.address.in6.sin6_family = AF_INET6;
-    answer.address.in6.sin6_addr = in6addr_loopback;
-    name.answer = &answer;
-    assert_true(pool_member_address(&named->member, &address, &len));
-    struct sockaddr_in6 in6;
-    memcpy(&in6, &address, sizeof in6);
-    assert_int_equal(ntohs(in6.sin6_port), 3000);
-    assert_memory_equal(&in6.sin6_addr, &in6addr_loopback, 16);
-    destroy(own);
-    teardown(f);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_least_requests_is_exact),
-        cmocka_unit_test(test_idle_targets_are_taken_evenly),
-        cmocka_unit_test(test_round_robin_is_smooth),
-        cmocka_unit_test(test_round_robin_unweighted_goes_in_turn),
-        cmocka_unit_test(test_tried_are_passed_over),
-        cmocka_unit_test(test_nobody_to_pick),
-        cmocka_unit_test(test_members_are_kept),
+        cmocka_unit_test(test_one_target_of_a_route),
+        cmocka_unit_test(test_its_member_is_kept),
+        cmocka_unit_test(test_known_members_are_found),
         cmocka_unit_test(test_addresses),
     };
     hash_seed();

@@ -306,7 +306,7 @@ static void test_growing(void **state)
 static void test_split_by_weight(void **state)
 {
     (void)state;
-    struct pool_version versions[2] = {{.balance = 0}, {.balance = 0}};
+    struct pool_version versions[2] = {{.own = NULL}, {.own = NULL}};
     struct pool_slot slots[3] = {{.current = &versions[0]}, {.current = &versions[1]}, {.refs = 0}};
     const struct route_split items[] = {{&slots[0], 95}, {&slots[1], 5}, {&slots[2], 0}};
     struct route_split_set *split = calloc(1, sizeof *split + sizeof items);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Targets that are names, with a resolver that answers on command; and lists of routes.
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "loop/rcu.h"
 #include "net/resolver.h"
-#include "publish/publish.h"
+#include "publish/health.h"
 #include "upstream/pool_member.h"
 #include <arpa/inet.h>
 #include <setjmp.h>
@@ -567,6 +568,51 @@ static void test_zones_states_and_limits(void **state)
     assert_true(sizeof(struct route_version) <= 104);
 }
 
+static void write_pool(char *to, size_t size, unsigned count, unsigned weight)
+{
+    size_t at = (size_t)snprintf(
+        to, size, "{\"targets\":[{\"address\":\"10.9.9.9:80\",\"weight\":%u}", weight);
+    for (unsigned i = 1; i < count; i++) {
+        at += (size_t)snprintf(to + at, size - at, ",\"10.0.%u.%u:80\"", i / 250, i % 250);
+    }
+    snprintf(to + at, size - at, "]}");
+}
+
+// One of 1,000 targets changes: the others are who they were. POINTSMAN_BENCH prints what it costs.
+static void test_one_change_in_a_large_pool(void **state)
+{
+    enum { COUNT = 1000, ROUNDS = 20, TEXT_LEN = 65536 };
+    struct fixture *f = *state;
+    char *text = malloc(TEXT_LEN);
+    assert_non_null(text);
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    write_pool(text, TEXT_LEN, COUNT, 1);
+    apply(f, NOUN_POOL, "p", text);
+    struct pool_member *held = pick(f, "h", UINT64_C(1) << 63);
+    struct pool_slot *slot = pool_target_of(held)->slot;
+    uint64_t apply_ns = 0;
+    uint64_t refresh_ns = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        write_pool(text, TEXT_LEN, COUNT, 2 + i);
+        uint64_t start_ns = clock_monotonic_ns();
+        apply(f, NOUN_POOL, "p", text);
+        apply_ns += clock_monotonic_ns() - start_ns;
+        start_ns = clock_monotonic_ns();
+        pool_refresh(f->publisher, pool_of_slot(slot));
+        refresh_ns += clock_monotonic_ns() - start_ns;
+        rcu_turn_done();
+    }
+    if (getenv("POINTSMAN_BENCH") != NULL) {
+        print_message("1,000 targets: a change %.3f ms, a view %.3f ms\n",
+                      (double)apply_ns / ROUNDS / 1e6, (double)refresh_ns / ROUNDS / 1e6);
+    }
+    assert_int_equal(pool_of_slot(slot)->member_count, COUNT);
+    assert_int_equal(pool_member_requests(held), 1);
+    pool_member_put(held);
+    settle(f);
+    free(text);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -579,6 +625,7 @@ int main(void)
         TEST(test_an_answer_between_preparing_and_publishing),
         TEST(test_many_users_of_one_name),
         TEST(test_zones_states_and_limits),
+        TEST(test_one_change_in_a_large_pool),
     };
     hash_seed();
     log_set_level(LOG_ERROR);

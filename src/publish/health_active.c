@@ -200,6 +200,9 @@ static void judge(struct publisher *publisher, struct pool_target *target,
     bool is_against =
         health->state == HEALTH_UNKNOWN || result->is_good != (health->state == HEALTH_UP);
     health->streak = is_against ? health->streak + 1 : 0;
+    if (health->state == HEALTH_DOWN && !result->is_good) { // why it is still down
+        str_copy(health->reason, sizeof health->reason, str_from_c(result->reason));
+    }
     if (is_against && health->streak >= needed) {
         become(publisher, target, settings, result->is_good ? HEALTH_UP : HEALTH_DOWN,
                result->reason);

@@ -34,7 +34,7 @@ struct target_health {
     struct list of_pool;            // pool_health.targets
     struct list node;               // of the publisher: ejected, or in slow start
     struct loop_timer timer;        // the end of the ejection
-    char reason[HEALTH_REASON_MAX]; // of the last change
+    char reason[HEALTH_REASON_MAX]; // of the last change; while DOWN of the last bad check
 };
 
 struct pool_target {

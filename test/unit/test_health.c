@@ -48,6 +48,7 @@ static void test_rise_and_fall(void **state)
     assert_string_equal(told(), "10.0.0.1:80 down");
     answer(a, true, "ok");
     answer(a, false, "connect: refused");
+    assert_string_equal(a->health.reason, "connect: refused"); // of now, without an event
     answer(a, true, "ok");
     assert_string_equal(told(), "");
     answer(a, true, "ok");

@@ -184,11 +184,6 @@ uint64_t publisher_stats(struct publisher *publisher, const char *kind, uint64_t
                          unsigned limit,
                          void (*visit)(void *context, struct str name, const struct stat_sum *sum),
                          void *context);
-// The members of a pool as they are now. False: no such pool.
-bool publisher_pool_members(struct publisher *publisher, struct str pool,
-                            void (*visit)(void *context, struct str address,
-                                          const struct pool_member *member),
-                            void *context);
 // Marks a member whose requests and tunnels are to be cut (it has left the pool's version); workers
 // look at pool_member.cut when told to (proxy_cut). Returns the requests still under way.
 unsigned publisher_cut_member(struct publisher *publisher, struct str pool, struct str address);

@@ -182,23 +182,6 @@ bool publisher_pool_targets(struct publisher *publisher, struct str name,
     return pool->slot.current != NULL;
 }
 
-bool publisher_pool_members(struct publisher *publisher, struct str name,
-                            void (*visit)(void *context, struct str address,
-                                          const struct pool_member *member),
-                            void *context)
-{
-    struct named_pool *pool = pool_by_name(publisher, name, false);
-    if (pool == NULL) {
-        return false;
-    }
-    for (unsigned i = 0; i < pool->member_count; i++) {
-        char text[POOL_MEMBER_TEXT_MAX];
-        size_t len = pool_member_show(pool->members[i], text, sizeof text);
-        visit(context, str_make(text, len), pool->members[i]);
-    }
-    return pool->slot.current != NULL;
-}
-
 unsigned publisher_cut_member(struct publisher *publisher, struct str name, struct str address)
 {
     struct named_pool *pool = pool_by_name(publisher, name, false);

@@ -297,13 +297,13 @@ struct members {
     unsigned state;
 };
 
-static void see_member(void *context, struct str address, const struct pool_member *member)
+static void see_member(void *context, const struct publish_target *target)
 {
     struct members *members = context;
-    if (str_eq(address, STR("10.0.0.1:80"))) {
+    if (str_eq(target->address, STR("10.0.0.1:80"))) {
         members->count++;
-        members->inflight += pool_member_requests(member);
-        members->state = atomic_load(&member->state);
+        members->inflight += target->requests;
+        members->state = atomic_load(&target->member->state);
     }
 }
 
@@ -312,7 +312,7 @@ static void test_cut_a_member_that_left(void **state)
     (void)state;
     struct publisher *publisher = setup();
     struct members members = {0};
-    assert_false(publisher_pool_members(publisher, STR("p"), see_member, &members));
+    assert_false(publisher_pool_targets(publisher, STR("p"), see_member, &members));
     apply(publisher, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.1:80\"]}");
     apply(publisher, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
     struct pool_member *member = pick(find(publisher, "h", "/"));
@@ -320,7 +320,7 @@ static void test_cut_a_member_that_left(void **state)
     assert_int_equal(atomic_load(&member->cut), 0);
     apply(publisher, NOUN_POOL, "p",
           "{\"targets\":[{\"address\":\"10.0.0.1:80\",\"state\":\"drain\"}]}");
-    assert_true(publisher_pool_members(publisher, STR("p"), see_member, &members));
+    assert_true(publisher_pool_targets(publisher, STR("p"), see_member, &members));
     assert_int_equal(members.count, 1);
     assert_int_equal(members.inflight, 1);
     assert_int_equal(members.state, TARGET_DRAIN);
@@ -338,7 +338,7 @@ static void test_cut_a_member_that_left(void **state)
     pool_member_put(fresh);
     settle(publisher, 4);
     members = (struct members){0};
-    assert_true(publisher_pool_members(publisher, STR("p"), see_member, &members));
+    assert_true(publisher_pool_targets(publisher, STR("p"), see_member, &members));
     assert_int_equal(members.count, 1);
     publisher_free(&publisher);
 }

@@ -276,10 +276,25 @@ static const struct pool_version *pool_of(struct publisher *publisher, const cha
     return route_pool(route(publisher, host), 0, &named);
 }
 
-static void on_member(void *context, struct str address, const struct pool_member *member)
+struct seen {
+    unsigned count;
+    char texts[4][64];
+    const struct pool_member *members[4];
+};
+
+static void see_target(void *context, const struct publish_target *target)
 {
-    (void)member;
-    str_copy(context, 64, address);
+    struct seen *seen = context;
+    assert_true(seen->count < 4);
+    str_copy(seen->texts[seen->count], 64, target->address);
+    seen->members[seen->count++] = target->member;
+}
+
+static struct seen targets_of(struct publisher *publisher, const char *pool)
+{
+    struct seen seen = {0};
+    assert_true(publisher_pool_targets(publisher, str_from_c(pool), see_target, &seen));
+    return seen;
 }
 
 static void test_tls_of_pools(void **state)
@@ -310,21 +325,24 @@ static void test_tls_of_pools(void **state)
     assert_true(str_eq(pool_settings(b)->server_name, STR("in.example")));
     assert_int_equal(pool_settings(b)->protocol, POOL_HTTP1);
     assert_int_equal(pool_settings(b)->send_proxy, SEND_PROXY_V2);
-    assert_int_equal(b->entries[0].member->scheme, TARGET_HTTPS);
-    assert_int_equal(b->entries[1].member->scheme, TARGET_HTTP);
+    struct seen seen = targets_of(publisher, "b"); // the name has no address yet
+    assert_int_equal(seen.count, 1);
+    assert_int_equal(seen.members[0]->scheme, TARGET_HTTP);
     assert_ptr_not_equal(pool_settings(pool_of(publisher, "c.example"))->tls, context);
     assert_non_null(cert_table_slot(certs, STR("me"))); // empty, until it is declared
     assert_null(pool_settings(pool_of(publisher, "d.example"))->tls);
-    char text[64];
-    assert_true(publisher_pool_members(publisher, STR("a"), on_member, text));
-    assert_string_equal(text, "https://10.0.0.1:443");
+    seen = targets_of(publisher, "a");
+    assert_string_equal(seen.texts[0], "https://10.0.0.1:443");
+    assert_int_equal(seen.members[0]->scheme, TARGET_HTTPS);
     // The scheme is part of what a target is; the context outlives a change of the pool.
-    const struct pool_member *member = a->entries[0].member;
+    const struct pool_member *member = seen.members[0];
     apply(publisher, NOUN_POOL, "a",
           "{\"targets\":[\"10.0.0.1:443\",\"https://10.0.0.1\"],\"keepalive\":{\"idle\":3}}");
     a = pool_of(publisher, "a.example");
-    assert_ptr_equal(a->entries[1].member, member);
-    assert_ptr_not_equal(a->entries[0].member, member);
+    seen = targets_of(publisher, "a");
+    assert_int_equal(seen.count, 2);
+    assert_ptr_equal(seen.members[1], member);
+    assert_ptr_not_equal(seen.members[0], member);
     assert_ptr_equal(pool_settings(a)->tls, context);
     for (unsigned i = 0; i < 4; i++) {
         apply(publisher, NOUN_POOL, pools[i], "");

@@ -4,7 +4,8 @@
 //   host (lock-free hash) ─► exact ─► "*.parent" … ─► "*"      then the longest path prefix in that host
 //
 // A slot is made by its first declaration and keeps the counters; its version is swapped under RCU.
-// Version, inline targets and their list are one block: a million routes are usual.
+// Version and its one literal target are one block: a million routes are usual. Other lists of a route have
+// a pool of their own (pool_slot.is_hidden), which is named as any pool: action is ROUTE_POOL.
 #pragma once
 #include "upstream/pool.h"
 

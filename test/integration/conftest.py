@@ -28,6 +28,7 @@ origin(handler=echo(), name=..., unix=False, host="127.0.0.1", port=None) -> Ori
     .address .port .handler .on(path, handler) .requests .last .wait_requests(n) .clear()
     .connection_count .open_count .stop() .start() .stop_accepting() .close_connections(reset=)
 
+tls_origin(certificate, client_ca=None) -> support.tls.TlsOrigin: HTTP/1 over TLS, tells what it knows
 nginx_origin(locations="") -> server with .address .port .folder (html/ is served)
 node_origin() -> the same with Node; the test is skipped where it is not installed.
 knot -> an authoritative DNS server for the zone "test": .address .set(records) .stop() .start()
@@ -51,6 +52,7 @@ from support.net import free_port
 from support.origin import Origin
 from support.peers import start_knot, start_nginx, start_node
 from support.process import Pointsman
+from support.tls import TlsOrigin
 
 DEADLINE = 120
 
@@ -120,6 +122,19 @@ def origin(tmp_path):
 
     yield make
     stop_all([server.stop for server in started] + [server.check for server in started])
+
+
+@pytest.fixture
+def tls_origin():
+    started = []
+
+    def make(certificate, client_ca=None):
+        started.append(TlsOrigin(certificate, client_ca))
+        return started[-1]
+
+    yield make
+    for server in started:
+        server.stop()
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""TLS clients for the tests."""
+"""TLS clients and a TLS origin for the tests."""
+import json
 import socket
 import ssl
+import threading
 
 from support.http1 import Connection, Wire
 
@@ -54,3 +56,56 @@ class TlsConnection(Connection):
     def peer_fingerprint(self):
         import hashlib
         return hashlib.sha256(self.sock.getpeercert(True)).hexdigest()
+
+
+class TlsOrigin:
+    """HTTP/1 over TLS: answers with what it knows of the connection, as JSON."""
+
+    def __init__(self, certificate, client_ca=None):
+        self.connections, self.snis = 0, []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(str(certificate.chain_file), str(certificate.key_file))
+        context.set_alpn_protocols(["http/1.1"])
+        context.sni_callback = lambda sock, name, _: self.snis.append(name)
+        if client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=client_ca)
+        self.context = context
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.plain_address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.address = "https://" + self.plain_address
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        try:
+            sock.settimeout(20)
+            with self.context.wrap_socket(sock, server_side=True) as tls:
+                self.connections += 1
+                data = b""
+                while piece := tls.recv(65536):
+                    data += piece
+                    while b"\r\n\r\n" in data:
+                        head, data = data.split(b"\r\n\r\n", 1)
+                        peer = tls.getpeercert()
+                        body = json.dumps({
+                            "version": tls.version(), "head": head.decode("latin-1"),
+                            "client": dict(x[0] for x in peer["subject"]) if peer else None}).encode()
+                        if b"GET /cut" in head:
+                            tls.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+                            sock_fd = tls.detach()
+                            socket.socket(fileno=sock_fd).close()
+                            return
+                        tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        except OSError:
+            pass
+
+    def stop(self):
+        self.listener.close()

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: MIT
+"""Which target a request goes to: weights, hashing, stickiness, zones, limits and the queue."""
+import collections
+import threading
+import time
+
+import pytest
+
+from support.net import wait_until
+from support.origin import hang, respond
+
+HOST = "b.example"
+
+
+def origins(origin, count):
+    return [origin(respond(200, body=str(number).encode())) for number in range(count)]
+
+
+def put(server, targets, **fields):
+    server.put_pool("b", [t if isinstance(t, dict) else t.address for t in targets], **fields)
+    server.put_route(HOST, pool="b")
+
+
+def target(origin, **fields):
+    return {"address": origin.address, **fields}
+
+
+def served_by(server, count, **request):
+    replies = [server.get(host=HOST, **request) for _ in range(count)]
+    assert {reply.status for reply in replies} == {200}
+    return collections.Counter(reply.text for reply in replies)
+
+
+@pytest.mark.parametrize("balance", ["round_robin", "least_requests"])
+def test_weights(pointsman, origin, balance):
+    server, (a, b) = pointsman(workers=1), origins(origin, 2)
+    put(server, [target(a, weight=3), target(b, weight=1)], balance=balance)
+    count = served_by(server, 80)
+    if balance == "round_robin":
+        assert count == {"0": 60, "1": 20}
+    else:  # nothing is under way between requests: ties go to the heavier one
+        assert count["0"] >= 60
+    put(server, [target(a, weight=0), target(b)], balance=balance)
+    assert served_by(server, 10) == {"1": 10}
+
+
+@pytest.mark.parametrize("balance", ["least_requests", "random_two"])
+def test_a_slow_target_gets_less(pointsman, origin, balance):
+    server = pointsman()
+
+    def slow(request, peer):
+        time.sleep(0.3)
+        return respond(200, body=b"slow")(request, peer)
+
+    fast, slow_one = origin(respond(200, body=b"fast")), origin(slow)
+    put(server, [fast, slow_one], balance=balance)
+    counts, lock = collections.Counter(), threading.Lock()
+
+    def client():
+        with server.connect() as conn:
+            until = time.monotonic() + 3
+            while time.monotonic() < until:
+                conn.request("GET", "/", host=HOST)
+                text = conn.read_response().text
+                with lock:
+                    counts[text] += 1
+
+    threads = [threading.Thread(target=client) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts["slow"] >= 1 and counts["fast"] > 10 * counts["slow"], counts
+
+
+HASHED = {
+    "path": lambda key: {"target": f"/{key}?x=1"},
+    "header:X-User": lambda key: {"headers": [("x-user", key)]},
+    "cookie:uid": lambda key: {"headers": [("Cookie", f"a=b; uid={key}")]},
+    "query:user": lambda key: {"target": f"/?a=b&user={key}"},
+    "key": lambda key: {"headers": [("X-Api-Key", key)]},
+    "form:user": lambda key: {
+        "method": "POST", "body": f"a=b&user={key}".encode(),
+        "headers": [("Content-Type", "application/x-www-form-urlencoded")]},
+}
+
+
+def send(server, request):
+    request = {"method": "GET", "target": "/", **request}
+    reply = server.exchange(request.pop("method"), request.pop("target"), host=HOST, **request)
+    assert reply.status == 200
+    return reply.text
+
+
+@pytest.mark.parametrize("by", HASHED)
+def test_hash(pointsman, origin, by):
+    server, all_origins = pointsman(), origins(origin, 3)
+    put(server, all_origins[:2], balance="hash", hash=by)
+    keys = [f"key{number}" for number in range(40)]
+    where = {key: send(server, HASHED[by](key)) for key in keys}
+    assert set(where.values()) == {"0", "1"}
+    assert where == {key: send(server, HASHED[by](key)) for key in keys}
+    server.restart()
+    assert where == {key: send(server, HASHED[by](key)) for key in keys}, "the same after a restart"
+    put(server, all_origins, balance="hash", hash=by)
+    after = {key: send(server, HASHED[by](key)) for key in keys}
+    moved = [key for key in keys if where[key] != after[key]]
+    assert moved and all(after[key] == "2" for key in moved), "keys move to the new target only"
+    assert len(moved) < len(keys) * 2 / 3
+
+
+def test_keys_of_a_dead_target_go_on_and_come_back(pointsman, origin):
+    server, all_origins = pointsman(), origins(origin, 3)
+    put(server, all_origins, balance="hash", hash="query:user",
+        health={"path": "/", "interval": "100ms", "rise": 1, "fall": 1, "timeout": "100ms"})
+    keys = [f"key{number}" for number in range(30)]
+
+    def where():
+        return {key: send(server, HASHED["query:user"](key)) for key in keys}
+
+    before = where()
+    all_origins[0].stop()
+    wait_until(lambda: server.status()["health"]["targets_down"] == 1, "the target is down")
+    during = where()
+    assert set(during.values()) == {"1", "2"}
+    assert all(during[key] == before[key] for key in keys if before[key] != "0")
+    all_origins[0].start()
+    wait_until(lambda: server.status()["health"]["targets_down"] == 0, "the target is up")
+    assert where() == before
+
+
+def cookie_of(reply):
+    return reply.headers.get("set-cookie").partition(";")[0]
+
+
+def test_sticky(pointsman, origin):
+    server, all_origins = pointsman(), origins(origin, 3)
+    sticky = {"cookie": "pm_target", "ttl": "1h"}
+    put(server, all_origins, sticky=sticky)
+    first = server.get(host=HOST)
+    cookie = first.headers.get("set-cookie")
+    assert cookie.startswith("pm_target=") and "Max-Age=3600" in cookie and "HttpOnly" in cookie
+    jar = [("Cookie", cookie_of(first))]
+    assert served_by(server, 20, headers=jar) == {first.text: 20}
+    assert server.get(host=HOST, headers=jar).headers.get("set-cookie") is None
+    server.restart()
+    assert served_by(server, 10, headers=jar) == {first.text: 10}, "the same after a restart"
+    # A target that drains: its clients move, and are told so.
+    number = int(first.text)
+    server.put_target("b", all_origins[number].address, state="drain")
+    moved = server.get(host=HOST, headers=jar)
+    assert moved.text != first.text and moved.headers.get("set-cookie") is not None
+    assert server.metrics()["pointsman_sticky_moved_total"] >= 1
+    # By option they stay until the end.
+    put(server, [target(o, state="drain" if i == number else "up")
+                 for i, o in enumerate(all_origins)], sticky={**sticky, "draining": "stay"})
+    assert served_by(server, 5, headers=jar) == {first.text: 5}
+    assert first.text not in served_by(server, 20)
+    # A cookie that says nothing is replaced.
+    for nonsense in ["pm_target=", "pm_target=xyz", "pm_target=" + "f" * 16]:
+        reply = server.get(host=HOST, headers=[("Cookie", nonsense)])
+        assert reply.status == 200 and reply.headers.get("set-cookie").startswith("pm_target=")
+
+
+def test_backups_serve_when_nobody_else_can(pointsman, origin):
+    server, (a, b) = pointsman(), origins(origin, 2)
+    put(server, [target(a), target(b, backup=True)])
+    assert served_by(server, 10) == {"0": 10}
+    server.put_target("b", a.address, state="down")
+    assert served_by(server, 5) == {"1": 5}
+    server.put_target("b", a.address, state="up")
+    assert served_by(server, 5) == {"0": 5}
+
+
+def test_own_zone_first(pointsman, origin):
+    server, (a, b) = pointsman({"node": {"zone": "west"}}), origins(origin, 2)
+    put(server, [target(a, zone="west"), target(b, zone="east")])
+    assert served_by(server, 10) == {"0": 10}
+    server.put_target("b", a.address, state="down")
+    assert served_by(server, 5) == {"1": 5}
+
+
+def test_limit_and_queue(pointsman, origin):
+    server, target_of = pointsman(), origin(hang())
+    put(server, [target_of], limits={"requests_per_target": 2, "queue": 1, "queue_timeout": "20s"})
+    busy = [server.connect() for _ in range(2)]
+    for conn in busy:
+        conn.request("GET", "/", host=HOST)
+    target_of.wait_requests(2)
+    waiting = server.connect()
+    waiting.request("GET", "/", host=HOST)
+    wait_until(lambda: server.metrics()["pointsman_queued_total"] == 1, "it waits")
+    refused = server.get(host=HOST)
+    assert refused.status == 503 and int(refused.headers.get("retry-after")) >= 1
+    assert server.log_records(1)[-1]["pointsman.end"] == "queue_full"
+    target_of.handler = respond(200, body=b"done")
+    busy[0].close()  # its slot is free
+    reply = waiting.read_response()
+    assert reply.status == 200 and reply.text == "done"
+    metrics = server.metrics()
+    assert metrics["pointsman_queue_full_total"] == 1
+    record = [r for r in server.log_records(3) if r["http.response.status_code"] == 200][-1]
+    assert record["pointsman.queue_ns"] > 0
+    for conn in [*busy, waiting]:
+        conn.close()
+    wait_until(lambda: server.api("GET", "/v1/pools/b/targets").json[0]["requests"] == 0, "0 left")
+
+
+def test_queue_deadline(pointsman, origin):
+    server, target_of = pointsman(), origin(hang())
+    put(server, [target_of], limits={"requests_per_target": 1, "queue": 5,
+                                     "queue_timeout": "300ms"})
+    busy = server.connect()
+    busy.request("GET", "/", host=HOST)
+    target_of.wait_requests(1)
+    before = time.monotonic()
+    reply = server.get(host=HOST)
+    assert reply.status == 503 and reply.headers.get("retry-after")
+    assert 0.25 < time.monotonic() - before < 3
+    assert server.metrics()["pointsman_queue_timeouts_total"] == 1
+    busy.close()
+
+
+def test_queue_is_first_come_first_served(pointsman, origin):
+    server, order, lock = pointsman(), [], threading.Lock()
+
+    def note(request, peer):
+        with lock:
+            order.append(request.target)
+        time.sleep(0.05)
+        return respond(200, body=b"ok")(request, peer)
+
+    put(server, [origin(note)], limits={"requests_per_target": 1, "queue": 50,
+                                        "queue_timeout": "30s"})
+    conns = []
+    for number in range(12):
+        conns.append(server.connect())
+        conns[-1].request("GET", f"/{number}", host=HOST)
+        time.sleep(0.01)
+    for conn in conns:
+        assert conn.read_response().status == 200
+        conn.close()
+    assert order == [f"/{number}" for number in range(12)]
+
+
+def test_limit_is_exact_under_load(pointsman, origin):
+    server, lock, now, most = pointsman(), threading.Lock(), [0], [0]
+
+    def count(request, peer):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.002)
+        with lock:
+            now[0] -= 1
+        return respond(200, body=b"ok")(request, peer)
+
+    put(server, [origin(count)], limits={"requests_per_target": 3, "queue": 100,
+                                         "queue_timeout": "30s"})
+    failed = []
+
+    def client():
+        with server.connect() as conn:
+            for _ in range(30):
+                conn.request("GET", "/", host=HOST)
+                if conn.read_response().status != 200:
+                    failed.append(1)
+
+    threads = [threading.Thread(target=client) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and most[0] <= 3
+    assert server.api("GET", "/v1/pools/b/targets").json[0]["requests"] == 0
+
+
+def test_connection_limit(pointsman, origin):
+    server, target_of = pointsman(), origin(hang())
+    put(server, [target(target_of, max_connections=2)], limits={"queue": 10,
+                                                                 "queue_timeout": "20s"})
+    conns = [server.connect() for _ in range(5)]
+    for conn in conns:
+        conn.request("GET", "/", host=HOST)
+    target_of.wait_requests(2)
+    time.sleep(0.3)
+    assert target_of.open_count == 2 and len(target_of.requests) == 2
+    target_of.handler = respond(200, body=b"ok")
+    target_of.released.set()
+    target_of.close_connections()  # both requests end with their connections
+    statuses = sorted(conn.read_response().status for conn in conns)
+    assert statuses.count(200) >= 3
+    for conn in conns:
+        conn.close()
+
+
+def test_aborted_requests_leave_no_count(pointsman, origin):
+    server, target_of = pointsman(), origin(hang())
+    put(server, [target_of], limits={"requests_per_target": 8, "queue": 50, "queue_timeout": "1s"})
+
+    def client(number):
+        for turn in range(100):
+            conn = server.connect()
+            conn.request("GET", "/", host=HOST)
+            if (number + turn) % 3:
+                time.sleep(0.001 * ((number + turn) % 5))
+            (conn.reset if turn % 2 else conn.close)()
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: server.api("GET", "/v1/pools/b/targets").json[0]["requests"] == 0,
+               "0 left", 20)
+    wait_until(lambda: server.metrics()["pointsman_queue_length"] == 0, "nobody waits", 10)
+    target_of.handler = respond(200, body=b"ok")
+    assert server.get(host=HOST).status == 200

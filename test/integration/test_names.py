@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""Targets that are names, with a real DNS server whose answers change."""
+import collections
+import socket
+import threading
+import time
+
+import pytest
+
+from support.net import free_port, wait_until
+from support.origin import respond
+
+HOST = "n.example"
+
+
+@pytest.fixture
+def server(pointsman, knot):
+    return pointsman({"dns": {"servers": [knot.address], "min_ttl": "100ms", "timeout": "500ms"}})
+
+
+def named(origin, port, *hosts):
+    """Origins on one port of several addresses, each of which tells its address."""
+    return [origin(respond(200, body=host.encode()), host=host, port=port) for host in hosts]
+
+
+def served_by(server, count=20):
+    replies = [server.get(host=HOST) for _ in range(count)]
+    assert {reply.status for reply in replies} == {200}
+    return collections.Counter(reply.text for reply in replies)
+
+
+def targets(server, pool="n"):
+    return server.api("GET", f"/v1/pools/{pool}/targets").json
+
+
+def put(server, target, **fields):
+    server.put_pool("n", [target], **fields)
+    server.put_route(HOST, pool="n")
+
+
+def test_all_addresses_of_a_name_serve_and_follow_it(server, knot, origin):
+    port = free_port()
+    named(origin, port, "127.0.0.2", "127.0.0.3", "127.0.0.4")
+    knot.set(["app A 127.0.0.2", "app A 127.0.0.3"])
+    put(server, f"app.test:{port}")
+    assert set(served_by(server)) == {"127.0.0.2", "127.0.0.3"}
+    assert {a["address"] for a in targets(server)[0]["addresses"]} == {"127.0.0.2", "127.0.0.3"}
+    knot.set(["app A 127.0.0.3", "app A 127.0.0.4"])
+    wait_until(lambda: set(served_by(server, 10)) == {"127.0.0.3", "127.0.0.4"}, "the new answer")
+    assert "127.0.0.2" not in served_by(server)
+
+
+def test_requests_to_an_address_that_is_gone_finish(server, knot, origin):
+    port, released = free_port(), threading.Event()
+
+    def slow(request, peer):
+        released.wait(20)
+        return respond(200, body=b"old")(request, peer)
+
+    old = origin(slow, host="127.0.0.2", port=port)
+    named(origin, port, "127.0.0.3")
+    knot.set(["app A 127.0.0.2"])
+    put(server, f"app.test:{port}")
+    conn = server.connect()
+    conn.request("GET", "/", host=HOST)
+    old.wait_requests(1)
+    knot.set(["app A 127.0.0.3"])
+    wait_until(lambda: [a["address"] for t in targets(server) for a in t.get("addresses", [])
+                        if a.get("state") != "leaving"] == ["127.0.0.3"], "the new answer is live")
+    assert served_by(server, 5) == {"127.0.0.3": 5}
+    released.set()
+    assert conn.read_response().text == "old"
+
+
+def test_a_put_waits_for_the_first_answer(server, knot, origin):
+    port = free_port()
+    named(origin, port, "127.0.0.2")
+    knot.set(["app A 127.0.0.2"])
+    for number in range(20):
+        server.put_route(f"r{number}.example", targets=[f"app.test:{port}"])
+        assert server.get(host=f"r{number}.example").status == 200
+
+
+def test_a_name_without_an_answer_is_503_until_there_is_one(server, knot, origin):
+    port = free_port()
+    named(origin, port, "127.0.0.2")
+    before = time.monotonic()
+    put(server, f"later.test:{port}")
+    assert time.monotonic() - before < 3
+    before = time.monotonic()
+    reply = server.get(host=HOST)
+    assert reply.status == 503 and time.monotonic() - before < 1
+    assert server.log_records(1)[-1]["pointsman.end"] == "no_target"
+    knot.set(["later A 127.0.0.2"])
+    wait_until(lambda: server.get(host=HOST).status == 200, "the name is known", 20)
+
+
+def test_the_last_answer_is_kept_when_dns_fails(server, knot, origin):
+    port = free_port()
+    named(origin, port, "127.0.0.2")
+    knot.set(["app A 127.0.0.2"])
+    put(server, f"app.test:{port}")
+    assert served_by(server, 2)
+    failures = server.metrics()["pointsman_dns_failures_total"]
+    knot.stop()
+    wait_until(lambda: server.metrics()["pointsman_dns_failures_total"] > failures,
+               "a question failed", 20)
+    assert served_by(server, 5) == {"127.0.0.2": 5}
+    knot.start()
+    knot.set(["app A 127.0.0.3"])
+    named(origin, port, "127.0.0.3")
+    wait_until(lambda: "127.0.0.3" in served_by(server, 4), "DNS is followed again", 20)
+
+
+def has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        return True
+    except OSError:
+        return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 on loopback")
+
+
+@needs_ipv6
+def test_both_families_are_used(server, knot, origin):
+    port = free_port()
+    named(origin, port, "127.0.0.1", "::1")
+    knot.set(["dual A 127.0.0.1", "dual AAAA ::1"])
+    put(server, f"dual.test:{port}")
+    assert set(served_by(server)) == {"127.0.0.1", "::1"}
+
+
+@needs_ipv6
+def test_a_silent_family_costs_a_quarter_of_a_second(server, knot, origin):
+    port = free_port()
+    silent = socket.socket(socket.AF_INET6)
+    silent.bind(("::1", port))
+    silent.listen(0)
+    waiting = []
+    for _ in range(4):  # its queue is full: connections are not answered
+        sock = socket.socket(socket.AF_INET6)
+        sock.setblocking(False)
+        sock.connect_ex(("::1", port))
+        waiting.append(sock)
+    named(origin, port, "127.0.0.1")
+    knot.set(["dual A 127.0.0.1", "dual AAAA ::1"])
+    # Passive health would put the silent one aside after a few.
+    put(server, f"dual.test:{port}", passive={"max_fails": 0}, keepalive={"idle": 0},
+        timeouts={"connect": "5s"})
+    times = []
+    for _ in range(12):
+        before = time.monotonic()
+        assert server.get(host=HOST).status == 200
+        times.append(time.monotonic() - before)
+    assert max(times) < 2, times
+    assert server.metrics()["pointsman_upstream_second_address_total"] >= 1
+    assert sum(t["requests"] for t in targets(server)) == 0
+    for sock in [silent, *waiting]:
+        sock.close()

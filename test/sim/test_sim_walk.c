@@ -200,7 +200,7 @@ static void change_settings(struct pool_settings *settings)
     settings->hash.by = keys[below(4)];
     settings->hash.name = STR("x-key");
     settings->sticky.cookie = chance(30) ? STR("c") : STR_NULL;
-    settings->retry_budget = chance(50) ? 100 : (uint8_t)below(50);
+    settings->retry_budget = chance(50) ? 100 : (uint8_t)(below(6) * 10);
     settings->passive.max_fails = below(3);
     settings->passive.fail_timeout_ms = 1000;
     settings->requests_per_target = chance(50) ? 0 : 1 + below(6);

@@ -101,8 +101,11 @@ def test_no_setting_is_invented():
 
 def test_every_counter_is_explained():
     names = re.findall(r"X\((\w+),", table_of("src/observe/stats.h", "COUNTER_TABLE"))
-    names += re.findall(r'put_(?:gauge|family)\(out, "(\w+)"', read("src/admin/stats.c"))
-    assert len(names) > 25
+    for path in ("stats.c", "certificates.c", "targets_metrics.c"):
+        names += re.findall(r'put_(?:gauge|family|total)\(\s*out,\s*"(\w+)"', read(f"src/admin/{path}"))
+    series = re.search(r"\} families\[\] = \{(.*?)\};", read("src/admin/targets_metrics.c"), re.DOTALL)
+    names += re.findall(r'\{"(\w+)"', series[1])
+    assert len(names) > 80
     page = read("docs/operating.md")
     for name in names:
         assert re.search(rf"^\| `pointsman_{name}[`{{]", page, re.MULTILINE), name
@@ -121,6 +124,34 @@ def test_every_end_is_explained():
         if status in ("409", "412", "422") or name == "NOT_FOUND":
             continue  # the admin API's
         assert f"`{name.lower()}`" in page, name
+
+
+@pytest.mark.parametrize("code, table, page", [
+    ("codec_pool.c", "limits_members", "docs/pools.md"),
+    ("codec_pool_hash.c", "sticky_members", "docs/pools.md"),
+    ("codec_pool_health.c", "health_members", "docs/health.md"),
+    ("codec_pool_passive.c", "passive_members", "docs/health.md"),
+    ("codec_pool_passive.c", "eject_members", "docs/health.md"),
+    ("codec_target.c", "target_members", "docs/pools.md"),
+])
+def test_every_member_of_a_field_is_explained(code, table, page):
+    text = read(f"src/model/{code}")
+    begin = text.index(f"{table}[] = {{")
+    rows = text[begin:text.index("\n};", begin)]
+    names = re.findall(r'\{\{"(\w+)", \d+\},', rows) + re.findall(r'(?:CHECK|PART)\("(\w+)"', rows)
+    assert len(names) > 2
+    for name in names:
+        assert re.search(rf'[`."]{name}[`"]', read(page)), name
+
+
+def test_every_event_of_health_is_explained():
+    code = "".join(path.read_text() for path in (SOURCE / "publish").glob("health*.c"))
+    states = set(re.findall(r'health_changed\([^;]*?"(\w+)"', code)) | {
+        name for pair in re.findall(r'\? "(\w+)" : "(\w+)"', code) for name in pair}
+    states -= {"target", "targets"}
+    assert len(states) > 7
+    for state in states:
+        assert f"`{state}`" in read("docs/health.md"), state
 
 
 @pytest.mark.parametrize("noun, page", [("route", "docs/routes.md"), ("pool", "docs/pools.md"),
@@ -211,7 +242,8 @@ def check_output(output, expected, script):
 
 
 @pytest.mark.parametrize("page", ["docs/getting-started.md", "docs/routes.md", "docs/pools.md",
-                                  "docs/api.md", "docs/tls.md", "docs/http2.md"])
+                                  "docs/health.md", "docs/deploys.md", "docs/api.md",
+                                  "docs/tls.md", "docs/http2.md"])
 def test_examples_run(pointsman, tmp_path, page):
     server = pointsman(args=["--demo"], https=True)
     wait_until(lambda: server.status()["routes"] == 3, "the demo's routes")
@@ -220,7 +252,7 @@ def test_examples_run(pointsman, tmp_path, page):
     env = dict(os.environ, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
                POINTSMAN_ADMIN=f"127.0.0.1:{server.admin_port}")
     found = blocks(page)
-    assert len(found) >= 2
+    assert found
     for script, expected in found:
         script = script.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
         script = script.replace("127.0.0.1:8081", f"127.0.0.1:{server.admin_port}")
@@ -289,6 +321,16 @@ def with_unit(value):
     ("src/admin/admin_int.h", "ADMIN_BATCH_MAX", "admin connections", ", {}, "),
     ("src/admin/admin_int.h", "ADMIN_READER_MAX", "admin connections", ", {}, "),
     ("src/admin/admin_int.h", "ADMIN_DRAIN_MAX", "admin connections", ", {} |"),
+    ("src/admin/admin_int.h", "ADMIN_SWITCH_MAX", "switches that wait", "| {}, "),
+    ("src/admin/admin_int.h", "ADMIN_SERIES_MAX", "targets with metrics", "| {} |"),
+    ("src/publish/trial.c", "TRIAL_PROBE_MAX", "checks of switches", "| {} |"),
+    ("src/publish/health_tell.c", "LOG_MAX", "lines of health changes", "| {} a second"),
+    ("src/upstream/prober_check.c", "HEAD_MAX", "answer to a health check", "{k} KiB"),
+    ("src/upstream/prober_check.c", "FIELD_MAX", "answer to a health check", "{} fields"),
+    ("src/upstream/prober.h", "PROBE_BODY_MAX", "answer to a health check", "{k} KiB of body"),
+    ("src/upstream/waiting.c", "JOIN_MAX", "requests that wait for one HTTP/2", "| {} |"),
+    ("src/net/resolver.h", "RESOLVER_ADDRESS_MAX", "addresses of a name", "| {} |"),
+    ("src/net/resolver.c", "UNDER_WAY_MAX", "DNS questions", "| {} |"),
     ("src/admin/events.c", "EVENTS_KEPT", "events kept", "{}"),
     ("src/store/store.h", "STORE_PENDING_MAX", "writes that wait", "{}, or"),
     ("src/store/store.h", "STORE_PENDING_CHANGES_MAX", "writes that wait", "or {}"),

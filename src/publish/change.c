@@ -147,6 +147,7 @@ static void swap_version(struct publisher *publisher, struct named_pool *pool,
 {
     struct pool_own_version *before = pool->slot.current == NULL ? NULL : live_version(pool);
     rcu_publish(pool->slot.current, after == NULL ? NULL : &after->pool);
+    wake_waiters(pool);
     pool->is_ended = false;
     if (before != NULL) {
         INVARIANT(*retired != NULL);

@@ -311,6 +311,8 @@ void version_visit(const struct pool_own_version *version,
 struct pool_view *make_view(struct publisher *publisher,
                             struct pool_own_version *version) WARN_UNUSED;
 void old_view_free(struct publisher *publisher, struct named_pool *pool, struct old_view *old);
+// After what workers pick from has changed: requests in the pool's queue look again.
+void wake_waiters(struct named_pool *pool);
 // Something could not be done since memory was out: it is tried again soon.
 void retry_later(struct publisher *publisher);
 // Pools whose view could not be made.

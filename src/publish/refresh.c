@@ -2,6 +2,7 @@
 // Views: whom workers may pick, from what is declared (parts), answered (sets) and known (health).
 #include "base/invariant.h"
 #include "publish/health.h"
+#include "upstream/queue.h"
 #include <stdlib.h>
 
 enum { RETRY_MS = 100 }; // after memory was out
@@ -146,6 +147,17 @@ static void refresh_later(struct publisher *publisher, struct named_pool *pool)
     retry_later(publisher);
 }
 
+// Somebody may be there for those who wait; or nobody any more, and they are told at once.
+void wake_waiters(struct named_pool *pool)
+{
+    struct pool_queue *queue = atomic_load_explicit(&pool->slot.queue, memory_order_relaxed);
+    // Who joins counts itself first and then picks: it picks from what was published, or is seen here.
+    atomic_thread_fence(memory_order_seq_cst);
+    if (queue != NULL) {
+        pool_queue_kick_all(queue);
+    }
+}
+
 void pool_refresh(struct publisher *publisher, struct named_pool *pool)
 {
     pool->changes++; // what is prepared now is old
@@ -165,6 +177,7 @@ void pool_refresh(struct publisher *publisher, struct named_pool *pool)
     old->view = version->own.view;
     swap_sets(version, old);
     rcu_publish(version->own.view, view);
+    wake_waiters(pool);
     version->changes = pool->changes;
     bool has_other_members = old->set_count > 0;
     retired->kind = RETIRED_VIEW;

@@ -206,6 +206,32 @@ def test_limit_and_queue(pointsman, origin):
     wait_until(lambda: server.api("GET", "/v1/pools/b/targets").json[0]["requests"] == 0, "0 left")
 
 
+@pytest.mark.parametrize("change", ["target", "limit", "gone"])
+def test_a_change_wakes_who_waits(pointsman, origin, change):
+    server, busy, free = pointsman(), origin(hang()), origin(respond(200, body=b"free"))
+    limits = {"requests_per_target": 1, "queue": 5, "queue_timeout": "30s"}
+    put(server, [busy], limits=limits)
+    first, waiting = server.connect(), server.connect()
+    first.request("GET", "/", host=HOST)
+    busy.wait_requests(1)
+    waiting.request("GET", "/", host=HOST)
+    wait_until(lambda: server.metrics()["pointsman_queue_length"] == 1, "it waits")
+    before = time.monotonic()
+    if change == "target":
+        server.put_target("b", free.address)
+        assert waiting.read_response().text == "free"
+    elif change == "limit":
+        busy.handler = respond(200, body=b"more")
+        put(server, [busy], limits={**limits, "requests_per_target": 2})
+        assert waiting.read_response().text == "more"
+    else:
+        server.put_target("b", busy.address, state="down")
+        assert waiting.read_response().status == 503
+    assert time.monotonic() - before < 5
+    first.close()
+    waiting.close()
+
+
 def test_queue_deadline(pointsman, origin):
     server, target_of = pointsman(), origin(hang())
     put(server, [target_of], limits={"requests_per_target": 1, "queue": 5,

@@ -35,6 +35,7 @@ struct dns {
     struct loop_timer look; // set: not yet time for the next one
     struct file_mark mark;
     const struct dns_question *asking; // dns_ask() has not yet returned: no server was needed
+    bool is_closing; // a channel ends: what it still says may be half of an answer
     const char *resolv_conf;
     char *servers;
     unsigned timeout_ms;
@@ -230,6 +231,14 @@ static int open_channel(struct dns *dns, ares_channel *channel)
     return status == ARES_SUCCESS ? 0 : status == ARES_ENOMEM ? ERR_MEMORY : ERR_SYSTEM;
 }
 
+// A question whose A is answered and whose AAAA is not ends with success.
+static void close_channel(struct dns *dns, ares_channel channel)
+{
+    dns->is_closing = true;
+    ares_destroy(channel);
+    dns->is_closing = false;
+}
+
 int dns_new(struct dns **out, struct loop *loop, const struct dns_config *config,
             unsigned address_max)
 {
@@ -271,7 +280,7 @@ void dns_free(struct dns **place)
     if (dns == NULL) {
         return;
     }
-    ares_destroy(dns->channel); // its sockets leave the loop, its questions end
+    close_channel(dns, dns->channel); // its sockets leave the loop, its questions end
     loop_timer_cancel(dns->loop, &dns->timer);
     loop_timer_cancel(dns->loop, &dns->look);
     free(dns->servers);
@@ -292,7 +301,7 @@ void dns_renew(struct dns *dns)
     dns->mark = mark;
     ares_channel old = dns->channel;
     dns->channel = channel;
-    ares_destroy(old);
+    close_channel(dns, old);
     arm_timer(dns);
 }
 
@@ -417,7 +426,7 @@ static void answered(struct dns_question *question, int status, struct ares_addr
     struct dns_answer answer = {0};
     struct sockaddr_storage *list = NULL;
     answer.has_ttl = question->dns->asking != question;
-    if (status == ARES_EDESTRUCTION || status == ARES_ECANCELLED) {
+    if (question->dns->is_closing || status == ARES_EDESTRUCTION || status == ARES_ECANCELLED) {
         answer.was_interrupted = true;
         answer.error = "interrupted";
     } else if (status != ARES_SUCCESS) {

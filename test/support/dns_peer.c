@@ -91,7 +91,7 @@ static size_t make_answer(struct dns_peer *peer, const uint8_t *packet, size_t l
     pthread_mutex_unlock(&peer->mutex);
     atomic_fetch_add(&peer->questions, type == TYPE_A);
     atomic_fetch_add(&peer->over_tcp, is_tcp);
-    if (found.kind == DNS_SILENCE) {
+    if (found.kind == DNS_SILENCE || (found.kind == DNS_IN4_ALONE && type != TYPE_A)) {
         return 0;
     }
     memcpy(to, packet, end);

@@ -14,6 +14,7 @@ enum dns_peer_kind {
     DNS_SILENCE,
     DNS_TRUNCATED, // by UDP; by TCP the answer
     DNS_GARBAGE,   // behind a header that fits
+    DNS_IN4_ALONE, // no word on AAAA
 };
 
 struct dns_peer_name {

@@ -448,6 +448,30 @@ static void test_resolv_conf_is_taken_anew(void **state)
     unlink(path);
 }
 
+// Of two questions one is answered when the channel ends: not the whole answer, so none.
+static void test_half_an_answer_is_none(void **state)
+{
+    (void)state;
+    struct dns_peer peer;
+    struct loop loop;
+    struct dns *dns;
+    struct single single = {.question.on_done = on_single};
+    dns_peer_begin(&peer);
+    assert_int_equal(loop_init(&loop), 0);
+    const struct dns_config config = {.servers = peer.server, .timeout_ms = 5000};
+    assert_int_equal(dns_new(&dns, &loop, &config, 8), 0);
+    const struct dns_peer_name name = {"half.example", DNS_IN4_ALONE, "10.0.0.1", 0, 1};
+    dns_peer_set(&peer, &name);
+    dns_ask(dns, &single.question, "half.example");
+    turn_for(&loop, 200); // A has come
+    assert_int_equal(single.count, 0);
+    dns_free(&dns);
+    assert_int_equal(single.count, 1);
+    assert_true(single.was_interrupted);
+    loop_fini(&loop);
+    dns_peer_end(&peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -461,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_what_is_refused),
         cmocka_unit_test(test_server_list),
         cmocka_unit_test(test_resolv_conf_is_taken_anew),
+        cmocka_unit_test(test_half_an_answer_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

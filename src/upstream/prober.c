@@ -417,6 +417,7 @@ void prober_stop(struct prober *prober)
         let_go(LIST_FIRST(&prober->held, struct probe, held));
     }
     loop_task_cancel(&prober->begin);
+    loop_turn(&prober->loop, 0);       // connections of HTTP/2 close with their outputs
     loop_empty_mailbox(&prober->loop); // orders that came too late
     loop_run_deferred(&prober->loop);
 }

@@ -787,6 +787,7 @@ static void test_ends(void **state)
         peer_begin(&peer);
         struct probe_spec spec = spec_of(&peer);
         spec.interval_ms = 10;
+        spec.protocol = i % 6 == 0 ? HTTP_CLIENT_H2 : HTTP_CLIENT_AUTO; // no SETTINGS come
         for (unsigned k = 0; k < 4; k++) {
             probe(&f, &spec, &seen[k]);
         }
@@ -795,12 +796,19 @@ static void test_ends(void **state)
         }
         if (i % 4 < 2) {
             prober_stop(f.prober); // before its probes end
-            assert_int_equal(probe_change(seen[0].probe, &spec), 0);
+            if (i % 4 == 1) {
+                assert_int_equal(probe_change(seen[0].probe, &spec), 0);
+            }
         }
         for (unsigned k = 0; k < 4; k++) {
             probe_end(&seen[k].probe);
         }
         end(&f);
+        uint64_t until = clock_monotonic_ns() + 10 * NS_PER_SEC;
+        while (atomic_load(&peer.open) > 0 && clock_monotonic_ns() < until) {
+            usleep(1000);
+        }
+        assert_int_equal(peer.open, 0);
         peer_end(&peer);
     }
 }

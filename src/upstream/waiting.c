@@ -203,6 +203,9 @@ static void on_ready(struct http_stream *stream)
     struct opening *freed = first->opening == o ? NULL : first->opening;
     unbind(first);
     LIST_FOR_EACH (node, waiters) {
+        if (o->waiter_count == 0) {
+            break; // of HTTP/1 it was for one alone, and there may be thousands
+        }
         struct waiter *w = CONTAINER_OF(node, struct waiter, node);
         if (w->opening == o) {
             unbind(w);

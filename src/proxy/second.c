@@ -98,6 +98,10 @@ void txn_begin_second(struct txn *txn)
     }
     int err;
     struct http_stream *stream = txn_connect(txn, member, settings, &txn_second_events, &err);
+    if (stream == NULL && err == ERR_LIMIT) {
+        pool_member_unpick(member); // nobody gets a turn for what was not used
+        return;
+    }
     if (stream == NULL) {
         proxy_member_failed(txn->proxy, member, err);
         pool_member_put(member);

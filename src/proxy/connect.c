@@ -142,15 +142,13 @@ static void settle_keeping(const struct txn *txn, struct wanted *wanted)
     wanted->request.keep_timeout_ms = settings == NULL ? 60000 : settings->keepalive_timeout_ms;
 }
 
-// The target's bound of connections, and who waits for one to end.
-static void settle_limit(const struct txn *txn, struct pool_member *member,
-                         struct upstream_request *request)
+void proxy_settle_limit(struct pool_member *member, const struct pool_slot *slot,
+                        struct upstream_request *request)
 {
     const struct pool_target *target = pool_target_of(member);
-    if (target != NULL && target->limit != NULL) {
-        request->limit = target->limit;
-        request->queue = proxy_queue_of(txn->pool);
-    }
+    // A target that is in use may get one; it stays as long as the target.
+    request->limit = target == NULL ? NULL : rcu_load(target->limit);
+    request->queue = request->limit == NULL ? NULL : proxy_queue_of(slot);
 }
 
 struct http_stream *txn_connect(struct txn *txn, struct pool_member *member,
@@ -166,7 +164,7 @@ struct http_stream *txn_connect(struct txn *txn, struct pool_member *member,
     wanted.settings = settings;
     settle_keeping(txn, &wanted);
     uint64_t opened_before = proxy->upstream.opened_count;
-    settle_limit(txn, member, request);
+    proxy_settle_limit(member, txn->pool, request);
     request->connect_timeout_ms = txn->timeouts.connect_ms;
     request->fresh = txn->force_fresh;
     request->check = !http_method_is_idempotent(txn->request.method);

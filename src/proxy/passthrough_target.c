@@ -84,11 +84,7 @@ static bool open_target(struct raw *raw, const struct pool_settings *settings, i
     if (settings != NULL && settings->send_proxy != SEND_PROXY_OFF) {
         request.preamble = write_preamble(raw, settings, preamble, sizeof preamble);
     }
-    const struct pool_target *target = pool_target_of(raw->member);
-    if (target != NULL && target->limit != NULL) {
-        request.limit = target->limit;
-        request.queue = proxy_queue_of(raw->pool);
-    }
+    proxy_settle_limit(raw->member, raw->pool, &request);
     raw->connect_started_ns = proxy->loop->now_ns;
     raw->target = upstream_get(&proxy->upstream, &request, &target_events, raw, err);
     if (raw->target != NULL) {
@@ -116,6 +112,7 @@ static enum pool_result take(struct raw *raw, const struct pool_version *pool, u
         enum pool_result result = pool_pick(pool, raw->pool, &choice, &raw->member);
         if (result != POOL_PICKED) {
             raw->member = NULL;
+            raw->saw_all = raw->tried_count == 0;
             return choice.tried_count > raw->tried_count ? POOL_FULL : result;
         }
         int err;
@@ -129,6 +126,7 @@ static enum pool_result take(struct raw *raw, const struct pool_version *pool, u
         raw->member = NULL;
         pool_member_unpick(member);
         if (choice.tried_count == POOL_TRIED_MAX) {
+            raw->saw_all = false;
             return POOL_FULL;
         }
         excluded[choice.tried_count++] = member;
@@ -213,7 +211,7 @@ static bool wait_for_turn(struct raw *raw, const struct pool_version *pool, uint
     struct loop *loop = raw->proxy->loop;
     struct pool_queue *queue = proxy_queue_of(raw->pool);
     if (raw->turn != NULL && raw->queue == queue) {
-        pool_queue_again(raw->turn);
+        pool_queue_again(raw->turn, raw->saw_all);
         raw->waiter = raw->turn;
         raw->turn = NULL;
         return false;

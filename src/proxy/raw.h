@@ -32,6 +32,7 @@ struct raw {
     struct pool_waiter *waiter; // its place in the queue
     struct pool_waiter *turn;   // the place, while its turn is being used
     struct pool_queue *queue;   // of the two
+    bool saw_all;               // no other would have got a target either, when it last was full
     uint64_t queued_at_ns;
     uint64_t queue_ns;
     uint64_t queue_due_ms;

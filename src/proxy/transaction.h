@@ -234,6 +234,10 @@ struct http_stream *txn_connect(struct txn *txn, struct pool_member *member,
                                 const struct pool_settings *settings,
                                 const struct http_stream_events *events, int *err);
 
+// The target's bound of connections, and who waits for one to end. `slot` is the pool's; may be NULL.
+void proxy_settle_limit(struct pool_member *member, const struct pool_slot *slot,
+                        struct upstream_request *request);
+
 // hash_key.c: what the pool is balanced by. False: a part of the body must come first.
 bool txn_read_key(struct txn *txn, const struct pool_settings *settings,
                   struct pool_choice *choice);
@@ -252,8 +256,8 @@ bool txn_must_wait(const struct txn *txn, const struct pool_settings *settings);
 // Waits behind all others. STEP_WAIT; or STEP_JUMP: a target, or the answer that there is no room.
 enum step_result txn_wait_for_turn(struct txn *txn, const struct pool_version *pool,
                                    struct pool_choice *choice);
-// Nothing could be picked in its turn: it waits on. False: this was no turn in the queue of its pool.
-bool txn_wait_again(struct txn *txn);
+// Nothing could be picked in its turn (`choice`: by what, at last): it waits on. False: this was no turn in the queue of its pool.
+bool txn_wait_again(struct txn *txn, const struct pool_choice *choice);
 // It waits no more: a target was picked.
 void txn_use_turn(struct txn *txn);
 // The same without one; a turn that it had goes to the next.

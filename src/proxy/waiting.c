@@ -71,13 +71,19 @@ enum step_result txn_wait_for_turn(struct txn *txn, const struct pool_version *p
     return STEP_WAIT;
 }
 
-bool txn_wait_again(struct txn *txn)
+// Was there no target that another request would have got?
+static bool saw_all(const struct txn *txn, const struct pool_choice *choice)
+{
+    return txn->tried_count == 0 && choice->tried_count < POOL_TRIED_MAX;
+}
+
+bool txn_wait_again(struct txn *txn, const struct pool_choice *choice)
 {
     if (txn->turn == NULL || proxy_queue_of(txn->pool) != txn->queue) {
         return false;
     }
     uint64_t now_ms = txn->proxy->loop->now_ms;
-    pool_queue_again(txn->turn);
+    pool_queue_again(txn->turn, saw_all(txn, choice));
     txn->waiter = txn->turn;
     txn->turn = NULL;
     txn->wait = WAIT_QUEUE;
@@ -126,17 +132,21 @@ enum step_result txn_queue_timeout(struct txn *txn)
 }
 
 // Who joins behind others does not look for itself, and a turn that came up before is not for it. So who is
-// served, or leaves, looks for it: a pick that is given back at once is a turn for the oldest.
+// served, or leaves, looks for it: a pick that is given back at once is a turn for the oldest, and so is that there
+// is no target any more, which is to be told at once.
 void proxy_wake_queue(struct pool_slot *slot, uint64_t random, uint64_t now_ms)
 {
-    const struct pool_queue *queue = proxy_queue_of(slot);
+    struct pool_queue *queue = proxy_queue_of(slot);
     if (queue == NULL || pool_queue_len(queue) == 0) {
         return;
     }
     const struct pool_version *pool = rcu_load(slot->current);
     const struct pool_choice choice = {.random = random, .now_ms = now_ms};
-    struct pool_member *member;
-    if (pool != NULL && pool_pick(pool, slot, &choice, &member) == POOL_PICKED) {
+    struct pool_member *member = NULL;
+    enum pool_result result = pool == NULL ? POOL_NONE : pool_pick(pool, slot, &choice, &member);
+    if (result == POOL_PICKED) {
         pool_member_put(member);
+    } else if (result == POOL_NONE) {
+        pool_queue_kick(queue);
     }
 }

@@ -5,7 +5,7 @@
 //   waiter's loop                    owner's loop: the list
 //     join ───────── call: JOIN ────►  listed, oldest first
 //     on_turn ◄───── call: TURN ─────  unlisted ◄──────────── kick (any thread)
-//     again ──────── call: AGAIN ───►  listed in its old place, the turn goes to the next
+//     again ──────── call: AGAIN ───►  listed in its old place; the turn goes to the next, if it saw less than all
 //     leave ──────── leave: LEAVE ──►  unlisted; if it had a turn, that goes to the next
 //     (freed) ◄───── leave: DONE ────
 //
@@ -18,7 +18,10 @@
 // goes to somebody who has not picked since, or is kept for the messages that are still on their way.
 //
 // Who picked in its turn, could not go on (no connection may be opened) and gave back what it had picked made
-// no room: that kick is not passed on, nor is the turn. Else those who wait would wake each other for ever.
+// no room: that kick is not passed on, nor is the turn. Else those who wait would wake each other for ever. Nor is
+// a turn passed on by who could have taken any target and saw that all are full: what gets free after that is
+// another turn. Else one kick too many (a connection that became idle is one beside its request's) would have all
+// that wait look in vain, one after the other.
 #include "upstream/queue.h"
 #include "base/invariant.h"
 #include <stdlib.h>
@@ -35,6 +38,7 @@ struct pool_queue {
     // The owner's.
     struct list listed; // by ticket
     unsigned listed_count;
+    struct list *near;  // who came back last, or was in front of it; NULL: nobody
     uint64_t ticket;    // the last that was given
     unsigned kept;      // turns for which nobody was listed
     uint64_t kept_turn; // the newest of them
@@ -52,6 +56,7 @@ struct pool_waiter {
     // Its own loop's.
     uint8_t state; // enum waiter_state
     bool is_again; // pool_queue_again() in this turn
+    bool saw_all;  // what it said there
     // Who has the message has these.
     uint64_t seen; // the newest turn when it last began to pick
     uint64_t turn; // that it was given last
@@ -106,23 +111,37 @@ static void run_done(struct loop *loop, struct loop_message *message);
 
 static void unlist(struct pool_queue *queue, struct pool_waiter *waiter)
 {
+    if (queue->near == &waiter->node) {
+        queue->near = waiter->node.prev == &queue->listed ? NULL : waiter->node.prev;
+    }
     list_remove(&waiter->node);
     queue->listed_count--;
 }
 
-// Its place is that of its ticket; who comes back is among the first.
+static uint64_t ticket_of(const struct list *node)
+{
+    return CONTAINER_OF(node, const struct pool_waiter, node)->ticket;
+}
+
+// Its place is that of its ticket. Those that were called together come back one after the other, so the next
+// place is near the last one: looked for from there, or from the front, where who comes back alone belongs.
 static void enlist(struct pool_queue *queue, struct pool_waiter *waiter)
 {
-    struct list *before = queue->listed.next;
+    struct list *end = &queue->listed;
+    struct list *behind = end;
     if (waiter->ticket == 0) {
         waiter->ticket = ++queue->ticket;
-        before = &queue->listed;
+    } else {
+        behind = queue->near == NULL ? end->next : queue->near;
+        while (behind != end && ticket_of(behind) < waiter->ticket) {
+            behind = behind->next;
+        }
+        while (behind->prev != end && ticket_of(behind->prev) > waiter->ticket) {
+            behind = behind->prev;
+        }
+        queue->near = &waiter->node;
     }
-    while (before != &queue->listed &&
-           CONTAINER_OF(before, struct pool_waiter, node)->ticket < waiter->ticket) {
-        before = before->next;
-    }
-    list_append(before, &waiter->node);
+    list_append(behind, &waiter->node);
     queue->listed_count++;
 }
 
@@ -288,7 +307,7 @@ static void run_turn(struct loop *loop, struct loop_message *message)
     unsigned kicks = in_turn.kicks;
     if (waiter->state != WAITER_LEFT && waiter->is_again) {
         waiter->state = WAITER_WAITS;
-        waiter->turn = kicks > 0 ? 0 : waiter->turn;
+        waiter->turn = kicks > 0 || waiter->saw_all ? 0 : waiter->turn;
         waiter->call.run = run_enlist;
         loop_post(waiter_owner(waiter), &waiter->call);
         return;
@@ -309,6 +328,20 @@ static void run_done(struct loop *loop, struct loop_message *message)
     free_waiter(CONTAINER_OF(message, struct pool_waiter, leave));
 }
 
+// Never counted for a moment: who joins meanwhile would believe that somebody is before it, who sees to it that
+// no room is missed.
+static bool count_waiting(struct pool_queue *queue, unsigned max)
+{
+    unsigned now = atomic_load_explicit(&queue->waiting, memory_order_seq_cst);
+    while (now < max) {
+        if (atomic_compare_exchange_weak_explicit(&queue->waiting, &now, now + 1,
+                                                  memory_order_seq_cst, memory_order_seq_cst)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int pool_queue_join(struct pool_queue *queue, struct loop *loop, unsigned max,
                     void (*on_turn)(void *user), void *user, struct pool_waiter **place)
 {
@@ -319,8 +352,7 @@ int pool_queue_join(struct pool_queue *queue, struct loop *loop, unsigned max,
     }
     // Members first: whoever sees somebody waiting finds that there is somebody to keep a turn for.
     atomic_fetch_add_explicit(&queue->members, 1, memory_order_seq_cst);
-    if (atomic_fetch_add_explicit(&queue->waiting, 1, memory_order_seq_cst) >= max) {
-        atomic_fetch_sub_explicit(&queue->waiting, 1, memory_order_seq_cst);
+    if (!count_waiting(queue, max)) {
         atomic_fetch_sub_explicit(&queue->members, 1, memory_order_seq_cst);
         free(waiter);
         return ERR_LIMIT;
@@ -337,10 +369,11 @@ int pool_queue_join(struct pool_queue *queue, struct loop *loop, unsigned max,
     return 0;
 }
 
-void pool_queue_again(struct pool_waiter *waiter)
+void pool_queue_again(struct pool_waiter *waiter, bool saw_all)
 {
     INVARIANT(waiter->state == WAITER_IN_TURN);
     waiter->is_again = true;
+    waiter->saw_all = saw_all;
 }
 
 void pool_queue_leave(struct pool_waiter **place)

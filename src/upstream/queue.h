@@ -27,8 +27,9 @@ unsigned pool_queue_len(const struct pool_queue *queue);
 int pool_queue_join(struct pool_queue *queue, struct loop *loop, unsigned max,
                     void (*on_turn)(void *user), void *user,
                     struct pool_waiter **waiter) WARN_UNUSED;
-// Inside on_turn: nothing could be picked, it waits on in its old place; the turn goes to the next.
-void pool_queue_again(struct pool_waiter *waiter);
+// Inside on_turn: nothing could be picked, it waits on in its old place. `saw_all`: nobody else would have found
+// anything either, and the turn is over; else it goes to the next.
+void pool_queue_again(struct pool_waiter *waiter, bool saw_all);
 // Gives up the place; on_turn comes no more. A turn that is on its way goes to the next; so does one that is
 // not used: inside on_turn, when nothing was picked and it will not wait any longer. *waiter is NULL
 // after; NULL is allowed. Worker, the same loop. Before the loop's end all of its waiters leave; then the

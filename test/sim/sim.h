@@ -54,6 +54,7 @@ struct sim {
     // How targets behave.
     bool refuses_at_once;      // the connection fails before upstream_get returns
     unsigned limited;          // bit of a member: it has no connection to spare
+    unsigned limited_count;    // how often one was asked for all the same
     bool reuses;               // kept connections, if the transaction takes one
     bool is_unsent;            // what is lost with a connection was not handed to the kernel
     size_t window;             // of new streams

@@ -160,6 +160,7 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
         return NULL;
     }
     if (sim->limited >> find_member(sim, request) & 1) {
+        sim->limited_count++;
         *err = ERR_LIMIT;
         return NULL;
     }

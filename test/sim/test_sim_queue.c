@@ -223,6 +223,25 @@ static void test_connections_are_limited(void **state)
     sim_free(&sim);
 }
 
+// A kick for nothing (a connection that became idle is one beside its request's) is one look in vain, however
+// many wait.
+static void test_turns_in_vain(void **state)
+{
+    (void)state;
+    struct sim *sim = new_sim(2, 100);
+    sim->limited = 3;
+    for (unsigned i = 0; i < 25; i++) {
+        sim_request(sim, GET);
+    }
+    struct pool_queue *queue = atomic_load(&sim->home.queue);
+    assert_int_equal(pool_queue_len(queue), 25);
+    sim->limited_count = 0;
+    pool_queue_kick(queue);
+    sim_advance(sim, 100);
+    assert_int_equal(sim->limited_count, 2); // both targets, once
+    sim_free(&sim);
+}
+
 // What is passed through waits in the same queue.
 static void test_raw(void **state)
 {
@@ -254,15 +273,11 @@ static void test_raw(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_turns_in_order),
-        cmocka_unit_test(test_nobody_overtakes),
-        cmocka_unit_test(test_bound_and_time),
-        cmocka_unit_test(test_no_queue),
-        cmocka_unit_test(test_clients_that_leave),
-        cmocka_unit_test(test_pool_changes),
-        cmocka_unit_test(test_body_meanwhile),
-        cmocka_unit_test(test_connections_are_limited),
-        cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_turns_in_order),     cmocka_unit_test(test_nobody_overtakes),
+        cmocka_unit_test(test_bound_and_time),     cmocka_unit_test(test_no_queue),
+        cmocka_unit_test(test_clients_that_leave), cmocka_unit_test(test_pool_changes),
+        cmocka_unit_test(test_body_meanwhile),     cmocka_unit_test(test_connections_are_limited),
+        cmocka_unit_test(test_turns_in_vain),      cmocka_unit_test(test_raw),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

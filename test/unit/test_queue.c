@@ -16,6 +16,7 @@ struct person {
     unsigned turns;
     unsigned order; // of the last turn
     bool wants_again;
+    bool saw_all;
     bool wants_to_leave;
     struct pool_queue *kicks; // what it had picked is given back within the turn
 };
@@ -31,7 +32,7 @@ static void on_turn(void *user)
         pool_queue_kick(person->kicks);
     }
     if (person->wants_again) {
-        pool_queue_again(person->waiter);
+        pool_queue_again(person->waiter, person->saw_all);
     } else if (person->wants_to_leave) {
         pool_queue_leave(&person->waiter);
     } else {
@@ -200,6 +201,74 @@ static void test_again(void **state)
     close_desk(&desk);
 }
 
+// Who saw that there is nothing for anybody does not have all others look in vain.
+static void test_again_saw_all(void **state)
+{
+    (void)state;
+    struct desk desk;
+    open_desk(&desk);
+    for (unsigned i = 0; i < 8; i++) {
+        join(&desk, i, i % 2);
+        settle(&desk);
+        desk.people[i].wants_again = true;
+        desk.people[i].saw_all = true;
+    }
+    pool_queue_kick(desk.queue);
+    settle(&desk);
+    assert_int_equal(desk.people[0].turns, 1);
+    assert_int_equal(turn_count, 1);
+    // Each has a turn of its own, and finds its place again.
+    pool_queue_kick_all(desk.queue);
+    settle(&desk);
+    assert_int_equal(turn_count, 9);
+    for (unsigned i = 0; i < 8; i++) {
+        desk.people[i].wants_again = false;
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        pool_queue_kick(desk.queue);
+        settle(&desk);
+        assert_int_equal(desk.people[i].order, 10 + i);
+    }
+    close_desk(&desk);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+// All called at once and back again: no more than some steps for each.
+static void test_many_come_back(void **state)
+{
+    enum { MANY = 40000 };
+    (void)state;
+    struct desk desk;
+    open_desk(&desk);
+    struct person *people = calloc(MANY, sizeof *people);
+    assert_non_null(people);
+    for (unsigned i = 0; i < MANY; i++) {
+        people[i].wants_again = true;
+        people[i].saw_all = true;
+        assert_int_equal(pool_queue_join(desk.queue, &desk.loops[i % 2], MANY, on_turn, &people[i],
+                                         &people[i].waiter),
+                         0);
+    }
+    settle(&desk);
+    uint64_t began_ns = now_ns();
+    pool_queue_kick_all(desk.queue);
+    settle(&desk);
+    assert_int_equal(turn_count, MANY);
+    assert_true(now_ns() - began_ns < 2000000000u); // minutes, if each looked through all
+    for (unsigned i = 0; i < MANY; i++) {
+        pool_queue_leave(&people[i].waiter);
+    }
+    settle(&desk);
+    free(people);
+    close_desk(&desk);
+}
+
 // A turn that is on its way, or is not used, goes to the next.
 static void test_leave_passes_on(void **state)
 {
@@ -343,7 +412,7 @@ static void on_room_turn(void *user)
         pool_queue_leave(&guest->waiter);
         loop_task_add(&guest->worker->loop, &guest->task);
     } else {
-        pool_queue_again(guest->waiter);
+        pool_queue_again(guest->waiter, next_random(guest->worker) % 2 == 0);
     }
 }
 
@@ -462,6 +531,8 @@ int main(void)
         cmocka_unit_test(test_not_within_join),
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_again),
+        cmocka_unit_test(test_again_saw_all),
+        cmocka_unit_test(test_many_come_back),
         cmocka_unit_test(test_leave_passes_on),
         cmocka_unit_test(test_kick_within_turn),
         cmocka_unit_test(test_leave_on_the_way),

@@ -413,7 +413,7 @@ static void on_turn(void *user)
     } else {
         user_fini(&w->user);
         user_init(&w->user);
-        pool_queue_again(w->place);
+        pool_queue_again(w->place, false);
     }
 }
 

@@ -150,7 +150,7 @@ bool publisher_pool_targets(struct publisher *publisher, struct str pool,
 uint64_t publisher_each_pool(struct publisher *publisher, uint64_t after, unsigned limit,
                              void (*visit)(void *context, const struct pool_slot *slot),
                              void *context);
-// Names of a live pool or route that no answer has come for yet.
+// Names of a live pool or route that no answer has come for yet, or whose first one is not live yet.
 unsigned publisher_unresolved(struct publisher *publisher, enum noun noun, struct str key);
 
 // New targets tried before they are live: each with the pool's health check, without one by a TCP connect.

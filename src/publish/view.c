@@ -227,8 +227,11 @@ unsigned publisher_unresolved(struct publisher *publisher, enum noun noun, struc
     }
     const struct pool_own_version *version = live_version(pool);
     for (unsigned i = 0; i < version->part_count; i++) {
-        const struct name_use *use = version->parts[i].name;
-        count += use != NULL && use->watched->address_count == 0 && !use->watched->is_failing;
+        // Answered is not enough: workers pick from the set of the view, which follows.
+        const struct pool_part *part = &version->parts[i];
+        const struct watched_name *watched = part->name == NULL ? NULL : part->name->watched;
+        bool has_failed = watched != NULL && watched->address_count == 0 && watched->is_failing;
+        count += watched != NULL && part->set == NULL && !has_failed;
     }
     return count;
 }

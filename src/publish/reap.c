@@ -10,6 +10,11 @@
 #include "publish/publish_int.h"
 #include <stdlib.h>
 
+enum {
+    SLICE_NS = 1000000, // of each list, in one look
+    CLOCK_EVERY = 16,   // things between two looks at the clock
+};
+
 struct retirement *retirement_new(void)
 {
     struct retirement *retirement = calloc(1, sizeof *retirement);
@@ -123,10 +128,26 @@ static bool end_retirement(struct publisher *publisher, struct retirement *retir
     return true;
 }
 
-// These return whether the budget ran out: there may be more to do now.
-static bool reap_fresh(struct publisher *publisher, unsigned budget)
+// What one look may cost: things looked at, and time. To free a pool takes a hundred times longer than to see
+// that something is still pinned.
+struct budget {
+    unsigned count;
+    uint64_t until_ns;
+};
+
+static bool take_one(struct budget *budget)
 {
-    for (; budget > 0 && !list_is_empty(&publisher->fresh); budget--) {
+    if (budget->count > 0 && --budget->count % CLOCK_EVERY == 0 &&
+        clock_monotonic_ns() >= budget->until_ns) {
+        budget->count = 0;
+    }
+    return budget->count > 0;
+}
+
+// These return whether the budget ran out: there may be more to do now.
+static bool reap_fresh(struct publisher *publisher, struct budget budget)
+{
+    while (!list_is_empty(&publisher->fresh) && take_one(&budget)) {
         struct retirement *retirement = LIST_FIRST(&publisher->fresh, struct retirement, node);
         if (!is_past(&retirement->is_past)) {
             return false; // they pass in order
@@ -138,15 +159,15 @@ static bool reap_fresh(struct publisher *publisher, unsigned budget)
             return false;
         }
     }
-    return budget == 0;
+    return budget.count == 0;
 }
 
-static bool reap_held(struct publisher *publisher, unsigned budget)
+static bool reap_held(struct publisher *publisher, struct budget budget)
 {
     if (publisher->held_at == &publisher->held) {
         publisher->held_at = publisher->held.next;
     }
-    for (; budget > 0 && !list_is_empty(&publisher->held); budget--) {
+    while (!list_is_empty(&publisher->held) && take_one(&budget)) {
         struct list *node = publisher->held_at;
         if (node == &publisher->held) {
             return false; // all were looked at; the next call begins with the first
@@ -157,7 +178,7 @@ static bool reap_held(struct publisher *publisher, unsigned budget)
             return false;
         }
     }
-    return budget == 0;
+    return budget.count == 0;
 }
 
 // Reclaim thread.
@@ -232,12 +253,12 @@ void leave(struct publisher *publisher, struct leaving *leaving)
     look_at_leaving(publisher, leaving); // most have no request: their grace period begins now
 }
 
-static bool reap_leaving(struct publisher *publisher, unsigned budget)
+static bool reap_leaving(struct publisher *publisher, struct budget budget)
 {
     if (publisher->leaving_at == &publisher->leaving) {
         publisher->leaving_at = publisher->leaving.next;
     }
-    for (; budget > 0 && !list_is_empty(&publisher->leaving); budget--) {
+    while (!list_is_empty(&publisher->leaving) && take_one(&budget)) {
         struct list *node = publisher->leaving_at;
         if (node == &publisher->leaving) {
             return false;
@@ -245,13 +266,18 @@ static bool reap_leaving(struct publisher *publisher, unsigned budget)
         publisher->leaving_at = node->next;
         look_at_leaving(publisher, CONTAINER_OF(node, struct leaving, node));
     }
-    return budget == 0;
+    return budget.count == 0;
 }
 
-bool reap(struct publisher *publisher, unsigned budget)
+bool reap(struct publisher *publisher, unsigned count)
 {
+    // Each list has a time of its own, so that none keeps the others from being looked at.
+    uint64_t now_ns = clock_monotonic_ns();
+    struct budget budget = {count + 1, now_ns + SLICE_NS};
     bool is_more = reap_fresh(publisher, budget);
+    budget.until_ns += SLICE_NS;
     is_more |= reap_held(publisher, budget);
+    budget.until_ns += SLICE_NS;
     is_more |= reap_leaving(publisher, budget);
     return is_more;
 }

@@ -2,7 +2,7 @@
 // One record's way into the tables.
 //
 //   prepare: decode, find or make the slot (empty: invisible), build the version, and all that retiring
-//   it needs ─► publish: swap ─► finish: remove what is empty
+//   it needs ─► publish: swap ─► finish: checks follow, what is empty is removed
 #include "base/invariant.h"
 #include "publish/health.h"
 #include "publish/tickets.h"
@@ -160,11 +160,21 @@ static void swap_version(struct publisher *publisher, struct named_pool *pool,
     if (after != NULL) {
         version_visit(after, apply_limit, NULL);
     }
+}
+
+// What is checked and picked follows what was published. Not in change_publish(): many pools that are
+// published together would hold the thread.
+static void follow_version(struct publisher *publisher, struct named_pool *pool)
+{
     health_follow(publisher, pool);
-    if (after != NULL && after->changes != pool->changes) {
+    if (pool->slot.current == NULL || pool->is_ended) {
+        return;
+    }
+    const struct pool_own_version *version = live_version(pool);
+    if (version->changes != pool->changes) {
         pool_refresh(publisher, pool); // health or names have changed since it was prepared
-    } else if (after != NULL) {
-        health_seen(publisher, pool, &after->facts);
+    } else {
+        health_seen(publisher, pool, &version->facts);
     }
 }
 
@@ -174,6 +184,7 @@ static void publish_route(struct publisher *publisher, struct change *change)
     if (change->list.version != NULL) {
         swap_version(publisher, change->list.pool, change->list.version, &change->list_retired);
         change->list.version = NULL;
+        change->is_swapped = true;
     }
     struct route_version *before = route_table_publish(publisher->routes, change->slot, after);
     change->route_version = NULL;
@@ -186,7 +197,9 @@ static void publish_route(struct publisher *publisher, struct change *change)
     }
     struct named_pool *list = hidden_pool_of(before);
     if (list != NULL && (after == NULL || hidden_pool_of(after) != list)) {
-        pool_end_hidden(publisher, list);
+        list->is_ended = true; // it goes with the last version of the route
+        list->holds++;
+        change->ended = list;
     }
     INVARIANT(change->retired != NULL);
     change->retired->kind = RETIRED_ROUTE;
@@ -200,6 +213,7 @@ static void publish_pool(struct publisher *publisher, struct change *change)
     change->pool_version = NULL;
     publisher->pool_count += (uint64_t)(after != NULL) - (change->pool->slot.current != NULL);
     swap_version(publisher, change->pool, after, &change->retired);
+    change->is_swapped = true;
 }
 
 static void publish_tickets(struct publisher *publisher, struct change *change)
@@ -245,6 +259,13 @@ static void unlink_slot(struct publisher *publisher, struct change *change)
 
 void change_finish(struct publisher *publisher, struct change *change)
 {
+    if (change->is_swapped) {
+        follow_version(publisher, change->pool != NULL ? change->pool : change->list.pool);
+    }
+    if (change->ended != NULL) {
+        health_follow(publisher, change->ended); // nothing of it is checked any more
+        pool_unhold(publisher, change->ended);
+    }
     if (change->slot != NULL && change->slot->current == NULL) {
         unlink_slot(publisher, change);
     }

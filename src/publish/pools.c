@@ -128,12 +128,6 @@ void pool_unhold(struct publisher *publisher, struct named_pool *pool)
     pool_sweep(publisher, pool);
 }
 
-void pool_end_hidden(struct publisher *publisher, struct named_pool *pool)
-{
-    pool->is_ended = true;
-    health_follow(publisher, pool); // nothing of it is checked any more
-}
-
 void pools_clear(struct publisher *publisher)
 {
     struct name_node *node;

@@ -213,6 +213,7 @@ struct change {
     const struct store_record *record;
     bool is_batch;                       // others are prepared before it is published
     bool is_skipped;                     // it failed: only to be finished
+    bool is_swapped;                     // the pool, or the list: its checks are to follow
     struct route_slot *slot;             // routes; NULL: nothing to do
     struct named_pool *pool;             // pools; NULL: nothing to do
     struct cert_slot *cert;              // certificates; NULL: nothing to do
@@ -220,7 +221,8 @@ struct change {
     struct rcu_retired *tickets_retired; // for the keys before
     struct route_version *route_version; // NULL: delete
     struct pool_own_version *pool_version;
-    struct own_list list; // of the route
+    struct own_list list;     // of the route
+    struct named_pool *ended; // held: the list that the route has no more
     struct cert_version *cert_version;
     struct retirement *retired;      // for the version before
     struct retirement *list_retired; // the same of the list
@@ -244,7 +246,8 @@ int change_prepare(struct publisher *publisher, struct change *change,
                    struct problems *problems) WARN_UNUSED;
 // Cannot fail.
 void change_publish(struct publisher *publisher, struct change *change);
-// Removes what is empty and frees what was not needed; also after a failed prepare.
+// Checks follow what was published; removes what is empty and frees what was not needed; also after a failed
+// prepare.
 void change_finish(struct publisher *publisher, struct change *change);
 
 // build.c: versions from declarations.
@@ -285,8 +288,6 @@ static inline struct pool_own_version *live_version(const struct named_pool *poo
 }
 // The pool of the route's own list: that of its live version, or a new one. NULL: out of memory.
 struct named_pool *pool_of_route(struct publisher *publisher, const struct route_slot *slot);
-// Its route has it no more: it goes with the last version of the route.
-void pool_end_hidden(struct publisher *publisher, struct named_pool *pool);
 // A hold is given back.
 void pool_unhold(struct publisher *publisher, struct named_pool *pool);
 // At the end: all named pools.

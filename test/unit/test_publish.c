@@ -5,6 +5,7 @@
 #include "loop/loop.h"
 #include "loop/rcu.h"
 #include "publish/publish.h"
+#include "upstream/prober.h"
 #include <arpa/inet.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -627,6 +628,62 @@ static void test_a_block_is_applied_in_slices(void **state)
     free(keys);
 }
 
+static void note_health(void *context, const struct publish_target *target)
+{
+    *(const char **)context = target->health;
+}
+
+static const char *health_of(struct publisher *publisher, const char *pool)
+{
+    const char *health = "";
+    publisher_pool_targets(publisher, str_from_c(pool), note_health, &health);
+    return health;
+}
+
+// Checks of very many pools begin in slices as well, and have begun when the block is said to be live.
+static void test_checks_of_a_block_begin_in_slices(void **state)
+{
+    (void)state;
+    enum { COUNT = 5000 };
+    struct publisher *publisher = setup();
+    struct slices slices = {0};
+    struct store_record *records = calloc(COUNT, sizeof *records);
+    char(*keys)[32] = calloc(COUNT, sizeof *keys);
+    struct prober *prober;
+    struct loop loop;
+    assert_true(records != NULL && keys != NULL);
+    assert_int_equal(loop_init(&loop), 0);
+    assert_int_equal(prober_new(&prober, 1), 0); // its thread is never started
+    assert_int_equal(publisher_configure(publisher, &(struct publish_config){.prober = prober}), 0);
+    assert_int_equal(publisher_start(publisher, &loop), 0);
+    publisher_on_live(publisher, on_live, &slices);
+    fill_block(records, keys, COUNT, "{\"targets\":[\"10.0.0.1:80\"],\"health\":{}}");
+    for (unsigned i = 0; i < COUNT; i++) {
+        records[i].noun = NOUN_POOL;
+    }
+    assert_false(publisher_begin(publisher, ++revision, records, COUNT));
+    while (publisher_revision(publisher) != revision) {
+        loop_turn(&loop, 5);
+        rcu_turn_done();
+    }
+    assert_int_equal(slices.live, 0);
+    assert_string_equal(health_of(publisher, keys[COUNT - 1]),
+                        "none"); // published, not yet checked
+    while (slices.live == 0) {
+        loop_turn(&loop, 5);
+        rcu_turn_done();
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_string_equal(health_of(publisher, keys[i]), "unknown");
+    }
+    publisher_stop(publisher);
+    publisher_free(&publisher);
+    prober_free(&prober);
+    loop_fini(&loop);
+    free(records);
+    free(keys);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -643,6 +700,7 @@ int main(void)
         cmocka_unit_test(test_names_and_timer_on_the_loop),
         cmocka_unit_test(test_a_batch_is_given_back_soon),
         cmocka_unit_test(test_a_block_is_applied_in_slices),
+        cmocka_unit_test(test_checks_of_a_block_begin_in_slices),
     };
     hash_seed();
     log_set_level(LOG_ERROR);

@@ -132,21 +132,17 @@ enum step_result txn_queue_timeout(struct txn *txn)
 }
 
 // Who joins behind others does not look for itself, and a turn that came up before is not for it. So who is
-// served, or leaves, looks for it: a pick that is given back at once is a turn for the oldest, and so is that there
-// is no target any more, which is to be told at once.
+// served, or leaves, looks for it: a pick that is given back at once is a turn for the oldest.
 void proxy_wake_queue(struct pool_slot *slot, uint64_t random, uint64_t now_ms)
 {
-    struct pool_queue *queue = proxy_queue_of(slot);
+    const struct pool_queue *queue = proxy_queue_of(slot);
     if (queue == NULL || pool_queue_len(queue) == 0) {
         return;
     }
     const struct pool_version *pool = rcu_load(slot->current);
     const struct pool_choice choice = {.random = random, .now_ms = now_ms};
-    struct pool_member *member = NULL;
-    enum pool_result result = pool == NULL ? POOL_NONE : pool_pick(pool, slot, &choice, &member);
-    if (result == POOL_PICKED) {
+    struct pool_member *member;
+    if (pool != NULL && pool_pick(pool, slot, &choice, &member) == POOL_PICKED) {
         pool_member_put(member);
-    } else if (result == POOL_NONE) {
-        pool_queue_kick(queue);
     }
 }

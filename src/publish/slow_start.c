@@ -7,6 +7,8 @@ enum {
     STEP_COUNT = 10,
     STEP_MIN_MS = 100,
     STEP_MAX_MS = 1000,
+    // A look walks over the targets of all pools: they share it, and their steps may be so late.
+    TICK_MS = 50,
 };
 
 static uint64_t step_ms(const struct pool_settings *settings)
@@ -79,6 +81,7 @@ void warm_on_timer(struct loop *loop, struct loop_timer *timer)
         next = pool->warm_at_ms < next ? pool->warm_at_ms : next;
     }
     if (next != UINT64_MAX) {
-        loop_timer_set(loop, timer, next - loop->now_ms);
+        uint64_t wait_ms = next - loop->now_ms;
+        loop_timer_set(loop, timer, wait_ms > TICK_MS ? wait_ms : TICK_MS);
     }
 }

@@ -320,6 +320,34 @@ static void test_slow_start_of_what_is_back(void **state)
     assert_true(list_is_empty(&publisher.health.warming));
 }
 
+// Pools that began at different times share the timer's looks: each walks over the targets of all.
+static void test_slow_start_of_many_pools(void **state)
+{
+    (void)state;
+    struct pool_target *late[4];
+    for (unsigned i = 0; i < 4; i++) {
+        struct test_pool *pool = make_pool("shop");
+        pool->own.settings.slow_start_ms = 10000;
+        pool->own.settings.health.type = HEALTH_OFF;
+        (void)add_number(pool, 0);
+        health_follow(&publisher, pool->pool);
+        late[i] = add_number(pool, 1);
+        health_follow(&publisher, pool->pool);
+        pass(7);
+    }
+    unsigned looks = 0;
+    for (unsigned i = 0; i < 3000; i++) {
+        uint64_t deadline_ms = publisher.health.warm_timer.deadline_ms;
+        pass(1);
+        looks += publisher.health.warm_timer.deadline_ms != deadline_ms;
+    }
+    assert_in_range(looks, 3, 6); // two a second at most, not four
+    assert_in_range(pools[0]->refreshes, 3, 5);
+    assert_in_range(pools[3]->refreshes, 3, 5);
+    pass(10000);
+    assert_int_equal(late[3]->health.slow_since_ms, 0);
+}
+
 // The first answers for the names of a pool do not come together.
 static void test_slow_start_of_names(void **state)
 {
@@ -388,6 +416,7 @@ int main(void)
         HEALTH_TEST(test_panic),
         HEALTH_TEST(test_slow_start_of_a_new_target),
         HEALTH_TEST(test_slow_start_of_what_is_back),
+        HEALTH_TEST(test_slow_start_of_many_pools),
         HEALTH_TEST(test_slow_start_of_names),
         HEALTH_TEST(test_slow_start_after_a_drain),
     };

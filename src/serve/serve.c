@@ -208,6 +208,12 @@ static int configure_targets(struct node *node)
         .prober = node->prober,
         .origin_tls = security_origin_tls(node->security),
     };
+    struct sockaddr_storage admin;
+    socklen_t len;
+    if (err == 0 && !node->config->admin.require_token &&
+        net_parse_listen(str_from_c(node->config->admin.address), &admin, &len) == 0) {
+        prober_forbid(node->prober, &admin);
+    }
     return err == 0 ? publisher_configure(node->publisher, &config) : err;
 }
 

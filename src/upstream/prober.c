@@ -341,6 +341,11 @@ void probe_end(struct probe **place)
 
 // ---- the thread ----
 
+void prober_forbid(struct prober *prober, const struct sockaddr_storage *listen)
+{
+    prober->checker.forbidden = *listen;
+}
+
 int prober_new(struct prober **out, unsigned max)
 {
     struct prober *prober = calloc(1, sizeof *prober);

@@ -48,6 +48,8 @@ typedef void probe_done(void *context, const struct probe_result *result);
 int prober_new(struct prober **prober, unsigned max) WARN_UNUSED;
 // Its loop, for what else is to run there; before prober_start() nothing runs on it.
 struct loop *prober_loop(struct prober *prober);
+// Checks never go to who listens there (the admin API believes who is on this machine). Before the start.
+void prober_forbid(struct prober *prober, const struct sockaddr_storage *listen);
 int prober_start(struct prober *prober, struct loop *control) WARN_UNUSED;
 // The thread has ended after it; no results come any more.
 void prober_stop(struct prober *prober);

@@ -7,6 +7,7 @@
 // The verdict is often there before the answer has ended. The rest of it is read, within bounds, so that
 // targets do not see one reset after another.
 #include "base/clock.h"
+#include "net/address.h"
 #include "net/tls.h"
 #include "upstream/prober_int.h"
 #include <errno.h>
@@ -341,6 +342,11 @@ void check_begin(struct check *check, const struct spec *spec)
         .preamble = preamble_of(spec->is.send_proxy),
         .connect_timeout_ms = spec->is.timeout_ms,
     };
+    if (net_reaches_locally(&spec->is.address, &check->checker->forbidden)) {
+        decide(check, false, "connect: not allowed to the admin API");
+        end(check);
+        return;
+    }
     int err = 0;
     loop_timer_set(loop, &check->timer, spec->is.timeout_ms + WHOLE_EXTRA_MS);
     check->stream = http_client_open(&check->checker->clients, &target, &check->checker->owner,

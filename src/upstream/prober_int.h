@@ -21,6 +21,7 @@ void spec_free(struct spec **spec);
 struct checker {
     struct http_client_pool clients;
     struct http_client_owner owner;
+    struct sockaddr_storage forbidden; // AF_UNSPEC: none
 };
 void checker_init(struct checker *checker, struct loop *loop);
 // No check is under way.

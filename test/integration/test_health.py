@@ -333,3 +333,13 @@ def test_checks_over_tls(pointsman, certs, tls_origin):
     assert "TLS" in state()["reason"]
     server.put_pool("h", [target.address], tls=tls, health=health)
     wait_until(lambda: state()["health"] == "up", "the check does as the pool", 10)
+
+
+def test_checks_do_not_reach_the_admin_api(pointsman):
+    server = pointsman()
+    for address in (f"127.0.0.1:{server.admin_port}", f"localhost:{server.admin_port}"):
+        server.put_pool("h", [address], health={**FAST, "path": "/v1/status"})
+        wait_until(lambda: server.api("GET", "/v1/pools/h/targets").json[0]["health"] == "down",
+                   "refused", 10)
+        target = server.api("GET", "/v1/pools/h/targets").json[0]
+        assert "admin" in target["reason"]

@@ -47,7 +47,7 @@ static enum step_result take(struct txn *txn, const struct pool_version *pool,
         txn_use_turn(txn);
         return txn_go_on(txn);
     case POOL_FULL:
-        return txn_wait_again(txn, choice) ? STEP_WAIT : txn_wait_for_turn(txn, pool, choice);
+        return txn_wait_again(txn) ? STEP_WAIT : txn_wait_for_turn(txn, pool, choice);
     case POOL_NONE:
         break;
     }

@@ -3,6 +3,8 @@
 // that left meanwhile is not chosen.
 #include "proxy/transaction.h"
 
+enum { UNLISTED_MAX = 4 };
+
 // txn->pool lives as long as a version of the route that names it: the one that the request came by,
 // or a newer one, which is held as well. False: out of memory.
 static bool hold_version(struct txn *txn, struct route_version *route)
@@ -83,12 +85,33 @@ bool end_is_connect_failure(enum end_reason end)
            end == END_TLS_VERIFY;
 }
 
-// Who is not to be picked: those that were tried, then those without a connection to spare.
-struct excluded {
-    struct pool_member *members[POOL_TRIED_MAX];
-    unsigned tried;
-    unsigned count;
-};
+void excluded_init(struct excluded *excluded, struct pool_member *const *tried, unsigned count)
+{
+    memcpy(excluded->members, tried, count * sizeof tried[0]);
+    excluded->tried = count;
+    excluded->count = count;
+    excluded->unlisted = 0;
+    excluded->saw_less = count > 0;
+}
+
+bool excluded_add_full(struct excluded *excluded, struct pool_member *member,
+                       struct pool_choice *choice)
+{
+    const struct pool_target *target = pool_target_of(member);
+    const struct upstream_limit *limit = target == NULL ? NULL : rcu_load(target->limit);
+    excluded->saw_less = excluded->saw_less || (limit != NULL && upstream_limit_is_h2(limit));
+    pool_member_unpick(member); // nobody gets a turn for what was not used
+    if (excluded->count < POOL_TRIED_MAX) {
+        excluded->members[excluded->count++] = member;
+        return true;
+    }
+    // Many are full: now only those that do not look it. (Not before: one whose connections of HTTP/2 are all in
+    // use may take another request on them.)
+    choice->needs_room = true;
+    bool goes_on = excluded->unlisted++ < UNLISTED_MAX;
+    excluded->saw_less = excluded->saw_less || !goes_on;
+    return goes_on;
+}
 
 static enum pool_result pick(struct txn *txn, const struct pool_version *pool,
                              struct pool_choice *choice, const struct excluded *excluded)
@@ -116,13 +139,14 @@ enum pool_result txn_take_target(struct txn *txn, const struct pool_version *poo
                                  struct pool_choice *choice)
 {
     const struct pool_settings *settings = pool_settings(pool);
-    struct excluded excluded = {.tried = txn->tried_count, .count = txn->tried_count};
-    memcpy(excluded.members, txn->tried, txn->tried_count * sizeof txn->tried[0]);
+    struct excluded excluded;
+    excluded_init(&excluded, txn->tried, txn->tried_count);
     for (;;) {
         enum pool_result result = pick(txn, pool, choice, &excluded);
         if (result != POOL_PICKED) {
             txn->member = NULL;
-            return excluded.count > excluded.tried ? POOL_FULL : result;
+            txn->saw_all = !excluded.saw_less;
+            return excluded.count > excluded.tried || choice->needs_room ? POOL_FULL : result;
         }
         int err = ERR_CLOSED;
         txn->origin = txn_connect(txn, txn->member, settings, &txn_origin_events, &err);
@@ -133,13 +157,11 @@ enum pool_result txn_take_target(struct txn *txn, const struct pool_version *poo
             }
             return POOL_PICKED;
         }
-        // It has all the connections that it may have. Nobody gets a turn for what was not used.
-        struct pool_member *member = txn->member;
+        struct pool_member *member = txn->member; // it has all the connections that it may have
         txn->member = NULL;
-        pool_member_unpick(member);
-        if (excluded.count == POOL_TRIED_MAX) {
+        if (!excluded_add_full(&excluded, member, choice)) {
+            txn->saw_all = false;
             return POOL_FULL;
         }
-        excluded.members[excluded.count++] = member;
     }
 }

@@ -97,23 +97,22 @@ static bool open_target(struct raw *raw, const struct pool_settings *settings, i
 static enum pool_result take(struct raw *raw, const struct pool_version *pool, uint64_t random)
 {
     const struct pool_settings *settings = pool_settings(pool);
-    struct pool_member *excluded[POOL_TRIED_MAX];
-    struct pool_choice choice = {.random = random,
-                                 .now_ms = raw->proxy->loop->now_ms,
-                                 .tried = excluded,
-                                 .tried_count = raw->tried_count};
-    memcpy(excluded, raw->tried, raw->tried_count * sizeof excluded[0]);
+    struct excluded excluded;
+    struct pool_choice choice = {
+        .random = random, .now_ms = raw->proxy->loop->now_ms, .tried = excluded.members};
+    excluded_init(&excluded, raw->tried, raw->tried_count);
     if (settings != NULL && settings->balance == BALANCE_HASH) {
         const struct in6_addr *peer = http_stream_peer(raw->client);
         choice.hash = key_hash(peer, sizeof *peer);
         choice.has_hash = true;
     }
     for (;;) {
+        choice.tried_count = excluded.count;
         enum pool_result result = pool_pick(pool, raw->pool, &choice, &raw->member);
         if (result != POOL_PICKED) {
             raw->member = NULL;
-            raw->saw_all = raw->tried_count == 0;
-            return choice.tried_count > raw->tried_count ? POOL_FULL : result;
+            raw->saw_all = !excluded.saw_less;
+            return excluded.count > excluded.tried || choice.needs_room ? POOL_FULL : result;
         }
         int err;
         if (open_target(raw, settings, &err) || err != ERR_LIMIT) {
@@ -124,12 +123,10 @@ static enum pool_result take(struct raw *raw, const struct pool_version *pool, u
         }
         struct pool_member *member = raw->member;
         raw->member = NULL;
-        pool_member_unpick(member);
-        if (choice.tried_count == POOL_TRIED_MAX) {
+        if (!excluded_add_full(&excluded, member, &choice)) {
             raw->saw_all = false;
             return POOL_FULL;
         }
-        excluded[choice.tried_count++] = member;
     }
 }
 

@@ -126,6 +126,7 @@ struct txn {
     // While it waits for a target (waiting.c).
     struct pool_waiter *waiter; // its place
     struct pool_waiter *turn;   // the place, while its turn is being used
+    bool saw_all;               // when all was full: nobody else would have got a target
     struct pool_queue *queue;   // of the two; lives as long as the versions that are held
     uint64_t queued_at_ns;
     uint64_t queue_ns; // of all waits
@@ -225,6 +226,18 @@ void txn_peek_timeouts(struct txn *txn);
 // member and no origin: the connection failed at once. `choice` is changed.
 enum pool_result txn_take_target(struct txn *txn, const struct pool_version *pool,
                                  struct pool_choice *choice);
+// Who is not to be picked: those that were tried, then those that have no connection to spare.
+struct excluded {
+    struct pool_member *members[POOL_TRIED_MAX];
+    unsigned tried;
+    unsigned count;    // with them
+    unsigned unlisted; // without a connection to spare, for whom there was no place
+    bool saw_less;     // somebody else may find what was not found
+};
+void excluded_init(struct excluded *excluded, struct pool_member *const *tried, unsigned count);
+// The picked member is at its limit of connections: it is given back. False: enough were looked at.
+bool excluded_add_full(struct excluded *excluded, struct pool_member *member,
+                       struct pool_choice *choice);
 // Would the same target fail in the same way?
 bool end_is_connect_failure(enum end_reason end);
 
@@ -256,8 +269,8 @@ bool txn_must_wait(const struct txn *txn, const struct pool_settings *settings);
 // Waits behind all others. STEP_WAIT; or STEP_JUMP: a target, or the answer that there is no room.
 enum step_result txn_wait_for_turn(struct txn *txn, const struct pool_version *pool,
                                    struct pool_choice *choice);
-// Nothing could be picked in its turn (`choice`: by what, at last): it waits on. False: this was no turn in the queue of its pool.
-bool txn_wait_again(struct txn *txn, const struct pool_choice *choice);
+// Nothing could be picked in its turn: it waits on. False: this was no turn in the queue of its pool.
+bool txn_wait_again(struct txn *txn);
 // It waits no more: a target was picked.
 void txn_use_turn(struct txn *txn);
 // The same without one; a turn that it had goes to the next.

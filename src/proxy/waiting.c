@@ -71,19 +71,13 @@ enum step_result txn_wait_for_turn(struct txn *txn, const struct pool_version *p
     return STEP_WAIT;
 }
 
-// Was there no target that another request would have got?
-static bool saw_all(const struct txn *txn, const struct pool_choice *choice)
-{
-    return txn->tried_count == 0 && choice->tried_count < POOL_TRIED_MAX;
-}
-
-bool txn_wait_again(struct txn *txn, const struct pool_choice *choice)
+bool txn_wait_again(struct txn *txn)
 {
     if (txn->turn == NULL || proxy_queue_of(txn->pool) != txn->queue) {
         return false;
     }
     uint64_t now_ms = txn->proxy->loop->now_ms;
-    pool_queue_again(txn->turn, saw_all(txn, choice));
+    pool_queue_again(txn->turn, txn->saw_all);
     txn->waiter = txn->turn;
     txn->turn = NULL;
     txn->wait = WAIT_QUEUE;

@@ -72,6 +72,17 @@ unsigned upstream_limit_idle(const struct upstream_limit *limit)
     return atomic_load_explicit(&limit->idle, memory_order_relaxed);
 }
 
+bool upstream_limit_is_full(const struct upstream_limit *limit)
+{
+    unsigned max = atomic_load_explicit(&limit->max, memory_order_relaxed);
+    return max != 0 && upstream_limit_open(limit) >= max && upstream_limit_idle(limit) == 0;
+}
+
+bool upstream_limit_is_h2(const struct upstream_limit *limit)
+{
+    return atomic_load_explicit(&limit->is_h2, memory_order_relaxed);
+}
+
 // ---- workers ----
 
 // Seq_cst here and in give: who was turned away and then waits, and who gives and then looks who waits
@@ -108,5 +119,8 @@ void upstream_limit_note_idle(struct upstream_limit *limit, bool is_idle)
 
 void upstream_limit_note_room(struct upstream_limit *limit)
 {
+    if (!upstream_limit_is_h2(limit)) {
+        atomic_store_explicit(&limit->is_h2, true, memory_order_relaxed);
+    }
     kick(limit);
 }

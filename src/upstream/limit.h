@@ -25,6 +25,11 @@ void upstream_limit_set_queue(struct upstream_limit *limit, struct pool_queue *q
 unsigned upstream_limit_open(const struct upstream_limit *limit);
 unsigned upstream_limit_idle(const struct upstream_limit *limit);
 
+// At the limit, and none of them is idle. Any thread.
+bool upstream_limit_is_full(const struct upstream_limit *limit);
+// Some were HTTP/2: at the limit, one worker may have room on a connection and another none. Any thread.
+bool upstream_limit_is_h2(const struct upstream_limit *limit);
+
 // ---- workers (upstream.c) ----
 
 // All workers' connections; zero at first, constant while threads run.

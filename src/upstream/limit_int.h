@@ -8,6 +8,7 @@ struct upstream_limit {
     atomic_uint max; // 0: no bound
     atomic_uint open;
     atomic_uint idle;
+    atomic_bool is_h2;                  // some were
     _Atomic(struct pool_queue *) queue; // referenced
     // The message that goes round.
     atomic_uint asked; // connections to be closed that the round does not know of yet

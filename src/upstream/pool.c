@@ -2,6 +2,7 @@
 #include "upstream/pool.h"
 #include "base/invariant.h"
 #include "loop/rcu.h"
+#include "upstream/limit.h"
 #include "upstream/pool_member.h"
 #include "upstream/pool_view_int.h"
 #include "upstream/queue.h"
@@ -41,10 +42,18 @@ static struct pool_member *pick_entry(const struct pool_version *pool,
 
 // ---- over a view ----
 
-bool view_is_wanted(const struct picking *picking, const struct pool_member *member)
+static bool has_no_room(struct pool_member *member)
+{
+    const struct pool_target *target = pool_target_of(member);
+    const struct upstream_limit *limit = target == NULL ? NULL : rcu_load(target->limit);
+    return limit != NULL && upstream_limit_is_full(limit);
+}
+
+bool view_is_wanted(const struct picking *picking, struct pool_member *member)
 {
     const struct pool_choice *choice = picking->choice;
-    if (was_tried(member, choice->tried, choice->tried_count)) {
+    if (was_tried(member, choice->tried, choice->tried_count) ||
+        (choice->needs_room && has_no_room(member))) {
         return false;
     }
     return choice->beside == NULL ||

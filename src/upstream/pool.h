@@ -122,6 +122,7 @@ struct pool_choice {
     uint64_t sticky;                  // pool_target.id of the cookie; 0: none
     struct pool_member *const *tried; // members not to be picked
     unsigned tried_count;
+    bool needs_room; // not a target whose connections are all in use (limit.h)
     const struct pool_member
         *beside; // only another address of this one's name, of the other family
 };

@@ -123,7 +123,8 @@ struct pool_member *view_pick_least(struct picking *picking)
     const struct view_tier *tier = picking->tier;
     const struct pool_choice *choice = picking->choice;
     uint32_t start = tier->first + (uint32_t)((choice->random >> 32) * tier->count >> 32);
-    bool is_plain = tier->is_even && choice->tried_count == 0 && choice->beside == NULL;
+    bool is_plain =
+        tier->is_even && choice->tried_count == 0 && choice->beside == NULL && !choice->needs_room;
     for (unsigned look = 0; look < LOOK_MAX; look++) {
         unsigned seen = 0;
         uint32_t at =

@@ -69,7 +69,7 @@ static inline unsigned view_count(const struct pool_view *view, uint32_t at)
 }
 
 // Not tried yet, and a neighbour where one is wanted.
-bool view_is_wanted(const struct picking *picking, const struct pool_member *member);
+bool view_is_wanted(const struct picking *picking, struct pool_member *member);
 // Counts one request unless the limit is reached (then `is_full`).
 bool view_claim(struct picking *picking, atomic_uint *count);
 

@@ -320,6 +320,28 @@ def test_connection_limit(pointsman, origin):
         conn.close()
 
 
+@pytest.mark.parametrize("balance", ["round_robin", "least_requests", "random_two"])
+def test_many_at_their_connection_limit(pointsman, origin, balance):
+    """Whoever has a connection to spare is found, however many have none."""
+    server, target_of = pointsman(workers=1), origin(host="0.0.0.0")
+    port = target_of.address.rpartition(":")[2]
+    targets = [{"address": f"127.0.0.{i}:{port}", "max_connections": 1, "weight": 100 if i < 21 else 1}
+               for i in range(1, 24)]
+    target_of.handler = hang()
+    server.put_pool("b", targets[:20])
+    server.put_route(HOST, pool="b")
+    conns = [server.connect() for _ in range(20)]
+    for conn in conns:
+        conn.request("GET", "/", host=HOST)
+    target_of.wait_requests(20)
+    target_of.handler = respond(200, body=b"ok")
+    server.put_pool("b", targets, balance=balance)
+    for _ in range(60):
+        assert server.get(host=HOST).status == 200
+    for conn in conns:
+        conn.close()
+
+
 def test_aborted_requests_leave_no_count(pointsman, origin):
     server, target_of = pointsman(), origin(hang())
     put(server, [target_of], limits={"requests_per_target": 8, "queue": 50, "queue_timeout": "1s"})

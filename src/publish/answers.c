@@ -34,13 +34,12 @@ static struct target_address address_of(const struct name_use *use)
     };
 }
 
-// A member of the pool with that key, also one that is leaving. NULL: none.
-static struct pool_member *find_member(const struct named_pool *pool,
-                                       const struct member_key *wanted)
+static struct pool_member *find_among(struct pool_member *const *members, unsigned count,
+                                      const struct member_key *wanted)
 {
     uint64_t id = member_key_id(wanted);
-    for (unsigned i = 0; i < pool->member_count; i++) {
-        struct pool_member *member = pool->members[i];
+    for (unsigned i = 0; i < count; i++) {
+        struct pool_member *member = members[i];
         struct member_key key;
         if (pool_target_of(member)->id != id ||
             atomic_load_explicit(&member->cut, memory_order_relaxed) != 0) {
@@ -52,6 +51,18 @@ static struct pool_member *find_member(const struct named_pool *pool,
         }
     }
     return NULL;
+}
+
+// A member of the pool with that key, also one that is leaving. NULL: none. `has_others`: it may have some that
+// are in no newest set. Without, the whole pool (a thousand names with many addresses each) is not looked at.
+static struct pool_member *find_member(const struct name_use *use, const struct member_key *wanted,
+                                       bool has_others)
+{
+    const struct named_pool *pool = use->pool;
+    struct pool_member *found =
+        use->set == NULL ? NULL : find_among(use->set->members, use->set->count, wanted);
+    return found != NULL || !has_others ? found
+                                        : find_among(pool->members, pool->member_count, wanted);
 }
 
 // The members of the newest answer, each with a reference of the set. No answer: NULL. 0, or ERR_MEMORY.
@@ -67,11 +78,12 @@ static int make_set(struct publisher *publisher, struct name_use *use, struct na
         return ERR_MEMORY;
     }
     struct target_address address = address_of(use);
+    bool has_others = use->pool->named_count != use->pool->newest_count;
     set->refs = 1;
     for (unsigned i = 0; i < watched->address_count; i++) {
         struct member_key key;
         member_key_of_address(&key, &address, address_at(watched, i));
-        struct pool_member *member = find_member(use->pool, &key);
+        struct pool_member *member = find_member(use, &key, has_others);
         if (member == NULL) {
             member =
                 pool_make_member(use->pool, &address, address_at(watched, i), use->max_connections);
@@ -99,6 +111,16 @@ void set_unref(struct publisher *publisher, struct named_pool *pool, struct name
     free(set);
 }
 
+// The set becomes that of the newest answer. Returns the one before, with its reference.
+static struct name_set *swap_set(struct name_use *use, struct name_set *set)
+{
+    struct name_set *before = use->set;
+    use->pool->newest_count -= before == NULL ? 0 : before->count;
+    use->pool->newest_count += set == NULL ? 0 : set->count;
+    use->set = set;
+    return before;
+}
+
 // ---- uses ----
 
 static void free_watched(struct publisher *publisher, struct watched_name *watched)
@@ -117,7 +139,7 @@ void name_use_put(struct publisher *publisher, struct name_use *use, bool is_uns
     if (--use->refs > 0) {
         return;
     }
-    set_unref(publisher, use->pool, use->set, is_unseen);
+    set_unref(publisher, use->pool, swap_set(use, NULL), is_unseen);
     list_remove(&use->list);
     name_map_remove(&publisher->uses, &use->node);
     if (--use->watched->refs == 0) {
@@ -157,7 +179,7 @@ static bool renew_use(struct publisher *publisher, struct name_use *use)
         if (make_set(publisher, use, &set) != 0) {
             return false;
         }
-        use->set = set;
+        (void)swap_set(use, set);
         use->pool->changes++; // a version that is being prepared is old
         health_mark(publisher, use->pool);
         set_unref(publisher, use->pool, before, false);
@@ -349,13 +371,11 @@ static bool is_cut(const struct name_set *set)
 // Declared again while requests to its members are being ended: it gets others.
 static bool remake_set(struct publisher *publisher, struct name_use *use)
 {
-    struct name_set *before = use->set;
     struct name_set *set;
     if (make_set(publisher, use, &set) != 0) {
         return false;
     }
-    use->set = set;
-    set_unref(publisher, use->pool, before, false);
+    set_unref(publisher, use->pool, swap_set(use, set), false);
     return true;
 }
 
@@ -386,9 +406,11 @@ struct name_use *name_use_get(struct publisher *publisher, struct named_pool *po
     }
     use->max_connections = target->max_connections;
     use->is_told_failed = use->watched->is_failing;
-    if (make_set(publisher, use, &use->set) != 0) {
+    struct name_set *set;
+    if (make_set(publisher, use, &set) != 0) {
         name_use_put(publisher, use, true);
         return NULL;
     }
+    (void)swap_set(use, set);
     return use;
 }

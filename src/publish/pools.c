@@ -70,6 +70,7 @@ struct named_pool *pool_of_route(struct publisher *publisher, const struct route
 
 static void free_pool(struct publisher *publisher, struct named_pool *pool)
 {
+    INVARIANT(pool->named_count == 0 && pool->newest_count == 0);
     INVARIANT(pool->member_count == 0 && pool->slot.refs == 0 && pool->slot.current == NULL);
     health_forget_pool(publisher, pool);
     list_remove(&pool->node_of_all);
@@ -199,6 +200,7 @@ struct pool_member *pool_make_member(struct named_pool *pool, const struct targe
         pool_member_free(member);
         return NULL;
     }
+    pool->named_count += pool_member_name(member) != NULL;
     set_limit(member, max_connections); // nobody has it yet
     return member;
 }
@@ -228,6 +230,7 @@ void drop_member(struct publisher *publisher, struct named_pool *pool, struct po
     struct pool_target *target = pool_target_of(member);
     if (target != NULL) {
         health_forget(publisher, member);
+        pool->named_count -= pool_member_name(member) != NULL;
         struct pool_member *last = pool->members[--pool->member_count];
         pool->members[target->index] = last;
         pool_target_of(last)->index = target->index;

@@ -22,6 +22,8 @@ struct named_pool {
     struct pool_member **members; // all that live: of any version, or leaving
     unsigned member_count;
     unsigned member_size;
+    unsigned named_count;    // of them those of names
+    unsigned newest_count;   // and of these those in the newest set of their name (name_use.set)
     unsigned holds;          // changes under way, versions and views retired
     bool is_ended;           // hidden: its route has another list, or none, or is gone
     uint64_t changes;        // of what is known of its members: a view made before is old

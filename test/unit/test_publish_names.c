@@ -87,6 +87,12 @@ uint64_t resolver_failure_count(const struct resolver *resolver)
     return 7;
 }
 
+uint64_t resolver_left_out_count(const struct resolver *resolver)
+{
+    (void)resolver;
+    return 0;
+}
+
 static unsigned watched(void)
 {
     unsigned count = 0;
@@ -364,6 +370,33 @@ static void test_an_answer_is_a_difference(void **state)
                                    "p|app:80|resolved\n");
 }
 
+// Who left the answer is found again while it is still there: by the name, and by the pool that has it anew.
+static void test_members_that_come_back(void **state)
+{
+    struct fixture *f = *state;
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    answer("app", "10.0.0.1");
+    turn(f, 3);
+    struct pool_member *held = pick(f, "h", 0);
+    answer("app", "10.0.0.2");
+    turn(f, 3);
+    settle(f);
+    answer("app", "10.0.0.1 10.0.0.2");
+    turn(f, 3);
+    assert_string_equal(targets(f, "p"), "app:80(10.0.0.1) none w1 r1\n"
+                                         "app:80(10.0.0.2) none w1 r0\n");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    settle(f);
+    assert_int_equal(watched(), 0);
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    answer("app", "10.0.0.1");
+    settle(f);
+    assert_string_equal(targets(f, "p"), "app:80(10.0.0.1) none w1 r1\n");
+    pool_member_put(held);
+    settle(f);
+}
+
 static void test_members_of_names_are_cut(void **state)
 {
     struct fixture *f = *state;
@@ -623,6 +656,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_name_is_all_its_addresses),
         TEST(test_an_answer_is_a_difference),
+        TEST(test_members_that_come_back),
         TEST(test_members_of_names_are_cut),
         TEST(test_lists_of_routes_have_pools),
         TEST(test_one_revision_changes_a_list_twice),

@@ -4,8 +4,10 @@ import collections
 import threading
 import time
 
+import h2.settings
 import pytest
 
+from support.h2 import H2Origin
 from support.net import wait_until
 from support.origin import hang, respond
 
@@ -340,6 +342,33 @@ def test_many_at_their_connection_limit(pointsman, origin, balance):
         assert server.get(host=HOST).status == 200
     for conn in conns:
         conn.close()
+
+
+def test_connection_limit_over_h2(pointsman):
+    """One connection for two workers, and room on it for three requests: all are served in the end."""
+    def answer(_origin, conn, stream, *_):
+        time.sleep(0.005)
+        conn.respond(stream, [(":status", "200")], b"ok")
+
+    server = pointsman(workers=2)
+    target_of = H2Origin(answer, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 3})
+    put(server, [target(target_of, max_connections=1)], limits={"queue": 100,
+                                                                 "queue_timeout": "20s"})
+    most, statuses = [0], []
+
+    def client():
+        for _ in range(10):
+            statuses.append(server.get(host=HOST).status)
+            most[0] = max(most[0], server.api("GET", "/v1/pools/b/targets").json[0]["connections"])
+
+    threads = [threading.Thread(target=client) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    target_of.stop()
+    assert collections.Counter(statuses) == {200: 200}
+    assert most[0] == 1
 
 
 def test_aborted_requests_leave_no_count(pointsman, origin):

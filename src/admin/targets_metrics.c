@@ -44,6 +44,9 @@ void targets_put_metrics(const struct admin *admin, uint64_t queue_len, uint64_t
                      sum.names_unresolved);
     metric_put_total(out, "dns_failures_total", "DNS questions about targets that failed",
                      sum.dns_failures);
+    metric_put_total(out, "dns_addresses_left_out_total",
+                     "Addresses in answers of DNS that are not used: a name has more than 64",
+                     sum.dns_left_out);
     metric_put_gauge(out, "queue_length", "Requests that wait for a target at its limit",
                      queue_len);
     metric_put_gauge(out, "target_series_left_out",

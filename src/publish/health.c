@@ -306,6 +306,7 @@ void publisher_health(const struct publisher *publisher, struct publish_health_s
     }
     if (publisher->resolver != NULL) {
         sum->dns_failures = resolver_failure_count(publisher->resolver);
+        sum->dns_left_out = resolver_left_out_count(publisher->resolver);
     }
 }
 

@@ -122,7 +122,7 @@ struct publish_health_sum {
     uint64_t ejections;
     uint64_t ejections_refused; // eject.max_percent of the pool were ejected already
     uint64_t targets_down, targets_ejected, pools_in_panic; // now
-    uint64_t names, names_unresolved, dns_failures;
+    uint64_t names, names_unresolved, dns_failures, dns_left_out;
 };
 void publisher_health(const struct publisher *publisher, struct publish_health_sum *sum);
 

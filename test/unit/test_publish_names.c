@@ -198,7 +198,7 @@ static void turn(struct fixture *f, unsigned count)
 
 static void settle(struct fixture *f)
 {
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 30; i++) {
         turn(f, 2);
         rcu_drain();
         publisher_apply(f->publisher, ++f->revision, NULL, 0);

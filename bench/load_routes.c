@@ -85,7 +85,8 @@ static int load_stored(const char *path)
     char url[512];
     snprintf(url, sizeof url, "sqlite:%s", path);
     problems_init(&problems);
-    if (publisher_new(&publisher, NULL, NULL, NULL) != 0 || store_open(&store, str_from_c(url), &problems) != 0) {
+    if (publisher_new(&publisher, NULL, NULL, NULL) != 0 ||
+        store_open(&store, str_from_c(url), &problems) != 0) {
         return 1;
     }
     double before = resident_mib();

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What many targets cost, and what clients see of targets that are restarted."""
 import pathlib
+import socket
+import subprocess
 import time
 
 import measure
 from measure import median
 
 import peers
-from support.deploys import Fleet, Load, build_load
+from support.deploys import Fleet, Load, build_load, build_program
+from support.net import wait_until
 from support.process import Pointsman
 
 CASES = {}
@@ -106,3 +109,40 @@ def restarts_killed(bench):
     restart_case(bench, "kill -9, GET", lambda fleet, one: fleet.kill(one), rounds, 5000, 0.5)
     restart_case(bench, "kill -9, POST", lambda fleet, one: fleet.kill(one), rounds, 5000, 0.5,
                  body_len=500)
+
+
+@case
+def aborted_requests(bench):
+    """1,000,000 requests whose clients leave: what stays in the counts"""
+    count, clients = (20_000 if bench.quick else 1_000_000), 4
+    folder = bench.new_folder()
+    folder.mkdir()
+    program = build_program(folder, "aborts")
+    # Two targets that answer, and one that takes connections and never does.
+    silent = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    server = Pointsman(folder, {"access_log": {"file": ""}}, release=True, workers=2).start()
+    try:
+        server.put_pool("a", [f"127.0.0.1:{bench.origin_port}", f"127.0.0.2:{bench.origin_port}",
+                              f"127.0.0.1:{silent.getsockname()[1]}"],
+                        limits={"requests_per_target": 2, "queue": 100, "queue_timeout": "1s"},
+                        passive={"max_fails": 0})
+        server.put_route("aborts.example", pool="a")
+        began = time.monotonic()
+        running = [subprocess.Popen([str(program), str(server.port), "aborts.example",
+                                     str(count // clients)]) for _ in range(clients)]
+        codes = [process.wait(1200) for process in running]
+        taken = time.monotonic() - began
+        if any(codes):
+            raise RuntimeError(f"aborts ended with {codes}")
+        wait_until(lambda: server.status()["connections"] == 0, "all clients are gone", 30)
+        targets = server.api("GET", "/v1/pools/a/targets").json
+        drift = sum(target["requests"] for target in targets)
+        metrics = server.metrics()
+        left = int(metrics["pointsman_queue_length"])
+        bench.row("aborted requests: counts left", drift + left, "requests",
+                  f"{count:,} aborted in {taken:.0f} s, "
+                  f"{int(metrics['pointsman_client_gone_total']):,} before their answer, "
+                  f"{int(metrics['pointsman_queued_total']):,} had waited", "0", drift + left == 0)
+    finally:
+        server.stop()
+        silent.close()

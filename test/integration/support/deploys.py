@@ -59,13 +59,18 @@ class Fleet:
             origin.stop()
 
 
-def build_load(folder):
-    """bench/steady.c as a program."""
-    source = pathlib.Path(__file__).resolve().parents[3] / "bench" / "steady.c"
-    program = folder / "steady"
+def build_program(folder, name):
+    """bench/NAME.c as a program."""
+    source = pathlib.Path(__file__).resolve().parents[3] / "bench" / f"{name}.c"
+    program = folder / name
     subprocess.run(["gcc", "-O2", "-std=gnu17", "-D_GNU_SOURCE", "-o", str(program), str(source)],
                    check=True)
     return program
+
+
+def build_load(folder):
+    """The program of Load."""
+    return build_program(folder, "steady")
 
 
 class Load:

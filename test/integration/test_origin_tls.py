@@ -361,6 +361,13 @@ frontend f
     try:
         wait_until(lambda: is_listening(port), "haproxy listens")
         server = pointsman()
+        put(server, f"https://127.0.0.1:{port}", certs, passive={"max_fails": 0})
+        assert server.get(host=HOST).status == 502
+        # Under TLS 1.3 its refusal comes after the handshake, and its close may overtake it.
+        assert server.log_records(1)[0]["pointsman.end"] in ("tls_failed", "origin_closed")
+        metrics = server.metrics()
+        assert metrics["pointsman_upstream_errors_total"] + metrics[
+            "pointsman_upstream_connect_errors_total"] > 0
         mine = clients.issue("router.example", client=True, common="router")
         server.put_certificate("router", mine.chain, mine.key, hosts=["router.example"])
         for protocol, version in (("auto", "2.0"), ("http1", "1.1"), ("h2", "2.0")):

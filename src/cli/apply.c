@@ -8,6 +8,25 @@ const struct flag apply_flags[] = {
     {0},
 };
 
+void operation_show(const struct operations *operations, const struct operation *operation,
+                    const char *result, bool is_json)
+{
+    if (!is_json) {
+        printf("%s %s %s\n", operation->kind, operation->key, result);
+        return;
+    }
+    unsigned line;
+    unsigned column;
+    operation_locate(operations, operation, STR(""), &line, &column);
+    json_t *object =
+        json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "kind", operation->kind, "key", operation->key,
+                  "result", result, "file", operations->documents.items[operation->document].file,
+                  "line", (json_int_t)line, "column", (json_int_t)column);
+    json_dumpf(object, stdout, JSON_COMPACT);
+    fputc('\n', stdout);
+    json_decref(object);
+}
+
 static void put_line(struct buf *body, const struct operation *operation)
 {
     char *value = operation->value == NULL ? NULL : json_dumps(operation->value, JSON_COMPACT);
@@ -146,7 +165,7 @@ static int apply(const struct args *args, struct operations *operations)
 int run_apply(const struct args *args)
 {
     struct operations operations;
-    operations_init(&operations);
+    operations_init(&operations, documents_print_fault, NULL);
     int status = apply(args, &operations);
     operations_fini(&operations);
     return status;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // pointsman cert …
 #include "cli/cli.h"
-#include "cli/documents.h"
+#include "cli/input.h"
 #include "cli/objects.h"
 #include <errno.h>
 #include <limits.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cli/objects.h"
 #include "cli/cli.h"
-#include "cli/documents.h"
+#include "cli/input.h"
 
 enum { PAGE_MAX = 1000 }; // objects a page
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cli/route_body.h"
-#include "cli/documents.h"
+#include "cli/input.h"
 #include "model/declaration.h"
 
 const struct flag route_put_flags[] = {
@@ -246,7 +246,7 @@ static json_t *read_base(const struct args *args)
         return json_object();
     }
     struct documents documents;
-    documents_init(&documents);
+    documents_init(&documents, documents_print_fault, NULL);
     json_t *base = NULL;
     if (documents_read(&documents, file) == 0) {
         if (documents.count == 1 && json_is_object(documents.items[0].root)) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "cli/documents.h"
-#include <errno.h>
+#include "model/documents.h"
+#include <stdio.h>
+#include <stdlib.h>
 
-void documents_init(struct documents *documents)
+void documents_init(struct documents *documents, documents_on_fault on_fault, void *context)
 {
-    *documents = (struct documents){.items = NULL};
+    *documents = (struct documents){.on_fault = on_fault, .context = context};
 }
 
 void documents_fini(struct documents *documents)
@@ -18,37 +19,27 @@ void documents_fini(struct documents *documents)
         }
     }
     free(documents->items);
-    documents_init(documents);
+    documents_init(documents, documents->on_fault, documents->context);
 }
 
-static const char *shown_name(const char *path)
+static void tell(const struct documents *documents, const char *file, unsigned line,
+                 unsigned column, const char *detail)
 {
-    return strcmp(path, "-") == 0 ? "standard input" : path;
+    char place[320];
+    snprintf(place, sizeof place, "%.280s:%u:%u", file, line, column);
+    documents->on_fault(documents->context, place, detail);
 }
 
-static int read_all(const char *path, struct buf *text)
+void documents_fault(const struct documents *documents, size_t document, struct str pointer,
+                     const char *detail)
 {
-    bool is_standard = strcmp(path, "-") == 0;
-    FILE *file = is_standard ? stdin : fopen(path, "re");
-    if (file == NULL) {
-        fprintf(stderr, "pointsman: cannot open %s: %s\n", path, strerror(errno));
-        return -1;
-    }
-    char part[16384];
-    size_t n;
-    while ((n = fread(part, 1, sizeof part, file)) > 0 && !text->failed) {
-        buf_put(text, str_make(part, n));
-    }
-    int err = ferror(file) ? errno : 0;
-    if (!is_standard) {
-        fclose(file);
-    }
-    if (err != 0 || text->failed) {
-        fprintf(stderr, "pointsman: cannot read %s: %s\n", shown_name(path),
-                err != 0 ? strerror(err) : "it is too long, or memory is out");
-        return -1;
-    }
-    return 0;
+    const struct document *place = &documents->items[document];
+    unsigned line;
+    unsigned column;
+    document_locate(place, pointer, &line, &column);
+    char text[1024];
+    snprintf(text, sizeof text, "%.*s%s%s", STR_ARG(pointer), pointer.len > 0 ? ": " : "", detail);
+    tell(documents, place->file, line, column, text);
 }
 
 static struct document *add_document(struct documents *documents, const char *path)
@@ -57,7 +48,7 @@ static struct document *add_document(struct documents *documents, const char *pa
         size_t size = documents->size == 0 ? 16 : documents->size * 2;
         struct document *items = realloc(documents->items, size * sizeof *items);
         if (items == NULL) {
-            fputs("pointsman: out of memory\n", stderr);
+            documents->on_fault(documents->context, "", "out of memory");
             return NULL;
         }
         documents->items = items;
@@ -87,11 +78,12 @@ static int read_yaml(struct documents *documents, const char *path, struct str t
         step = 0;
     }
     for (unsigned i = 0; i < problems.count; i++) {
-        fprintf(stderr, "%s: %s\n", problems.items[i].pointer, problems.items[i].detail);
+        documents->on_fault(documents->context, problems.items[i].pointer,
+                            problems.items[i].detail);
     }
     yaml_stream_free(&stream);
     problems_fini(&problems);
-    return step < 0 ? -1 : 0;
+    return step < 0 ? step : 0;
 }
 
 static bool is_blank(char c)
@@ -129,14 +121,14 @@ static int read_json(struct documents *documents, const char *path, struct str r
             json_loadb(rest.p, rest.len, JSON_DISABLE_EOF_CHECK | JSON_REJECT_DUPLICATES, &error);
         if (root == NULL) {
             bool is_first_line = error.line <= 1;
-            fprintf(stderr, "%s:%u:%u: %s\n", path, line + (unsigned)error.line - 1,
-                    (unsigned)error.column + (is_first_line ? column - 1 : 0), error.text);
-            return -1;
+            tell(documents, path, line + (unsigned)error.line - 1,
+                 (unsigned)error.column + (is_first_line ? column - 1 : 0), error.text);
+            return ERR_SYNTAX;
         }
         struct document *document = add_document(documents, path);
         if (document == NULL) {
             json_decref(root);
-            return -1;
+            return ERR_MEMORY;
         }
         document->root = root;
         document->line = line;
@@ -160,17 +152,13 @@ static bool looks_like_json(const char *path, struct str text)
     return i < text.len && (text.p[i] == '{' || text.p[i] == '[');
 }
 
-int documents_read(struct documents *documents, const char *path)
+int documents_parse(struct documents *documents, const char *name, struct str text)
 {
-    struct buf text;
-    buf_init(&text, DOCUMENT_FILE_MAX);
-    int err = read_all(path, &text);
-    if (err == 0 && text.len > 0) {
-        err = looks_like_json(path, buf_str(&text)) ? read_json(documents, path, buf_str(&text))
-                                                    : read_yaml(documents, path, buf_str(&text));
+    if (text.len == 0) {
+        return 0;
     }
-    buf_fini(&text);
-    return err;
+    return looks_like_json(name, text) ? read_json(documents, name, text)
+                                       : read_yaml(documents, name, text);
 }
 
 void document_locate(const struct document *document, struct str pointer, unsigned *line,
@@ -180,31 +168,5 @@ void document_locate(const struct document *document, struct str pointer, unsign
     *column = document->column;
     if (document->yaml != NULL) {
         yaml_doc_find(document->yaml, pointer, line, column);
-    }
-}
-
-json_t *text_file_read(const char *path)
-{
-    struct buf text;
-    buf_init(&text, TEXT_FILE_MAX);
-    json_t *value = NULL;
-    if (read_all(path, &text) == 0) {
-        value = json_stringn(text.len > 0 ? text.p : "", text.len);
-        if (value == NULL) {
-            fprintf(stderr, "pointsman: %s is no text\n", shown_name(path));
-        }
-    }
-    if (text.p != NULL) {
-        explicit_bzero(text.p, text.len);
-    }
-    buf_fini(&text);
-    return value;
-}
-
-void json_wipe_member(json_t *object, const char *name)
-{
-    const json_t *member = json_object_get(object, name);
-    if (json_is_string(member)) {
-        explicit_bzero((char *)(uintptr_t)json_string_value(member), json_string_length(member));
     }
 }

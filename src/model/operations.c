@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 // From documents to operations.
-#include "cli/apply_int.h"
+#include "model/operations.h"
+#include "base/buf.h"
+#include <stdio.h>
+#include <stdlib.h>
 
-void operations_init(struct operations *operations)
+void operations_init(struct operations *operations, documents_on_fault on_fault, void *context)
 {
     *operations = (struct operations){.items = NULL};
-    documents_init(&operations->documents);
+    documents_init(&operations->documents, on_fault, context);
 }
 
 void operations_fini(struct operations *operations)
@@ -17,7 +20,7 @@ void operations_fini(struct operations *operations)
     }
     free(operations->items);
     documents_fini(&operations->documents);
-    operations_init(operations);
+    operations_init(operations, operations->documents.on_fault, operations->documents.context);
 }
 
 void operation_locate(const struct operations *operations, const struct operation *operation,
@@ -36,40 +39,21 @@ void operation_report(const struct operations *operations, const struct operatio
     unsigned line;
     unsigned column;
     operation_locate(operations, operation, pointer, &line, &column);
-    fprintf(stderr, "%s:%u:%u: %s %s: %.*s%s%s\n",
-            operations->documents.items[operation->document].file, line, column, operation->kind,
-            operation->key, STR_ARG(pointer), pointer.len > 0 ? ": " : "", detail);
-}
-
-void operation_show(const struct operations *operations, const struct operation *operation,
-                    const char *result, bool is_json)
-{
-    if (!is_json) {
-        printf("%s %s %s\n", operation->kind, operation->key, result);
-        return;
-    }
-    unsigned line;
-    unsigned column;
-    operation_locate(operations, operation, STR(""), &line, &column);
-    json_t *object =
-        json_pack("{s:s,s:s,s:s,s:s,s:I,s:I}", "kind", operation->kind, "key", operation->key,
-                  "result", result, "file", operations->documents.items[operation->document].file,
-                  "line", (json_int_t)line, "column", (json_int_t)column);
-    json_dumpf(object, stdout, JSON_COMPACT);
-    fputc('\n', stdout);
-    json_decref(object);
+    const struct documents *documents = &operations->documents;
+    char place[320];
+    snprintf(place, sizeof place, "%.280s:%u:%u", documents->items[operation->document].file, line,
+             column);
+    char text[1024];
+    snprintf(text, sizeof text, "%s %.300s: %.*s%s%s", operation->kind, operation->key,
+             STR_ARG(pointer), pointer.len > 0 ? ": " : "", detail);
+    documents->on_fault(documents->context, place, text);
 }
 
 // A fault of something that is no operation (yet).
 static void refuse(struct operations *operations, size_t document, const char *pointer,
                    const char *detail)
 {
-    unsigned line;
-    unsigned column;
-    const struct document *place = &operations->documents.items[document];
-    document_locate(place, str_from_c(pointer), &line, &column);
-    fprintf(stderr, "%s:%u:%u: %s%s%s\n", place->file, line, column, pointer,
-            pointer[0] != '\0' ? ": " : "", detail);
+    documents_fault(&operations->documents, document, str_from_c(pointer), detail);
     operations->failed++;
 }
 
@@ -256,7 +240,7 @@ void operations_expand(struct operations *operations)
     }
     for (size_t i = 0; i < operations->count; i++) {
         if (operations->items[i].kind == NULL || operations->items[i].key == NULL) {
-            fputs("pointsman: out of memory\n", stderr);
+            operations->documents.on_fault(operations->documents.context, "", "out of memory");
             operations->failed++;
             return;
         }

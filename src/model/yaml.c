@@ -327,6 +327,9 @@ static int on_event(struct yaml_stream *s, const yaml_event_t *event)
     case YAML_DOCUMENT_START_EVENT:
         s->doc = calloc(1, sizeof *s->doc);
         if (s->doc != NULL) {
+            s->doc->hints = calloc(YAML_DEPTH_MAX + 1, sizeof *s->doc->hints);
+        }
+        if (s->doc != NULL) {
             s->doc->name = str_dup(str_from_c(s->name));
         }
         return s->doc == NULL || s->doc->name == NULL ? fail_memory(s) : 0;

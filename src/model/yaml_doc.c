@@ -28,6 +28,7 @@ void yaml_doc_free(struct yaml_doc **doc)
         free((*doc)->places[i].key);
     }
     free((*doc)->places);
+    free((*doc)->hints);
     free((*doc)->name);
     json_decref((*doc)->root);
     free(*doc);
@@ -55,12 +56,12 @@ static bool token_is(struct str token, const char *key)
     return *key == '\0';
 }
 
-static bool find_child(const struct yaml_doc *doc, unsigned parent, struct str token,
-                       unsigned *found)
+static bool find_child(const struct yaml_doc *doc, unsigned parent, struct str token, unsigned from,
+                       unsigned to, unsigned *found)
 {
     uint64_t index = 0;
     bool is_index = str_to_u64(token, &index) == 0;
-    for (unsigned i = parent + 1; i < doc->place_count; i++) {
+    for (unsigned i = from; i < to; i++) {
         const struct yaml_place *place = &doc->places[i];
         if (place->parent == parent && (place->key != NULL ? token_is(token, place->key)
                                                            : is_index && place->index == index)) {
@@ -71,14 +72,31 @@ static bool find_child(const struct yaml_doc *doc, unsigned parent, struct str t
     return false;
 }
 
+// Children stand behind their parent; looked for from the one that was found last, then before it.
+static bool find_near(const struct yaml_doc *doc, unsigned depth, struct str token, unsigned *at)
+{
+    unsigned parent = *at;
+    unsigned *hint = doc->hints == NULL || depth > YAML_DEPTH_MAX ? NULL : &doc->hints[depth];
+    unsigned from = hint == NULL || *hint <= parent ? parent + 1 : *hint;
+    if (!find_child(doc, parent, token, from, doc->place_count, at) &&
+        !find_child(doc, parent, token, parent + 1, from, at)) {
+        return false;
+    }
+    if (hint != NULL) {
+        *hint = *at;
+    }
+    return true;
+}
+
 void yaml_doc_find(const struct yaml_doc *doc, struct str pointer, unsigned *line, unsigned *column)
 {
     unsigned at = 0;
+    unsigned depth = 0;
     struct str rest = str_from(pointer, 1);
     while (pointer.len > 0 && rest.p != NULL) {
         struct str token;
         bool more = str_split(rest, '/', &token, &rest);
-        if (!find_child(doc, at, token, &at) || !more) {
+        if (!find_near(doc, depth++, token, &at) || !more) {
             break;
         }
     }

@@ -21,6 +21,8 @@ struct yaml_doc {
     struct yaml_place *places; // [0] is the root
     unsigned place_count;
     unsigned place_size;
+    unsigned
+        *hints; // by depth, the place found last: who asks in order finds each soon. NULL: none
 };
 
 // Adds a place; takes `key`. Its index, or UINT_MAX when out of memory.

@@ -234,9 +234,6 @@ int change_build_delete(enum noun noun, const char *key, struct store_change *ch
 void change_fini(struct store_change *change);
 
 // secret.c: chain and key of certificates. The only place that sees a stored key.
-// Into change->secret (change->key is set); nothing for one in files. 0, or the err of `problems`.
-int secret_close(const struct admin *admin, const struct declaration *declaration,
-                 struct store_change *change, struct problems *problems) WARN_UNUSED;
 // Adds chain and key of a record (with its secret) to its value, where they are not there yet; nothing for one
 // in files. 0, or a negative err, logged: ERR_NOT_FOUND (sealed with a key that is not there),
 // ERR_INVALID, ERR_MEMORY.

@@ -1,25 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Chain and key of a certificate: sealed on their way into the store, opened where they are needed again
-// (PATCH, export). The only place of the API that sees a key after the request's body.
+// Chain and key of a certificate, opened where they are needed again (PATCH, export; publish/declare.c seals
+// them on their way into the store). The only place of the API that sees a key after the request's body.
 #include "admin/admin_int.h"
 #include "base/log.h"
-
-// What the seal authenticates: a secret cannot be moved to another certificate.
-static void put_context(struct buf *context, struct str name)
-{
-    buf_init(context, 0);
-    buf_put(context, noun_plural(NOUN_CERTIFICATE));
-    buf_put_char(context, '/');
-    buf_put(context, name);
-}
-
-static void wipe_text(char *text)
-{
-    if (text != NULL) {
-        explicit_bzero(text, strlen(text));
-    }
-    free(text);
-}
+#include "publish/sealed.h"
 
 void secret_wipe_buf(struct buf *buf)
 {
@@ -34,66 +18,6 @@ void secret_wipe_json(json_t *value)
     if (json_is_string(key)) {
         explicit_bzero((char *)(uintptr_t)json_string_value(key), json_string_length(key));
     }
-}
-
-// Takes the text.
-static int seal_text(const struct admin *admin, const char *name, char *text, char **sealed)
-{
-    struct buf context;
-    struct buf to;
-    put_context(&context, str_from_c(name));
-    buf_init(&to, 0);
-    int err = context.failed
-                  ? ERR_MEMORY
-                  : seal_close(admin->deps.seal, buf_str(&context), str_from_c(text), &to);
-    buf_fini(&context);
-    wipe_text(text);
-    buf_put_char(&to, '\0');
-    if (err == 0 && to.failed) {
-        err = ERR_MEMORY;
-    }
-    if (err != 0) {
-        buf_fini(&to);
-        return err;
-    }
-    *sealed = to.p;
-    return 0;
-}
-
-int secret_close(const struct admin *admin, const struct declaration *declaration,
-                 struct store_change *change, struct problems *problems)
-{
-    if (declaration->certificate.chain_file.len > 0) {
-        return 0; // in files
-    }
-    int err = 0;
-    char *text = certificate_encode_secret(declaration, &err);
-    if (text == NULL && err == 0) {
-        return 0;
-    }
-    if (err == 0 && admin->deps.seal == NULL) {
-        change->secret = text;
-        return 0;
-    }
-    if (err == 0) {
-        err = seal_text(admin, change->key, text, &change->secret);
-    }
-    return err == 0 ? 0 : problems_add(problems, err, "", "cannot seal the key: %s", err_text(err));
-}
-
-static int open_secret(const struct admin *admin, struct str name, struct str secret,
-                       struct buf *text)
-{
-    if (admin->deps.seal == NULL) {
-        buf_put(text, secret);
-        return text->failed ? ERR_MEMORY : 0;
-    }
-    struct buf context;
-    put_context(&context, name);
-    int err =
-        context.failed ? ERR_MEMORY : seal_open(admin->deps.seal, buf_str(&context), secret, text);
-    buf_fini(&context);
-    return err;
 }
 
 // Sets a member that `value` has not.
@@ -114,7 +38,7 @@ int secret_reveal(const struct admin *admin, const struct store_record *record, 
     buf_init(&text, 0);
     char *chain = NULL;
     char *key = NULL;
-    int err = open_secret(admin, record->key, record->secret, &text);
+    int err = sealed_open(admin->deps.seal, record->key, record->secret, &text);
     if (err == 0) {
         err = certificate_decode_secret(buf_str(&text), &chain, &key);
     }
@@ -124,8 +48,8 @@ int secret_reveal(const struct admin *admin, const struct store_record *record, 
     if (err == 0) {
         err = add_member(value, "key", key);
     }
-    wipe_text(chain);
-    wipe_text(key);
+    sealed_wipe(chain);
+    sealed_wipe(key);
     secret_wipe_buf(&text);
     buf_fini(&text);
     if (err != 0) {

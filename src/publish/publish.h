@@ -42,7 +42,8 @@ void publisher_on_live(struct publisher *publisher, void (*on_live)(void *contex
 // everything is done at once.
 void publisher_hurry(struct publisher *publisher);
 
-// Dry run of a decoded declaration: can this node build it? 0, or a negative err with problems.
+// Dry run of a decoded declaration: can this node build it? 0, or a negative err with problems. Any thread;
+// the publisher may be NULL.
 int publisher_check(struct publisher *publisher, const struct declaration *declaration,
                     struct problems *problems) WARN_UNUSED;
 

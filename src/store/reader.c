@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT
-// Secrets for a thread that is neither the control nor the store thread: a connection of its own, so that
+// Reading for a thread that is neither the control nor the store thread: a connection of its own, so that
 // nobody waits for anybody. As in read.c, no statement stays open between calls.
 #include "base/log.h"
 #include "store/store_int.h"
 
+enum { READER_SECRET, READER_LIST, READER_STATEMENT_COUNT };
+
 struct store_reader {
     sqlite3 *db;
-    sqlite3_stmt *statement;
+    sqlite3_stmt *statements[READER_STATEMENT_COUNT];
 };
 
 int store_reader_open(struct store *store, struct store_reader **reader)
 {
-    static const char *const sql[] = {"SELECT secret FROM secrets WHERE noun = ?1 AND key = ?2"};
+    static const char *const sql[] = {
+        [READER_SECRET] = "SELECT secret FROM secrets WHERE noun = ?1 AND key = ?2",
+        [READER_LIST] = "SELECT key, value, revision FROM records WHERE noun = ?1 ORDER BY key",
+    };
     *reader = NULL;
     struct store_reader *r = calloc(1, sizeof *r);
     if (r == NULL) {
@@ -25,7 +30,8 @@ int store_reader_open(struct store *store, struct store_reader **reader)
                            &problems);
     }
     if (err == 0) {
-        err = store_db_prepare(r->db, store->path, sql, 1, &r->statement, &problems);
+        err = store_db_prepare(r->db, store->path, sql, READER_STATEMENT_COUNT, r->statements,
+                               &problems);
     }
     if (err != 0 && problems.count > 0) {
         log_error("%s", problems.items[0].detail);
@@ -44,7 +50,7 @@ void store_reader_close(struct store_reader **reader)
     if (*reader == NULL) {
         return;
     }
-    sqlite3_finalize((*reader)->statement);
+    store_db_finalize((*reader)->statements, READER_STATEMENT_COUNT);
     sqlite3_close((*reader)->db);
     free(*reader);
     *reader = NULL;
@@ -53,16 +59,39 @@ void store_reader_close(struct store_reader **reader)
 int store_reader_secret(struct store_reader *reader, enum noun noun, struct str key,
                         struct buf *secret)
 {
-    sqlite3_bind_int(reader->statement, 1, (int)noun);
-    store_db_bind(reader->statement, 2, key);
-    int code = sqlite3_step(reader->statement);
+    sqlite3_stmt *statement = reader->statements[READER_SECRET];
+    sqlite3_bind_int(statement, 1, (int)noun);
+    store_db_bind(statement, 2, key);
+    int code = sqlite3_step(statement);
     if (code == SQLITE_ROW) {
-        buf_put(secret, store_db_column(reader->statement, 0));
+        buf_put(secret, store_db_column(statement, 0));
     }
-    sqlite3_reset(reader->statement);
-    sqlite3_clear_bindings(reader->statement);
+    sqlite3_reset(statement);
+    sqlite3_clear_bindings(statement);
     if (code != SQLITE_ROW) {
         return code == SQLITE_DONE ? ERR_NOT_FOUND : ERR_UNAVAILABLE;
     }
     return secret->failed ? ERR_MEMORY : 0;
+}
+
+int store_reader_list(struct store_reader *reader, enum noun noun,
+                      bool (*visit)(void *context, const struct store_record *record),
+                      void *context)
+{
+    sqlite3_stmt *statement = reader->statements[READER_LIST];
+    sqlite3_bind_int(statement, 1, (int)noun);
+    int code = SQLITE_DONE;
+    bool is_wanted = true;
+    while (is_wanted && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+        struct store_record record = {
+            .noun = noun,
+            .key = store_db_column(statement, 0),
+            .value = store_db_column(statement, 1),
+            .revision = (uint64_t)sqlite3_column_int64(statement, 2),
+        };
+        is_wanted = visit(context, &record);
+    }
+    // An open statement would hold the log back.
+    sqlite3_reset(statement);
+    return !is_wanted || code == SQLITE_DONE ? 0 : ERR_UNAVAILABLE;
 }

@@ -132,7 +132,7 @@ void store_stop(struct store *store);
 // Stops, closes, gives the lock back. NULL is allowed. The starting thread.
 void store_close(struct store **store);
 
-// Control thread. Takes *request. Never waits; when too much waits already the answer is
+// Any thread. Takes *request. Never waits; when too much waits already the answer is
 // ERR_UNAVAILABLE (STORE_PENDING_MAX requests, STORE_PENDING_CHANGES_MAX changes).
 void store_submit(struct store *store, struct store_request **request);
 // `count` changes, all zero. NULL when memory is out. Any thread.
@@ -158,6 +158,11 @@ void store_reader_close(struct store_reader **reader);
 // own); ERR_UNAVAILABLE; ERR_MEMORY.
 int store_reader_secret(struct store_reader *reader, enum noun noun, struct str key,
                         struct buf *secret) WARN_UNUSED;
+// All records of a noun in order of keys, of one moment; `visit` returns false to stop. No other call of
+// the reader meanwhile. 0, or ERR_UNAVAILABLE.
+int store_reader_list(struct store_reader *reader, enum noun noun,
+                      bool (*visit)(void *context, const struct store_record *record),
+                      void *context) WARN_UNUSED;
 // Up to `limit` records with keys > `after` in byte order (routes: optionally only those of one host)
 // through `visit`; it returns false to stop. 0 or ERR_UNAVAILABLE, ERR_MEMORY. limit 0: all. All that
 // one call visits is of one moment.

@@ -12,6 +12,7 @@
 #pragma once
 #include "cert/cert.h"
 #include "cert/seal.h"
+#include "files/files.h"
 #include "model/config.h"
 #include "observe/access_log.h"
 #include "observe/stats.h"
@@ -50,6 +51,7 @@ struct admin_deps {
     const struct config *config;
     struct store *store;
     struct publisher *publisher;
+    struct files *files; // NULL: declarations are written here; else they come from these files
     struct cert_table
         *certs; // NULL: none, and no TLS; else the loop has its buffers (tls_loop_init)
     const struct seal *seal; // of secrets in the store; NULL: they are stored as they are
@@ -72,6 +74,7 @@ void admin_free(struct admin **admin);
 
 // What main tells the readers of /v1/events: the store's on_state, and "ready", "draining", …
 void admin_store_changed(struct admin *admin, bool is_writable, struct str detail);
+void admin_files_changed(struct admin *admin); // what is wrong with the files is not what it was
 void admin_node_changed(struct admin *admin, const char *state);
 
 // Is the declaration good as far as it can be told from itself: a certificate and its key, the CAs that

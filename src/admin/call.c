@@ -273,6 +273,12 @@ bool call_switch(const struct call *call, struct str name)
     return call_param(call, name, &value) && text_is_true(value);
 }
 
+// Every call that is no GET changes declarations.
+static bool is_write(const struct call *call)
+{
+    return call->row->method != METHOD_GET && call->row->method != METHOD_OTHER;
+}
+
 // False: answered.
 static bool admit_call(struct call *call, struct str query, const struct http_head *head,
                        const struct in6_addr *peer)
@@ -299,6 +305,13 @@ static bool admit_call(struct call *call, struct str query, const struct http_he
     }
     if (call->row == NULL) {
         answer_status(call, 405, "%.*s takes %s", STR_ARG(call->path), call->allow);
+        return false;
+    }
+    if (call->admin->deps.files != NULL && is_write(call)) {
+        struct files_status files;
+        files_get_status(call->admin->deps.files, &files);
+        answer_status(call, 409, "declarations come from the files in %s: change them there",
+                      files.folder);
         return false;
     }
     if (query_status != 0) {

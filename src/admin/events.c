@@ -307,6 +307,26 @@ void admin_store_changed(struct admin *admin, bool is_writable, struct str detai
     buf_fini(&data);
 }
 
+void admin_files_changed(struct admin *admin)
+{
+    struct files_status files;
+    struct store_status store;
+    files_get_status(admin->deps.files, &files);
+    store_get_status(admin->store, &store);
+    struct buf data;
+    buf_init(&data, 0);
+    buf_printf(&data, "{\"writable\":%s,\"folder\":%s,\"files\":%u,\"broken\":%u,\"refused\":%u",
+               store.is_writable ? "true" : "false", files.is_folder_there ? "true" : "false",
+               files.files, files.broken, files.refused);
+    if (files.detail[0] != '\0') {
+        buf_put(&data, STR(",\"detail\":"));
+        buf_put_json(&data, str_from_c(files.detail));
+    }
+    buf_put_char(&data, '}');
+    add_aside(admin->events, "store", &data);
+    buf_fini(&data);
+}
+
 void admin_node_changed(struct admin *admin, const char *state)
 {
     struct buf data;

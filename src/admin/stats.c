@@ -159,6 +159,26 @@ void metric_put_total(struct buf *out, const char *name, const char *help, uint6
     buf_printf(out, "pointsman_%s %llu\n", name, (unsigned long long)value);
 }
 
+static void put_files_metrics(const struct admin *admin, struct buf *out)
+{
+    if (admin->deps.files == NULL) {
+        return;
+    }
+    struct files_status files;
+    files_get_status(admin->deps.files, &files);
+    metric_put_gauge(out, "store_files", "Files of declarations", files.files);
+    metric_put_gauge(out, "store_files_broken",
+                     "Files that are refused: their last good version counts", files.broken);
+    metric_put_gauge(out, "store_files_refused", "Declarations of good files that are refused",
+                     files.refused);
+    metric_put_gauge(out, "store_files_folder", "1 while the folder can be read",
+                     files.is_folder_there);
+    metric_put_gauge(out, "store_files_read_timestamp_seconds",
+                     "When the folder was read last (Unix time)", files.read_sec);
+    metric_put_total(out, "store_files_rounds_total", "Readings that changed declarations",
+                     files.rounds);
+}
+
 static void put_store_metrics(struct admin *admin, struct buf *out)
 {
     struct store_status store = {0};
@@ -169,6 +189,7 @@ static void put_store_metrics(struct admin *admin, struct buf *out)
     metric_put_family(out, "store_last_commit_seconds", "Time that the last commit took", "gauge");
     buf_printf(out, "pointsman_store_last_commit_seconds %.9f\n",
                (double)store.last_commit_ns / 1e9);
+    put_files_metrics(admin, out);
 }
 
 static void put_node_metrics(struct call *call, struct buf *out)

@@ -28,15 +28,37 @@ static json_t *encode_workers(const struct admin_status *status, uint64_t *conne
     return workers;
 }
 
+// Where declarations come from, when they come from files.
+static void put_files(const struct admin *admin, json_t *store)
+{
+    if (admin->deps.files == NULL) {
+        return;
+    }
+    struct files_status files;
+    files_get_status(admin->deps.files, &files);
+    char read[TEXT_TIME_LEN];
+    json_object_set_new(
+        store, "files",
+        json_pack("{s:o,s:b,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", //
+                  "folder", json_text(str_from_c(files.folder)), "readable",
+                  (int)files.is_folder_there, "files", (json_int_t)files.files, "broken",
+                  (json_int_t)files.broken, "refused", (json_int_t)files.refused, "declarations",
+                  (json_int_t)files.declarations, "rounds", (json_int_t)files.rounds, "read",
+                  files.read_sec == 0 ? json_null() : json_text(text_time(read, files.read_sec)),
+                  "detail", json_text(str_from_c(files.detail))));
+}
+
 static json_t *encode_store(struct admin *admin)
 {
     struct store_status store = {0};
     store_get_status(admin->store, &store);
-    return json_pack("{s:b,s:o,s:I,s:I,s:I,s:f}", "writable", (int)store.is_writable, "detail",
-                     json_text(str_from_c(store.detail)), "revision",
-                     (json_int_t)store_revision(admin->store), "pending", (json_int_t)store.pending,
-                     "commits", (json_int_t)store.commits, "last_commit_seconds",
-                     (double)store.last_commit_ns / 1e9);
+    json_t *value = json_pack("{s:b,s:o,s:I,s:I,s:I,s:f}", "writable", (int)store.is_writable,
+                              "detail", json_text(str_from_c(store.detail)), "revision",
+                              (json_int_t)store_revision(admin->store), "pending",
+                              (json_int_t)store.pending, "commits", (json_int_t)store.commits,
+                              "last_commit_seconds", (double)store.last_commit_ns / 1e9);
+    put_files(admin, value);
+    return value;
 }
 
 static json_t *encode_retired(struct admin *admin)

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "files/files.h"
 #include "model/value.h"
 
 enum { NAME_MAX_COUNT = 64 };
@@ -16,6 +17,24 @@ int run_version(const struct args *args)
     return CLI_DONE;
 }
 
+// What a node would refuse of the folder that it would serve.
+static int check_files(const char *folder)
+{
+    struct files_faults faults;
+    struct store_request *request = NULL;
+    files_faults_init(&faults);
+    int err = files_read(folder, NULL, &request, &faults);
+    if (faults.text.len > 0) {
+        fwrite(faults.text.p, 1, faults.text.len, stderr);
+    }
+    if (faults.count > FILES_FAULTS_SHOWN) {
+        fprintf(stderr, "%s: %u more faults\n", folder, faults.count - FILES_FAULTS_SHOWN);
+    }
+    store_request_free(&request);
+    files_faults_fini(&faults);
+    return err;
+}
+
 static int check_config(int argc, char **argv)
 {
     struct config config;
@@ -23,7 +42,11 @@ static int check_config(int argc, char **argv)
     struct problems problems;
     problems_init(&problems);
     int err = cli_parse_serve(argc, argv, &config, &options, &problems);
-    if (err == 0) {
+    bool is_good = err == 0;
+    if (is_good && config_store_folder(&config) != NULL) {
+        is_good = check_files(config_store_folder(&config)) == 0;
+    }
+    if (is_good) {
         puts("the configuration is fine");
     }
     // As compilers print faults: nothing in front of file:line:column.
@@ -34,7 +57,7 @@ static int check_config(int argc, char **argv)
     }
     config_fini(&config);
     problems_fini(&problems);
-    return cli_exit_status(err);
+    return err == 0 && !is_good ? CLI_FAILED : cli_exit_status(err);
 }
 
 // The first words of all commands (group NULL), or the verbs of a group.

@@ -38,10 +38,11 @@ struct config {
         bool require_token;
     } admin;
     struct {
-        char *url;         // sqlite:FILE
-        char *local;       // path; default: the file of a sqlite: url
+        char *url;         // sqlite:FILE or file:FOLDER
+        char *local;       // path; default: the file of a sqlite: url, else pointsman.db
         bool local_is_set; // declared; else it follows the url
         char *encryption_key_file;
+        bool accept_empty;
     } store;
     struct {
         enum tls_profile_setting profile;
@@ -98,6 +99,8 @@ int config_read_text(struct config *config, const char *name, struct str text,
 // that name. Pointer: the variable's name.
 int config_read_environment(struct config *config, char **environment,
                             struct problems *problems) WARN_UNUSED;
+// The folder of a file: store as it was given; NULL: another store. Lives as long as the configuration.
+const char *config_store_folder(const struct config *config);
 // One setting by its path, as --set a.b=value. Lists: comma separated; `append` adds to a list that
 // an earlier flag began (--http twice) instead of replacing it. `origin` is the problem's pointer, as
 // "--set limits.body". 0, or ERR_INVALID.

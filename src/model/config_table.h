@@ -36,13 +36,14 @@
     X("admin.require_token", BOOL, admin.require_token, "false", 0, 0, NULL,                      \
       "Ask for the token from loopback and unix sockets too")                                     \
     X("store.url", STORE, store.url, "sqlite:pointsman.db", 0, 4000, NULL,                        \
-      "Where declarations are kept: sqlite:FILE")                                                 \
+      "Where declarations are kept: sqlite:FILE, or file:FOLDER of YAML and JSON files")          \
     X("store.local", PATH, store.local, "", 0, 4000, NULL,                                        \
-      "Local file of declarations; empty: the file of a sqlite: store")                           \
+      "Local file of declarations; empty: the file of a sqlite: store, else pointsman.db")        \
     N("store.prefix", TEXT, "pointsman", "Prefix of keys in a shared store")                      \
     X("store.encryption_key_file", PATH, store.encryption_key_file, "", 0, 4000, NULL,            \
       "File of the keys that encrypt secrets in the store; empty: they are kept as they are")     \
-    N("store.accept_empty", BOOL, "false", "Take an empty shared store for the truth")            \
+    X("store.accept_empty", BOOL, store.accept_empty, "false", 0, 0, NULL,                        \
+      "Take an empty folder of declarations for the truth: delete all that is held")              \
     N("store.wait_replicas", UINT, "0", "Replicas that must have a change before it is answered") \
     X("tls.profile", WORD, tls.profile, "intermediate", 0, 0, tls_profile_words,                  \
       "Versions and ciphers: TLS 1.2 and 1.3, or (modern) 1.3 alone")                             \

@@ -188,7 +188,7 @@ static int take_word(const struct config_row *row, void *to, struct str text, co
 static int take_store(char **to, const struct config_row *row, struct str text, const char *pointer,
                       struct problems *problems)
 {
-    static const char *const later[] = {"redis://", "rediss://", "redis+sentinel://", "file:"};
+    static const char *const later[] = {"redis://", "rediss://", "redis+sentinel://"};
     for (unsigned i = 0; i < sizeof later / sizeof later[0]; i++) {
         if (str_starts(text, str_from_c(later[i]))) {
             return problems_add(problems, ERR_INVALID, pointer,
@@ -196,11 +196,19 @@ static int take_store(char **to, const struct config_row *row, struct str text, 
         }
     }
     // The address is not quoted: a store's URL may hold a password.
-    if (!str_starts(text, STR("sqlite:")) || text.len == 7 || text.len > row->max) {
-        return problems_add(problems, ERR_INVALID, pointer, "%.*s must be \"sqlite:FILE\"",
-                            STR_ARG(row->path));
+    bool is_sqlite = str_starts(text, STR("sqlite:")) && text.len > STR("sqlite:").len;
+    bool is_files = str_starts(text, STR("file:")) && text.len > STR("file:").len;
+    if ((!is_sqlite && !is_files) || text.len > row->max) {
+        return problems_add(problems, ERR_INVALID, pointer,
+                            "%.*s must be \"sqlite:FILE\" or \"file:FOLDER\"", STR_ARG(row->path));
     }
     return put_text(to, text, pointer, problems);
+}
+
+const char *config_store_folder(const struct config *config)
+{
+    const char *url = config->store.url;
+    return strncmp(url, "file:", 5) == 0 ? url + 5 : NULL;
 }
 
 int config_follow_store(struct config *config)
@@ -208,7 +216,9 @@ int config_follow_store(struct config *config)
     if (config->store.local_is_set) {
         return 0;
     }
-    char *local = str_dup(str_from(str_from_c(config->store.url), sizeof "sqlite:" - 1));
+    bool is_own = config_store_folder(config) == NULL; // else the file is a replica
+    char *local = str_dup(is_own ? str_from(str_from_c(config->store.url), sizeof "sqlite:" - 1)
+                                 : STR("pointsman.db"));
     if (local == NULL) {
         return ERR_MEMORY;
     }

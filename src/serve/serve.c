@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "files/files.h"
 #include "loop/rcu.h"
 #include "net/address.h"
 #include "net/outq.h"
@@ -29,6 +30,7 @@ struct node {
     struct config *config;
     struct loop control;
     struct store *store;
+    struct files *files; // NULL: the store is no folder
     struct store_line line;
     struct security *security;
     struct publisher *publisher;
@@ -58,7 +60,8 @@ static void fill_status(void *context, struct admin_status *status)
     struct node *node = context;
     status->uptime_ms = node->control.now_ms - node->started_ms;
     status->is_draining = node->is_draining;
-    status->is_ready = node->is_ready && !node->is_draining;
+    status->is_ready = node->is_ready && !node->is_draining &&
+                       (node->files == NULL || files_is_ready(node->files));
     status->node_name = str_from_c(node->name);
     status->node_zone = str_from_c(node->config->node.zone);
     workers_status(node->workers, status);
@@ -92,6 +95,14 @@ static void on_store_state(void *context, bool is_writable, struct str detail)
     }
     if (node->admin != NULL) {
         admin_store_changed(node->admin, is_writable, detail);
+    }
+}
+
+static void on_files_report(void *context)
+{
+    struct node *node = context;
+    if (node->admin != NULL) {
+        admin_files_changed(node->admin);
     }
 }
 
@@ -217,10 +228,38 @@ static int configure_targets(struct node *node)
     return err == 0 ? publisher_configure(node->publisher, &config) : err;
 }
 
+// The file that is written: the store itself, or the replica of one that is elsewhere.
+static int open_store(struct node *node, struct problems *problems)
+{
+    const struct config *config = node->config;
+    if (config_store_folder(config) == NULL) {
+        return store_open(&node->store, str_from_c(config->store.url), problems);
+    }
+    struct buf url;
+    buf_init(&url, 0);
+    buf_printf(&url, "sqlite:%s", config->store.local);
+    int err = url.failed ? problems_add(problems, ERR_MEMORY, "store.local", "out of memory")
+                         : store_open(&node->store, buf_str(&url), problems);
+    buf_fini(&url);
+    return err;
+}
+
+static int open_files(struct node *node, struct problems *problems)
+{
+    const struct files_config config = {
+        .folder = config_store_folder(node->config),
+        .accept_empty = node->config->store.accept_empty,
+        .store = node->store,
+        .seal = security_seal(node->security),
+        .on_report = on_files_report,
+        .context = node,
+    };
+    return config.folder == NULL ? 0 : files_new(&node->files, &config, problems);
+}
+
 static int load(struct node *node, struct problems *problems)
 {
-    struct str url = str_from_c(node->config->store.url);
-    int err = store_open(&node->store, url, problems);
+    int err = open_store(node, problems);
     if (err == 0) {
         err = security_new(&node->security, node->config, node->store, problems);
     }
@@ -248,7 +287,7 @@ static int load(struct node *node, struct problems *problems)
              (unsigned long long)publisher_certificate_count(node->publisher),
              (unsigned long long)((clock_monotonic_ns() - before) / NS_PER_MS),
              (unsigned long long)publisher_revision(node->publisher));
-    return 0;
+    return open_files(node, problems);
 }
 
 static int start_workers(struct node *node, struct problems *problems)
@@ -299,6 +338,7 @@ static int start_admin(struct node *node, struct problems *problems)
         .config = config,
         .store = node->store,
         .publisher = node->publisher,
+        .files = node->files,
         .certs = security_certs(node->security),
         .seal = security_seal(node->security),
         .access_log = node->access_log,
@@ -348,6 +388,9 @@ static int start_threads(struct node *node, bool demo, struct problems *problems
     if (err == 0) {
         err = security_start(node->security, &node->control);
     }
+    if (err == 0 && node->files != NULL) {
+        err = files_start(node->files, &node->control);
+    }
     if (err == 0 && node->access_log != NULL) {
         err = access_log_start(node->access_log);
     }
@@ -364,6 +407,10 @@ static int start_threads(struct node *node, bool demo, struct problems *problems
 static int start(struct node *node, bool demo, struct problems *problems)
 {
     hash_seed();
+    if (demo && config_store_folder(node->config) != NULL) {
+        return problems_add(problems, ERR_INVALID, "--demo",
+                            "writes declarations, but they come from the files of store.url");
+    }
     if (watch_signals(node) != 0) {
         return problems_add(problems, ERR_SYSTEM, "", "cannot watch signals: %s", strerror(errno));
     }
@@ -389,6 +436,7 @@ static int start(struct node *node, bool demo, struct problems *problems)
 // In the order that nobody outlives what it uses.
 static void stop(struct node *node)
 {
+    files_stop(node->files); // it waits for answers of this loop
     if (node->workers != NULL) {
         workers_stop(node->workers);
     }
@@ -411,6 +459,7 @@ static void stop(struct node *node)
         } while (loop_has_messages(&node->control));
     }
     demo_free(&node->demo);
+    files_free(&node->files); // before the store, which its reader reads
     admin_free(&node->admin);
     security_close_store(node->security);
     store_close(&node->store);

@@ -332,6 +332,10 @@ def with_unit(value):
     ("src/net/resolver.h", "RESOLVER_ADDRESS_MAX", "addresses of a name", "| {} |"),
     ("src/net/resolver.c", "UNDER_WAY_MAX", "DNS questions", "| {} |"),
     ("src/admin/events.c", "EVENTS_KEPT", "events kept", "{}"),
+    ("src/files/files.h", "FILES_MAX", "files of a `file:` store", "| {} |"),
+    ("src/files/files.h", "FILES_BYTES_MAX", "bytes of all its files", "| {m} MiB |"),
+    ("src/files/files.h", "FILES_FILE_MAX", "bytes of one of its files", "| {m} MiB |"),
+    ("src/files/files.h", "FILES_FAULTS_SHOWN", "faults of the files", "| {} |"),
     ("src/store/store.h", "STORE_PENDING_MAX", "writes that wait", "{}, or"),
     ("src/store/store.h", "STORE_PENDING_CHANGES_MAX", "writes that wait", "or {}"),
 ])

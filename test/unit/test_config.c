@@ -252,17 +252,29 @@ static void test_later(void **state)
 {
     struct fixture *f = *state;
     assert_refused(f, "store: {prefix: x}\n", "c.yaml:1:9", "not part of this version");
-    assert_refused(f, "store: {accept_empty: true}\n", "c.yaml:1:9", "not part of this version");
     assert_refused(f, "store: {wait_replicas: 1}\n", "c.yaml:1:9", "not part of this version");
     assert_refused(f, "store: {url: 'redis://u:secret@h/0'}\n", "c.yaml:1:9",
                    "a redis:// store is not part of this version");
     assert_refused(f, "store: {url: 'rediss://h/0'}\n", "c.yaml:1:9", "not part of this version");
-    assert_refused(f, "store: {url: 'file:routes.d/'}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "store: {url: 'file:'}\n", "c.yaml:1:9", "\"file:FOLDER\"");
     assert_refused(f, "store: {url: x.db}\n", "c.yaml:1:9", "must be \"sqlite:FILE\"");
     assert_refused(f, "store: {url: 'sqlite:'}\n", "c.yaml:1:9", "must be \"sqlite:FILE\"");
     assert_refused(f, "ceryx: {enabled: true}\n", "c.yaml:1:9", "not part of this version");
     assert_refused(f, "ceryx: {prefix: x}\n", "c.yaml:1:9", "not part of this version");
     assert_refused(f, "ceryx: {miss_timeout: 1s}\n", "c.yaml:1:9", "not part of this version");
+}
+
+static void test_folder(void **state)
+{
+    struct fixture *f = *state;
+    assert_read(f, "store: {url: 'sqlite:u.db'}\n");
+    assert_null(config_store_folder(&f->config));
+    assert_read(f, "store: {url: 'file:routes.d/', accept_empty: true}\n");
+    assert_string_equal(config_store_folder(&f->config), "routes.d/");
+    assert_string_equal(f->config.store.local, "pointsman.db");
+    assert_true(f->config.store.accept_empty);
+    assert_read(f, "store: {local: r.db}\n");
+    assert_string_equal(f->config.store.local, "r.db");
 }
 
 static int set(struct fixture *f, const char *path, const char *value, bool append)
@@ -533,10 +545,14 @@ static void test_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults), TEST(test_whole_file), TEST(test_small_files),
-        TEST(test_places),   TEST(test_later),      TEST(test_environment),
-        TEST(test_flags),    TEST(test_order),      TEST(test_check),
-        TEST(test_files),    TEST(test_table),      TEST(test_default_listeners),
+        TEST(test_defaults),    TEST(test_whole_file),
+        TEST(test_small_files), TEST(test_places),
+        TEST(test_later),       TEST(test_folder),
+        TEST(test_environment), TEST(test_places),
+        TEST(test_folder),      TEST(test_environment),
+        TEST(test_flags),       TEST(test_order),
+        TEST(test_check),       TEST(test_files),
+        TEST(test_table),       TEST(test_default_listeners),
         TEST(test_dns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: MIT
+"""store.url: file:FOLDER: the folder is what is served, live, and nothing broken takes anything away."""
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from support.net import wait_until
+from support.process import find_binary
+
+LIVE = 5.0  # generous: sanitizers, shared machines; test_live_within_a_second measures
+
+
+def respond(host, body):
+    return f"kind: route\nhost: {host}\nrespond: {{body: '{body}'}}\n"
+
+
+@pytest.fixture
+def files(pointsman):
+    """A server on a folder routes.d, not started yet. .write(name, text) renames into place."""
+    server = pointsman({"store": {"url": "file:routes.d/", "local": None}}, start=False)
+    server.routes = server.folder / "routes.d"
+    server.routes.mkdir()
+
+    def write(name, text):
+        (server.routes / ".new").write_text(text)
+        os.replace(server.routes / ".new", server.routes / name)
+
+    server.write = write
+    return server
+
+
+def body_of(server, host, path="/"):
+    response = server.exchange("GET", path, host)
+    return response.body.decode() if response.status == 200 else response.status
+
+
+def wait_body(server, host, expected, timeout=LIVE):
+    wait_until(lambda: body_of(server, host) == expected, f"{host} answers {expected}", timeout)
+
+
+def files_status(server):
+    return server.status()["store"]["files"]
+
+
+def wait_broken(server, count):
+    wait_until(lambda: files_status(server)["broken"] == count, f"{count} broken files", LIVE + 5)
+
+
+def metric(server, name):
+    text = server.api("GET", "/metrics").body.decode()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+
+def test_serves_changes_adds_deletes_renames(files):
+    files.write("a.yaml", respond("a.example", "one") + "---\n" + respond("b.example", "two"))
+    files.write("c.json", '{"routes": [{"host": "c.example", "respond": {"body": "three"}}]}')
+    files.write("n.yml", "pools:\n- {name: p, targets: [{address: '127.0.0.1:1'}]}\n"
+                         "routes:\n- {host: p.example, pool: p}\n")
+    (files.routes / "sub.yaml").mkdir()
+    for name in [".hidden.yaml", "a.yaml~", "#a.yaml#", "a.yaml.swp", "readme.txt"]:
+        (files.routes / name).write_text("{broken")
+    files.start()
+    assert [body_of(files, f"{h}.example") for h in "abc"] == ["one", "two", "three"]
+    assert body_of(files, "p.example") == 502 or body_of(files, "p.example") == 503
+    assert files_status(files)["files"] == 3 and files_status(files)["broken"] == 0
+    assert files_status(files)["declarations"] == 5
+    files.write("a.yaml", respond("a.example", "uno") + "---\n" + respond("b.example", "two"))
+    wait_body(files, "a.example", "uno")
+    files.write("d.yaml", respond("d.example", "four"))
+    wait_body(files, "d.example", "four")
+    files.write("a.yaml", respond("a.example", "uno"))
+    wait_body(files, "b.example", 404)
+    revision = files.status()["revision"]
+    os.rename(files.routes / "d.yaml", files.routes / "e.yaml")
+    time.sleep(1)
+    assert body_of(files, "d.example") == "four"
+    assert files.status()["revision"] == revision  # the same declarations are no change
+    (files.routes / "e.yaml").unlink()
+    wait_body(files, "d.example", 404)
+    assert files.get_route("p.example").json["pool"] == "p"
+
+
+def test_live_within_a_second(files):
+    files.write("a.yaml", respond("a.example", "0"))
+    files.start()
+    took = []
+    for number in range(1, 6):
+        began = time.monotonic()
+        files.write("a.yaml", respond("a.example", str(number)))
+        wait_body(files, "a.example", str(number))
+        took.append(time.monotonic() - began)
+    assert sorted(took)[2] < 1, took
+
+
+def test_a_burst_is_one_round(files):
+    files.write("a.yaml", respond("a.example", "0"))
+    files.start()
+    before = files_status(files)["rounds"]
+    for number in range(50):
+        files.write(f"f{number}.yaml", respond(f"h{number}.example", str(number)))
+    wait_body(files, "h49.example", "49")
+    assert files_status(files)["rounds"] - before <= 2
+
+
+def test_a_broken_file_is_refused_alone(files):
+    files.write("a.yaml", respond("a.example", "one"))
+    files.write("b.yaml", respond("b.example", "two"))
+    files.start()
+    broken = [("kind: route\nhost: a.example\nrespond: {body: [\n", "a.yaml:4:1"),
+              (respond("a.example", "x") + "respnd: 1\n", "did you mean"),
+              ("kind: route\nhost: a.example\nrespond: {status: 99}\n", "a.yaml:3:"),
+              ("kind: rout\nhost: a.example\n", "a.yaml:1:1"),
+              ("", "is empty")]
+    for text, place in broken:
+        files.write("a.yaml", text)
+        files.write("b.yaml", respond("b.example", f"n{len(text)}"))
+        wait_body(files, "b.example", f"n{len(text)}")
+        wait_until(lambda: place in files_status(files)["detail"], place, LIVE)
+        assert files_status(files)["broken"] == 1
+        assert metric(files, "pointsman_store_files_broken") == 1
+        assert body_of(files, "a.example") == "one"
+        assert place in files.stderr()
+    files.write("a.yaml", respond("a.example", "good"))
+    wait_body(files, "a.example", "good")
+    wait_broken(files, 0)
+    os.chmod(files.routes / "a.yaml", 0)
+    if os.geteuid() != 0:
+        wait_broken(files, 1)
+        assert body_of(files, "a.example") == "good"
+    os.chmod(files.routes / "a.yaml", 0o644)
+    wait_broken(files, 0)
+
+
+def test_broken_at_the_start_deletes_nothing(files):
+    files.write("a.yaml", respond("a.example", "one"))
+    files.write("b.yaml", respond("b.example", "two"))
+    files.start()
+    files.stop()
+    files.write("a.yaml", "{")
+    (files.routes / "b.yaml").unlink()
+    files.start()
+    wait_broken(files, 1)
+    assert [body_of(files, "a.example"), body_of(files, "b.example")] == ["one", "two"]
+    files.write("a.yaml", respond("a.example", "one"))
+    wait_body(files, "b.example", 404)
+    assert body_of(files, "a.example") == "one"
+
+
+def test_duplicate_keys_and_missing_pools(files):
+    files.write("a.yaml", respond("a.example", "first"))
+    files.write("b.yaml", respond("A.example", "second") + "---\n" + respond("b.example", "b"))
+    files.write("p.yaml", "pools: [{name: p, targets: []}]\n")
+    files.write("r.yaml", "routes:\n- {host: p.example, pool: p}\n- {host: q.example, pool: q}\n")
+    files.start()
+    assert [body_of(files, "a.example"), body_of(files, "b.example")] == ["first", "b"]
+    wait_until(lambda: files_status(files)["refused"] == 2, "refused", LIVE)
+    assert 'b.yaml:1:1: route a.example: is declared already at' in files.stderr()
+    assert 'r.yaml:3:3: route q.example: /pool: pool "q" is declared by no file' in files.stderr()
+    assert files_status(files)["broken"] == 0
+    assert body_of(files, "q.example") == 404 and body_of(files, "p.example") == 503
+    # Whom a live route needs stays with it.
+    (files.routes / "p.yaml").unlink()
+    wait_until(lambda: "what was live stays" in files.stderr(), "refused", LIVE)
+    assert body_of(files, "p.example") == 503
+    assert files.api("GET", "/v1/pools/p").status == 200
+    files.write("r.yaml", respond("r.example", "r"))
+    wait_until(lambda: files.api("GET", "/v1/pools/p").status == 404, "p is gone", LIVE)
+    assert body_of(files, "p.example") == 404
+
+
+def test_editors_never_delete(files):
+    text = "---\n".join(respond(f"h{n}.example", str(n)) for n in range(20))
+    path = files.routes / "a.yaml"
+    path.write_text(text)
+    files.start()
+    failed = []
+
+    def look():
+        failed.extend(n for n in (0, 19) if body_of(files, f"h{n}.example") != str(n))
+
+    for _ in range(2):
+        with open(path, "w") as file:  # in place, slowly
+            for part in text.split("---\n"):
+                file.write(part + "---\n")
+                file.flush()
+                look()
+                time.sleep(0.04)
+        look()
+        os.rename(path, files.routes / "a.yaml~")  # as vim does
+        path.write_text(text)
+        os.unlink(files.routes / "a.yaml~")
+        look()
+        time.sleep(0.3)
+        look()
+    path.write_text("")  # a full disk
+    wait_broken(files, 1)
+    look()
+    assert failed == []
+
+
+def test_ten_thousand_routes(files):
+    for part in range(10):
+        items = [f"- {{host: h{part}-{n}.example, respond: {{body: b{n}}}}}" for n in range(1000)]
+        files.write(f"part{part}.yaml", "routes:\n" + "\n".join(items) + "\n")
+    files.start()
+    assert files.status()["routes"] == 10000
+    assert body_of(files, "h9-999.example") == "b999"
+    files.write("part9.yaml", "routes:\n- {host: h9-999.example, respond: {body: new}}\n")
+    wait_until(lambda: files.status()["routes"] == 9001, "999 are gone", 20)
+    assert body_of(files, "h9-999.example") == "new"
+
+
+def test_restart_with_the_folder_gone(files):
+    files.write("a.yaml", respond("a.example", "one"))
+    files.start()
+    files.stop()
+    os.rename(files.routes, files.folder / "away")
+    files.start()
+    assert body_of(files, "a.example") == "one"
+    wait_until(lambda: "cannot be read" in files_status(files)["detail"], "told", LIVE)
+    assert not files_status(files)["readable"]
+    assert metric(files, "pointsman_store_files_folder") == 0
+    assert "serves what it holds" in files.stderr()
+    os.rename(files.folder / "away", files.routes)
+    wait_until(lambda: files_status(files)["readable"], "it is back", LIVE)
+    files.write("a.yaml", respond("a.example", "two"))
+    wait_body(files, "a.example", "two")
+    shutil.rmtree(files.routes)
+    files.routes.mkdir()
+    files.write("a.yaml", respond("a.example", "three"))
+    wait_body(files, "a.example", "three")
+    files.write("a.yaml", respond("a.example", "four"))
+    wait_body(files, "a.example", "four")
+    shutil.rmtree(files.routes)
+    wait_until(lambda: not files_status(files)["readable"], "gone while it runs", LIVE)
+    assert body_of(files, "a.example") == "four"
+
+
+def test_an_empty_folder_deletes_only_when_told(files):
+    files.write("a.yaml", respond("a.example", "one"))
+    files.start()
+    (files.routes / "a.yaml").unlink()
+    wait_until(lambda: "accept_empty" in files_status(files)["detail"], "told", LIVE)
+    assert body_of(files, "a.example") == "one"
+    files.stop()
+    files.config["store"]["accept_empty"] = True
+    files.start()
+    wait_body(files, "a.example", 404)
+
+
+def test_swapped_links(files):
+    """As kubernetes does with volumes: the files lead through a link that is replaced."""
+    for version, body in (("v1", "one"), ("v2", "two")):
+        (files.routes / f"..{version}").mkdir()
+        (files.routes / f"..{version}" / "a.yaml").write_text(respond("a.example", body))
+    os.symlink("..v1", files.routes / "..data")
+    os.symlink("..data/a.yaml", files.routes / "a.yaml")
+    files.start()
+    assert body_of(files, "a.example") == "one"
+    os.symlink("..v2", files.routes / "..new")
+    os.rename(files.routes / "..new", files.routes / "..data")
+    wait_body(files, "a.example", "two")
+
+
+def test_certificates(files, certs):
+    one, two = certs.issue(["one.example"]), certs.issue(["two.example"])
+    (files.folder / "keys").write_text("ab" * 32 + "\n")
+    (files.folder / "keys").chmod(0o600)
+    files.config["store"]["encryption_key_file"] = "keys"
+    files.write("c.json", json.dumps({"certificates": [
+        {"name": "one", "chain": one.chain, "key": one.key},
+        {"name": "two", "chain_file": str(two.chain_file), "key_file": str(two.key_file)}]}))
+    files.start()
+    assert files.api("GET", "/v1/certificates/one").json["fingerprint"] == one.fingerprint
+    assert files.api("GET", "/v1/certificates/two").json["names"] == ["two.example"]
+    line = next(line for line in one.key.splitlines() if len(line) > 40)
+    assert line.encode() not in (files.folder / "pointsman.db-wal").read_bytes()
+    revision = files.status()["revision"]
+    files.restart()
+    time.sleep(0.5)
+    assert files.status()["revision"] == revision
+
+
+def test_writes_are_refused(files):
+    files.write("a.yaml", respond("a.example", "one"))
+    files.start()
+    for method, path, body in (("PUT", "/v1/routes/x.example", {"respond": {"body": "x"}}),
+                               ("PATCH", "/v1/routes/a.example", {"respond": {"body": "x"}}),
+                               ("DELETE", "/v1/routes/a.example", None),
+                               ("PUT", "/v1/pools/p", {"targets": []}),
+                               ("POST", "/v1/pools/p/switch", {"targets": []}),
+                               ("PUT", "/v1/pools/p/targets/10.0.0.1:80", {})):
+        response = files.api(method, path, json=body)
+        assert response.status == 409
+        assert "declarations come from the files in routes.d/" in response.json["detail"]
+    assert files.batch([{"op": "delete", "kind": "route", "key": "a.example"}]).status == 409
+    assert files.api("GET", "/v1/export").body.count(b"\n") == 1
+    result = files.cli("route", "put", "x.example", "10.0.0.1:80", check=False)
+    assert result.returncode == 1 and "come from the files" in result.stderr
+    assert files.cli("route", "list").returncode == 0
+
+
+def test_events(files):
+    files.write("a.yaml", respond("a.example", "one"))
+    files.start()
+    files.write("a.yaml", "{")
+    wait_broken(files, 1)
+    text = subprocess.run(["curl", "-sN", "-m", "2",
+                           f"http://127.0.0.1:{files.admin_port}/v1/events?since=0"],
+                          capture_output=True, text=True).stdout
+    frame = next(f for f in text.split("\n\n") if "event: store" in f and '"broken":1' in f)
+    assert "a.yaml:" in frame
+
+
+def run(folder, *words):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_")}
+    return subprocess.run([str(find_binary()), *words], cwd=folder, env=env, capture_output=True,
+                          text=True, timeout=60)
+
+
+def test_check_and_start_without_a_folder(files):
+    config = files.folder / "c.yaml"
+    config.write_text("store: {url: 'file:none.d'}\n")
+    result = run(files.folder, "check", "--config", "c.yaml")
+    assert result.returncode == 1 and "none.d" in result.stderr
+    assert "No such file or directory" in result.stderr
+    result = run(files.folder, "serve", "--config", "c.yaml", "--admin", "127.0.0.1:0")
+    assert result.returncode == 1 and "none.d" in result.stderr
+    config.write_text("store: {url: 'file:routes.d/'}\n")
+    files.write("a.yaml", respond("a.example", "one"))
+    assert run(files.folder, "check", "--config", "c.yaml").returncode == 0
+    files.write("b.yaml", "routes:\n- {host: b.example, pool: none}\n- {host: b.example, pol: x}\n")
+    result = run(files.folder, "check", "--config", "c.yaml")
+    assert result.returncode == 1 and "routes.d/b.yaml:3:" in result.stderr
+
+
+def test_limits(files):
+    files.write("a.yaml", respond("a.example", "one"))
+    files.start()
+    files.write("big.yaml", "# " + "x" * (16 << 20) + "\n" + respond("big.example", "x"))
+    wait_broken(files, 1)
+    assert "is larger than 16777216 bytes" in files_status(files)["detail"]
+    (files.routes / "big.yaml").unlink()
+    wait_broken(files, 0)
+    for n in range(5):
+        files.write(f"big{n}.yaml", "# " + "x" * (14 << 20) + "\n")
+    wait_until(lambda: "more than 67108864" in files_status(files)["detail"], "bytes", LIVE + 5)
+    assert body_of(files, "a.example") == "one"
+    for n in range(5):
+        (files.routes / f"big{n}.yaml").unlink()
+    for n in range(10000):
+        (files.routes / f"n{n}.yaml").touch()
+    wait_until(lambda: "more than 10000 files" in files_status(files)["detail"], "files", LIVE + 5)
+    assert body_of(files, "a.example") == "one"

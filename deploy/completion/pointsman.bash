@@ -5,12 +5,13 @@ _pointsman() {
   local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words=
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words="serve check route pool cert apply export status version help"
+    words="serve check route pool cert apply export status store version help"
   elif [ "$COMP_CWORD" -eq 2 ]; then
     case $command in
     route) words="list get put rm" ;;
     pool) words="list get put rm drain up switch" ;;
     cert) words="list get put rm" ;;
+    store) words="copy" ;;
     esac
   fi
   if [ -z "$words" ] && [[ $current == -* ]]; then
@@ -38,6 +39,7 @@ _pointsman() {
     "apply") words="--dry-run --json --admin --ca --insecure --config --help" ;;
     "export") words="--yaml --secrets --admin --ca --insecure --config --help" ;;
     "status") words="--json --admin --ca --insecure --config --help" ;;
+    "store copy") words="--merge --replace --secrets --encryption-key-file --json --help" ;;
     "version") words="--help" ;;
     "help") words="--man --bash --help" ;;
     esac

@@ -88,6 +88,7 @@ extern const struct flag cert_list_flags[];
 extern const struct flag cert_put_flags[];
 extern const struct flag apply_flags[];
 extern const struct flag export_flags[];
+extern const struct flag store_copy_flags[];
 extern const struct flag help_flags[];
 extern const struct flag version_flags[];
 
@@ -109,5 +110,6 @@ int run_cert_rm(const struct args *args);
 int run_apply(const struct args *args);
 int run_export(const struct args *args);
 int run_status(const struct args *args);
+int run_store_copy(const struct args *args);
 int run_version(const struct args *args);
 int run_help(const struct args *args);

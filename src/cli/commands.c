@@ -224,6 +224,22 @@ static const struct command commands[] = {
      .flags = no_flags,
      .kind = COMMAND_DATA,
      .run = run_status},
+    {.name = "store copy",
+     .arguments = "FROM TO",
+     .summary = "copy all declarations from one store into another",
+     .details =
+         "FROM and TO are sqlite:FILE or file:FOLDER. No node may run on such a file: the error "
+         "names "
+         "its process. TO must be empty, but for --merge and --replace; all of it is written, or "
+         "nothing. In a folder each kind has a file, and routes one for each 10,000. Session "
+         "ticket "
+         "keys stay where they are.",
+     .example = "pointsman store copy sqlite:pointsman.db file:routes.d/\n"
+                "pointsman store copy --replace --secrets file:routes.d/ sqlite:pointsman.db\n",
+     .flags = store_copy_flags,
+     .argument_min = 2,
+     .argument_max = 2,
+     .run = run_store_copy},
     {.name = "version",
      .arguments = "",
      .summary = "print the version",

@@ -336,6 +336,8 @@ def with_unit(value):
     ("src/files/files.h", "FILES_BYTES_MAX", "bytes of all its files", "| {m} MiB |"),
     ("src/files/files.h", "FILES_FILE_MAX", "bytes of one of its files", "| {m} MiB |"),
     ("src/files/files.h", "FILES_FAULTS_SHOWN", "faults of the files", "| {} |"),
+    ("src/cli/copy_int.h", "COPY_ROUTES_PER_FILE", "routes of a file that", "| {}, or"),
+    ("src/cli/copy_int.h", "COPY_FILE_BYTES", "routes of a file that", "{m} MiB"),
     ("src/store/store.h", "STORE_PENDING_MAX", "writes that wait", "{}, or"),
     ("src/store/store.h", "STORE_PENDING_CHANGES_MAX", "writes that wait", "or {}"),
 ])

@@ -356,3 +356,121 @@ def test_limits(files):
         (files.routes / f"n{n}.yaml").touch()
     wait_until(lambda: "more than 10000 files" in files_status(files)["detail"], "files", LIVE + 5)
     assert body_of(files, "a.example") == "one"
+
+
+# ---- store copy ----
+
+def export(server):
+    return sorted(server.api("GET", "/v1/export?secrets=true").body.decode().split("\n")[:-1])
+
+
+def declare(server, certs):
+    one, two = certs.issue(["one.example"]), certs.issue(["two.example"])
+    server.put_certificate("one", one.chain, one.key)
+    server.api("PUT", "/v1/certificates/two",
+               json={"chain_file": str(two.chain_file), "key_file": str(two.key_file)})
+    server.put_pool("p", ["127.0.0.1:1"], tls={"client_certificate": "one"},
+                    health={"path": "/h%C3%A9"})
+    server.put_pool("q", [])
+    server.put_route("a.example", pool="p", request_headers={"set": {"X-A": "a: 'b' \"c\" # d"}})
+    server.put_route("b.example", path="/api", respond={"body": "<p>\n  \u4e2d \u0085 yes\n"})
+    server.put_route("*.c.example", targets=["127.0.0.1:2"])
+
+
+def test_copy_both_ways_gives_the_same(pointsman, certs):
+    first = pointsman()
+    declare(first, certs)
+    before = export(first)
+    assert len(before) == 7
+    first.stop()
+    result = run(first.folder, "store", "copy", "sqlite:pointsman.db", "file:out.d")
+    assert result.returncode == 1 and "uses certificate one" in result.stderr
+    assert not (first.folder / "out.d").exists()
+    result = run(first.folder, "store", "copy", "--secrets", "--json", "sqlite:pointsman.db",
+                 "file:out.d")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"routes": 3, "pools": 2, "certificates": 2, "left_out": 0,
+                                         "created": 0, "updated": 0, "same": 0, "deleted": 0,
+                                         "files": 3}
+    out = first.folder / "out.d"
+    assert sorted(p.name for p in out.iterdir()) == ["certificates.yaml", "pools.yaml",
+                                                     "routes.yaml"]
+    assert (out / "certificates.yaml").stat().st_mode & 0o777 == 0o600
+    result = run(first.folder, "store", "copy", "--secrets", "file:out.d", "sqlite:back.db")
+    assert result.returncode == 0, result.stderr
+    assert "7 created, 0 updated" in result.stdout
+    for url in ("sqlite:back.db", "file:out.d"):
+        second = pointsman({"store": {"url": url, "local": None if "sq" in url else "r.db"}},
+                           start=False)
+        for name in ("back.db", "out.d"):
+            copy = shutil.copytree if (first.folder / name).is_dir() else shutil.copy
+            copy(first.folder / name, second.folder / name)
+        second.start()
+        wait_until(lambda: export(second) == before, f"the same from {url}", LIVE)
+        second.stop()
+
+
+def test_copy_merge_replace_and_locks(pointsman):
+    server = pointsman()
+    server.put_route("a.example", respond={"body": "a"})
+    running = run(server.folder, "store", "copy", "sqlite:pointsman.db", "file:x.d")
+    assert running.returncode == 1
+    assert f"is in use by process {server.pid}" in running.stderr
+    running = run(server.folder, "store", "copy", "file:x.d", "sqlite:pointsman.db")
+    assert running.returncode == 1
+    server.stop()
+    folder = server.folder / "in.d"
+    folder.mkdir()
+    (folder / "b.yaml").write_text(respond("b.example", "b"))
+    words = ("store", "copy", "file:in.d", "sqlite:pointsman.db")
+    result = run(server.folder, *words)
+    assert result.returncode == 1 and "holds 1 routes, 0 pools" in result.stderr
+    assert run(server.folder, *words, "--merge", "--replace").returncode == 2
+    result = run(server.folder, *words, "--merge")
+    assert result.returncode == 0 and "1 created" in result.stdout
+    result = run(server.folder, *words, "--replace")
+    assert "0 created, 0 updated, 1 were the same, 1 deleted" in result.stdout
+    result = run(server.folder, "store", "copy", "sqlite:pointsman.db", "file:in.d")
+    assert result.returncode == 1 and "is not empty" in result.stderr
+    result = run(server.folder, "store", "copy", "sqlite:none.db", "file:y.d")
+    assert result.returncode == 1 and "No such file" in result.stderr
+    assert not (server.folder / "none.db").exists()
+    assert run(server.folder, "store", "copy", "redis://h", "file:y.d").returncode == 2
+    (folder / "c.yaml").write_text("kind: route\nhost: c.example\npool: none\n")
+    result = run(server.folder, *words, "--replace")
+    assert result.returncode == 1 and "in.d/c.yaml:1:1" in result.stderr
+    server.start()
+    assert body_of(server, "b.example") == "b" and body_of(server, "a.example") == 404
+
+
+def test_copy_of_sealed_secrets(pointsman, certs):
+    server = pointsman({"store": {"encryption_key_file": "keys"}}, start=False)
+    for name, byte in (("keys", "ab"), ("other", "cd")):
+        (server.folder / name).write_text(byte * 32 + "\n")
+        (server.folder / name).chmod(0o600)
+    server.start()
+    one = certs.issue(["one.example"])
+    server.put_certificate("one", one.chain, one.key)
+    server.stop()
+    words = ("store", "copy", "sqlite:pointsman.db")
+    result = run(server.folder, *words, "sqlite:a.db")
+    assert result.returncode == 0 and "1 uploaded certificates left out" in result.stdout
+    for key in ((), ("--encryption-key-file", "other")):
+        result = run(server.folder, *words, "sqlite:b.db", "--secrets", *key)
+        assert result.returncode == 1 and "key cannot be opened" in result.stderr
+    result = run(server.folder, *words, "sqlite:c.db", "--secrets", "--encryption-key-file", "keys")
+    assert result.returncode == 0, result.stderr
+    line = next(line for line in one.key.splitlines() if len(line) > 40)
+    assert line.encode() not in (server.folder / "c.db").read_bytes()
+    result = run(server.folder, *words, "file:d", "--secrets", "--encryption-key-file", "keys")
+    assert result.returncode == 0 and line in (server.folder / "d/certificates.yaml").read_text()
+
+
+def test_copy_splits_routes(files):
+    files.write("a.json", json.dumps({"routes": [
+        {"host": f"h{n}.example", "respond": {"body": "x"}} for n in range(10001)]}))
+    result = run(files.folder, "store", "copy", "file:routes.d/", "file:out.d")
+    assert result.returncode == 0, result.stderr
+    assert sorted(p.name for p in (files.folder / "out.d").iterdir()) == ["routes-0001.yaml",
+                                                                          "routes-0002.yaml"]
+    assert "10001 routes, 0 pools and 0 certificates copied" in result.stdout

@@ -28,6 +28,29 @@ static void put_store(struct table *table, const json_t *store)
                detail != NULL && detail[0] != '\0' ? ": " : "", detail != NULL ? detail : "");
 }
 
+// "routes.d/: 3 files, 1 broken, 0 declarations refused: routes.d/a.yaml:1:2: …"
+static void put_files(struct table *table, const json_t *files)
+{
+    if (files == NULL) {
+        return; // declarations are written here
+    }
+    const char *folder = json_string_value(json_object_get(files, "folder"));
+    const char *detail = json_string_value(json_object_get(files, "detail"));
+    struct buf text;
+    buf_init(&text, 0);
+    buf_printf(&text,
+               "%s: %" JSON_INTEGER_FORMAT " files, %" JSON_INTEGER_FORMAT
+               " broken, %" JSON_INTEGER_FORMAT " declarations refused%s%s%s",
+               folder == NULL ? "" : folder, json_integer_value(json_object_get(files, "files")),
+               json_integer_value(json_object_get(files, "broken")),
+               json_integer_value(json_object_get(files, "refused")),
+               json_is_true(json_object_get(files, "readable")) ? "" : ", NOT READABLE",
+               detail != NULL && detail[0] != '\0' ? ": " : "", detail != NULL ? detail : "");
+    table_put_c(table, "files");
+    table_put(table, buf_str(&text));
+    buf_fini(&text);
+}
+
 // "120, 3 end within 30 days (soonest: shop, 2027-01-31)".
 static void put_certificates(struct table *table, const json_t *certificates)
 {
@@ -102,6 +125,7 @@ static void print_facts(const json_t *status)
                json_number_value(json_object_get(retired, "oldest_seconds")));
     table_put_c(&table, "store");
     put_store(&table, json_object_get(status, "store"));
+    put_files(&table, json_object_get(json_object_get(status, "store"), "files"));
     table_print(&table, stdout);
     table_fini(&table);
 }

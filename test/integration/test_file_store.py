@@ -124,6 +124,7 @@ def test_a_broken_file_is_refused_alone(files):
         assert metric(files, "pointsman_store_files_broken") == 1
         assert body_of(files, "a.example") == "one"
         assert place in files.stderr()
+        assert "routes.d/: 2 files, 1 broken, 0 declarations refused: " in files.cli("status").stdout
     files.write("a.yaml", respond("a.example", "good"))
     wait_body(files, "a.example", "good")
     wait_broken(files, 0)

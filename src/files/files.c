@@ -24,8 +24,14 @@ static void on_done(struct store_request *request)
 {
     struct files *files = request->context;
     pthread_mutex_lock(&files->mutex);
-    files->is_answered = true;
-    files->answer = request->err;
+    files->answered = request;
+    pthread_mutex_unlock(&files->mutex);
+    wake(files);
+}
+
+static int take_answer(struct files *files, struct store_request *request)
+{
+    int err = request->err;
     files->answer_detail[0] = '\0';
     for (unsigned i = 0; i < request->count && files->answer_detail[0] == '\0'; i++) {
         if (request->changes[i].problems.count > 0) {
@@ -33,32 +39,35 @@ static void on_done(struct store_request *request)
                      str_from_c(request->changes[i].problems.items[0].detail));
         }
     }
-    pthread_mutex_unlock(&files->mutex);
     store_request_free(&request);
-    wake(files);
+    return err;
 }
 
 bool files_submit(struct files *files, struct store_request *request, int *err)
 {
-    files->is_answered = false;
     request->loop = files->control;
     request->on_done = on_done;
     request->context = files;
     store_submit(files->config.store, &request);
     for (;;) {
+        // Looked at before waiting: who was woken to stop may have come here with that.
+        pthread_mutex_lock(&files->mutex);
+        struct store_request *answered = files->answered;
+        files->answered = NULL;
+        bool stops = files->is_stopping;
+        pthread_mutex_unlock(&files->mutex);
+        if (answered != NULL) {
+            *err = take_answer(files, answered);
+            return true;
+        }
+        if (stops) {
+            return false;
+        }
         struct pollfd fd = {.fd = files->wake_fd, .events = POLLIN};
         (void)poll(&fd, 1, -1);
         uint64_t count;
         if (read(files->wake_fd, &count, sizeof count) < 0) {
             errno = 0;
-        }
-        pthread_mutex_lock(&files->mutex);
-        bool is_answered = files->is_answered;
-        bool stops = files->is_stopping;
-        *err = files->answer;
-        pthread_mutex_unlock(&files->mutex);
-        if (is_answered || stops) {
-            return is_answered;
         }
     }
 }
@@ -72,6 +81,7 @@ static int look_first(struct files *files, struct problems *problems)
     files_faults_init(&faults);
     int err = folder_list_read(files->folder, &list, &faults);
     files->had_content = files_held(files->config.store) > 0;
+    files->table.is_unread = files->had_content;
     bool is_gone = err == ERR_NOT_FOUND;
     if (is_gone && !files->had_content) {
         struct str text = buf_str(&faults.text);
@@ -157,6 +167,7 @@ void files_free(struct files **place)
         watch_fini(&files->watch);
     }
     store_reader_close(&files->reader);
+    store_request_free(&files->answered); // came while it stopped
     file_table_fini(&files->table);
     buf_fini(&files->reported);
     if (files->wake_fd >= 0) {

@@ -68,6 +68,7 @@ struct file {
 struct file_table {
     struct file *items; // by name
     size_t count;
+    bool is_unread; // none has been read, but what is stored is of some: an empty one had it
 };
 
 void file_table_fini(struct file_table *table);
@@ -114,9 +115,10 @@ void watch_fini(struct watch *watch);
 bool watch_renew(struct watch *watch);
 // Takes what the kernel has to tell. True: something has changed.
 bool watch_read(struct watch *watch, uint64_t now_ms);
-bool watch_is_open(struct watch *watch, const char *name, uint64_t now_ms);
-// When the first of the files that are waited for has been waited for long enough; 0: there are none.
-uint64_t watch_next_ms(const struct watch *watch);
+// Is it waited for?
+bool watch_is_open(const struct watch *watch, const char *name);
+// Waits no longer for files that nobody has written to for long enough. True: there were some.
+bool watch_expire(struct watch *watch, uint64_t now_ms);
 
 // ---- files.c ----
 
@@ -147,9 +149,9 @@ struct files {
     bool had_content;   // the replica, at the start
     bool is_stopping;
     bool is_message_posted;
-    bool is_answered;
-    int answer;
-    char answer_detail[300];
+    struct store_request *answered; // freed by the thread: it may hold a million changes
+
+    char answer_detail[300]; // the thread's: why the last request was refused
 };
 
 // Submits, and waits for the answer in *err. False: the node stops. The files' thread.

@@ -117,12 +117,20 @@ static int read_entries(DIR *directory, const char *folder, struct folder_list *
                         struct files_faults *faults)
 {
     uint64_t bytes = 0;
-    struct dirent *entry;
-    while ((entry = readdir(directory)) != NULL) {
-        struct stat about;
-        // Whose link leads nowhere is no file yet, or no more.
-        if (!folder_name_is_file(entry->d_name) ||
-            fstatat(dirfd(directory), entry->d_name, &about, 0) != 0 || S_ISDIR(about.st_mode)) {
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(directory);
+        if (entry == NULL) {
+            break;
+        }
+        struct stat about = {.st_size = 0};
+        if (!folder_name_is_file(entry->d_name)) {
+            continue;
+        }
+        // Whose link leads nowhere is no file yet, or no more; of which nothing else can be told is one that
+        // cannot be read.
+        bool is_known = fstatat(dirfd(directory), entry->d_name, &about, 0) == 0;
+        if ((!is_known && errno == ENOENT) || (is_known && S_ISDIR(about.st_mode))) {
             continue;
         }
         bytes += (uint64_t)about.st_size;
@@ -136,6 +144,12 @@ static int read_entries(DIR *directory, const char *folder, struct folder_list *
             files_fault(faults, folder, "out of memory");
             return ERR_MEMORY;
         }
+    }
+    if (errno != 0) {
+        // What was not listed is not gone.
+        files_faultf(faults, folder, "the folder of declarations cannot be read: %s",
+                     strerrordesc_np(errno));
+        return ERR_NOT_FOUND;
     }
     if (bytes > FILES_BYTES_MAX) {
         files_faultf(faults, folder,

@@ -113,9 +113,9 @@ static int take_all(struct reading *reading, const struct seal *seal)
 }
 
 static int read_text(struct reading *reading, const char *path, struct str text,
-                     const struct seal *seal, bool had_some)
+                     const struct seal *seal, bool may_be_empty)
 {
-    if (text.len == 0 && had_some) {
+    if (text.len == 0 && !may_be_empty) {
         // What an editor leaves for a moment, or a full disk for longer.
         files_fault(&reading->faults, path,
                     "is empty: delete the file if its declarations are to go");
@@ -130,8 +130,10 @@ static int read_text(struct reading *reading, const char *path, struct str text,
     return err;
 }
 
-static void read_file(struct file *file, const char *folder, const struct seal *seal)
+static void read_file(struct file *file, const char *folder, const struct seal *seal,
+                      bool is_unread)
 {
+    bool may_be_empty = file->is_known ? file->count == 0 : !is_unread && !file->is_broken;
     struct reading reading = {.items = NULL};
     files_faults_init(&reading.faults);
     operations_init(&reading.operations, files_fault, &reading.faults);
@@ -141,7 +143,7 @@ static void read_file(struct file *file, const char *folder, const struct seal *
     int err =
         path == NULL ? ERR_MEMORY : folder_read_file(folder, file->name, &text, &reading.faults);
     if (err == 0) {
-        err = read_text(&reading, path, buf_str(&text), seal, file->count > 0);
+        err = read_text(&reading, path, buf_str(&text), seal, may_be_empty);
     }
     operations_fini(&reading.operations);
     if (text.p != NULL) {
@@ -216,15 +218,18 @@ int file_table_update(struct file_table *table, const char *folder, const struct
         bool is_wanted = file->sign != entry->sign || (retry && file->is_broken);
         if (err == 0 && is_wanted && !(is_held != NULL && is_held(context, entry->name))) {
             file->sign = entry->sign;
-            read_file(file, folder, seal);
+            read_file(file, folder, seal, table->is_unread);
         }
     }
     if (err != 0) {
         // Half of it is in the other table; all is read again, and until then nothing is declared anew.
+        free_file(&next.items[--next.count]); // has no name
         for (size_t i = 0; i < next.count; i++) {
             next.items[i].sign = 0;
         }
     }
+    // Of a folder without files it cannot be told either what those had that come.
+    next.is_unread = err != 0 || (list->count == 0 && (table->is_unread || table->count > 0));
     file_table_fini(table);
     *table = next;
     return err;

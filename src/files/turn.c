@@ -47,7 +47,8 @@ static void log_new_faults(struct files *files, const struct files_faults *fault
             log_error("%.*s", STR_ARG(line));
         }
     }
-    if (faults->count > FILES_FAULTS_SHOWN) {
+    if (faults->count > FILES_FAULTS_SHOWN &&
+        !str_eq(buf_str(&files->reported), buf_str(&faults->text))) {
         log_error("%s: %u more faults", files->folder, faults->count - FILES_FAULTS_SHOWN);
     }
     if (faults->count == 0 && files->reported.len > 0) {
@@ -73,7 +74,9 @@ static void tell(struct files *files, const struct files_status *now, struct fil
     status->refused = now->refused;
     status->declarations = now->declarations;
     status->rounds = now->rounds;
-    status->read_sec = clock_real_ns() / NS_PER_SEC;
+    if (now->is_folder_there) {
+        status->read_sec = clock_real_ns() / NS_PER_SEC;
+    }
     str_copy(status->detail, sizeof status->detail, first);
     bool is_posting = is_other && !files->is_message_posted;
     files->is_message_posted |= is_posting;
@@ -91,7 +94,7 @@ static void tell(struct files *files, const struct files_status *now, struct fil
 static bool is_held(void *context, const char *name)
 {
     struct files *files = context;
-    return watch_is_open(&files->watch, name, now_ms());
+    return watch_is_open(&files->watch, name);
 }
 
 uint64_t files_held(struct store *store)
@@ -190,7 +193,7 @@ static void run_round(struct files *files)
     if (goes_on) {
         tell(files, &now, &faults);
         pthread_mutex_lock(&files->mutex);
-        files->is_first_done |= err == 0;
+        files->is_first_done |= err == 0 && files->due_ms == 0; // else it could not be stored yet
         pthread_mutex_unlock(&files->mutex);
     }
     folder_list_fini(&list);
@@ -262,8 +265,7 @@ static void look(struct files *files, uint64_t now)
     if (watch_read(&files->watch, now)) {
         note_change(files, now);
     }
-    uint64_t open = watch_next_ms(&files->watch);
-    if (open != 0 && now >= open && files->due_ms == 0) {
+    if (watch_expire(&files->watch, now) && files->due_ms == 0) {
         files->due_ms = now; // it has been waited for long enough
     }
     if (now < files->look_ms) {

@@ -44,12 +44,13 @@ bool watch_renew(struct watch *watch)
     if (watch->fd >= 0 && watch->wd >= 0) {
         inotify_rm_watch(watch->fd, watch->wd);
     }
-    watch->wd = sign == 0 || watch->fd < 0
-                    ? -1
-                    : inotify_add_watch(watch->fd, watch->folder,
-                                        IN_CREATE | IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE |
-                                            IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE |
-                                            IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
+    watch->wd =
+        sign == 0 || watch->fd < 0
+            ? -1
+            : inotify_add_watch(watch->fd, watch->folder,
+                                IN_CREATE | IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM |
+                                    IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF |
+                                    IN_ONLYDIR | IN_EXCL_UNLINK);
     return true;
 }
 
@@ -127,25 +128,22 @@ bool watch_read(struct watch *watch, uint64_t now_ms)
     return has_changed;
 }
 
-bool watch_is_open(struct watch *watch, const char *name, uint64_t now_ms)
+bool watch_is_open(const struct watch *watch, const char *name)
 {
-    size_t at = find_name(watch, name);
-    if (at == watch->count) {
-        return false;
-    }
-    if (now_ms < watch->names[at].since_ms + FILES_OPEN_MS) {
-        return true;
-    }
-    note_closed(watch, name); // who holds it open for longer has written all there is
-    return false;
+    return find_name(watch, name) < watch->count;
 }
 
-uint64_t watch_next_ms(const struct watch *watch)
+bool watch_expire(struct watch *watch, uint64_t now_ms)
 {
-    uint64_t next = 0;
+    size_t kept = 0;
     for (size_t i = 0; i < watch->count; i++) {
-        uint64_t at = watch->names[i].since_ms + FILES_OPEN_MS;
-        next = next == 0 || at < next ? at : next;
+        if (now_ms < watch->names[i].since_ms + FILES_OPEN_MS) {
+            watch->names[kept++] = watch->names[i];
+        } else {
+            free(watch->names[i].name); // who holds it open for longer has written all there is
+        }
     }
-    return next;
+    bool has_expired = kept < watch->count;
+    watch->count = kept;
+    return has_expired;
 }

@@ -11,6 +11,7 @@ import pytest
 from support.net import wait_until
 from support.process import find_binary
 
+FULL_LOOK = 5.0  # FILES_FULL_LOOK_MS
 LIVE = 5.0  # generous: sanitizers, shared machines; test_live_within_a_second measures
 
 
@@ -149,6 +150,24 @@ def test_broken_at_the_start_deletes_nothing(files):
     files.write("a.yaml", respond("a.example", "one"))
     wait_body(files, "b.example", 404)
     assert body_of(files, "a.example") == "one"
+
+
+def test_empty_at_the_start_deletes_nothing(files):
+    """What a crash leaves of a file is no file without declarations."""
+    files.write("a.yaml", respond("a.example", "one"))
+    files.write("b.yaml", respond("b.example", "two"))
+    files.start()
+    files.stop()
+    files.write("a.yaml", "")
+    files.start()
+    wait_broken(files, 1)
+    time.sleep(FULL_LOOK + 1)  # it is tried again
+    assert files_status(files)["broken"] == 1
+    assert "is empty" in files_status(files)["detail"]
+    assert [body_of(files, "a.example"), body_of(files, "b.example")] == ["one", "two"]
+    (files.routes / "a.yaml").unlink()
+    wait_body(files, "a.example", 404)
+    assert body_of(files, "b.example") == "two"
 
 
 def test_duplicate_keys_and_missing_pools(files):

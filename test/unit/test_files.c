@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // One reading of a folder: what is taken, what is refused, and where it says that.
-#include "files/files.h"
+#include "files/files_int.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -205,12 +205,38 @@ static void test_unreadable(void **state)
     f->faults = gone.faults;
 }
 
+// Who is waited for is forgotten then, whatever has become of the file and of the folder.
+static void test_waiting_ends(void **state)
+{
+    struct fixture *f = *state;
+    struct watch watch;
+    watch_init(&watch, f->folder);
+    assert_true(watch_renew(&watch));
+    char path[200];
+    snprintf(path, sizeof path, "%s/a.yaml", f->folder);
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    fputs("a", file);
+    fflush(file);
+    assert_true(watch_read(&watch, 1));
+    assert_true(watch_is_open(&watch, "a.yaml"));
+    assert_int_equal(unlink(path), 0);
+    fputs("b", file);
+    fflush(file);
+    assert_false(watch_expire(&watch, FILES_OPEN_MS));
+    assert_true(watch_expire(&watch, FILES_OPEN_MS + 1));
+    assert_false(watch_expire(&watch, FILES_OPEN_MS + 2));
+    assert_false(watch_is_open(&watch, "a.yaml"));
+    fclose(file);
+    watch_fini(&watch);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_taken),  TEST(test_faults),     TEST(test_places_of_many),
-        TEST(test_limits), TEST(test_unreadable),
+        TEST(test_limits), TEST(test_unreadable), TEST(test_waiting_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

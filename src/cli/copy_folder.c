@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Into a folder: a file per kind, those of routes split. Each is written under a hidden name, which no node
-// reads, and renamed when it is whole.
+// Into a folder: a file per kind, large ones split. All are written under hidden names, which no node
+// reads, and renamed when the last is whole.
 #include "cli/cli.h"
 #include "cli/copy_int.h"
 #include "cli/output.h"
@@ -20,10 +20,13 @@ struct output {
     int folder;       // its descriptor
     FILE *file;       // NULL: none is open
     char name[NAME_LEN];
-    unsigned in_file; // declarations
-    unsigned number;  // of the noun's files
+    unsigned in_file;            // declarations
+    unsigned number[NOUN_COUNT]; // files
     uint64_t bytes;
 };
+
+static const enum noun nouns[] = {NOUN_CERTIFICATE, NOUN_POOL, NOUN_ROUTE};
+enum { NOUNS = sizeof nouns / sizeof nouns[0] };
 
 static int fail(const struct output *output, const char *what)
 {
@@ -55,24 +58,27 @@ static int open_folder(struct output *output)
     return CLI_DONE;
 }
 
-static void put_hidden(const struct output *output, char to[NAME_LEN + 8])
+static void put_hidden(char to[NAME_LEN], enum noun noun, unsigned number)
 {
-    snprintf(to, NAME_LEN + 8, ".%s.new", output->name);
+    snprintf(to, NAME_LEN, ".%.*s-%04u.new", STR_ARG(noun_plural(noun)), number);
 }
 
-static int begin_file(struct output *output, enum noun noun, bool is_split)
+static void put_name(char to[NAME_LEN], enum noun noun, unsigned number, bool is_alone)
 {
-    output->number++;
-    output->in_file = 0;
     struct str plural = noun_plural(noun);
-    if (is_split) {
-        snprintf(output->name, sizeof output->name, "%.*s-%04u.yaml", STR_ARG(plural),
-                 output->number);
+    if (is_alone) {
+        snprintf(to, NAME_LEN, "%.*s.yaml", STR_ARG(plural));
     } else {
-        snprintf(output->name, sizeof output->name, "%.*s.yaml", STR_ARG(plural));
+        snprintf(to, NAME_LEN, "%.*s-%04u.yaml", STR_ARG(plural), number);
     }
-    char hidden[NAME_LEN + 8];
-    put_hidden(output, hidden);
+}
+
+static int begin_file(struct output *output, enum noun noun)
+{
+    output->in_file = 0;
+    char hidden[NAME_LEN];
+    put_hidden(hidden, noun, output->number[noun] + 1);
+    put_name(output->name, noun, output->number[noun] + 1, false);
     // Keys of certificates are for the owner alone.
     mode_t mode = noun == NOUN_CERTIFICATE && output->copy->with_secrets ? 0600 : 0644;
     int fd = openat(output->folder, hidden, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
@@ -80,26 +86,43 @@ static int begin_file(struct output *output, enum noun noun, bool is_split)
     if (output->file == NULL && fd >= 0) {
         close(fd);
     }
+    output->number[noun] += fd >= 0;
     return output->file == NULL ? fail(output, output->name) : CLI_DONE;
 }
 
 static int end_file(struct output *output)
 {
-    char hidden[NAME_LEN + 8];
-    put_hidden(output, hidden);
     long len = ftell(output->file);
     output->bytes += len < 0 ? 0 : (uint64_t)len;
     bool is_whole =
         fflush(output->file) == 0 && !ferror(output->file) && fsync(fileno(output->file)) == 0;
     is_whole &= fclose(output->file) == 0;
     output->file = NULL;
-    if (!is_whole || renameat(output->folder, hidden, output->folder, output->name) != 0) {
-        int status = fail(output, output->name);
-        unlinkat(output->folder, hidden, 0);
-        return status;
+    return is_whole ? CLI_DONE : fail(output, output->name);
+}
+
+// A node that reads the folder already must not see a part of the copy: all files get their names at the end,
+// or none.
+static int name_files(const struct output *output, int status)
+{
+    for (unsigned n = 0; n < NOUNS; n++) {
+        unsigned count = output->number[nouns[n]];
+        for (unsigned i = 1; i <= count; i++) {
+            char hidden[NAME_LEN];
+            char name[NAME_LEN];
+            put_hidden(hidden, nouns[n], i);
+            put_name(name, nouns[n], i, count == 1);
+            if (status == CLI_DONE && renameat(output->folder, hidden, output->folder, name) != 0) {
+                status = fail(output, name);
+            }
+            if (status == CLI_DONE) {
+                output->copy->files++;
+            } else {
+                unlinkat(output->folder, hidden, 0);
+            }
+        }
     }
-    output->copy->files++;
-    return CLI_DONE;
+    return status;
 }
 
 // What is declared, without what was found in the certificate; with its chain and key.
@@ -143,22 +166,10 @@ static int put_declaration(const struct output *output, const struct store_chang
     return ferror(output->file) == 0 ? CLI_DONE : fail(output, output->name);
 }
 
-static uint64_t noun_bytes(const struct copy *copy, enum noun noun)
-{
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < copy->count; i++) {
-        bytes += copy->changes[i].noun == noun ? strlen(copy->changes[i].value) : 0;
-    }
-    return bytes;
-}
-
 static int put_noun(struct output *output, enum noun noun)
 {
     const struct copy *copy = output->copy;
-    bool is_split =
-        copy->counts[noun] > COPY_ROUTES_PER_FILE || noun_bytes(copy, noun) > COPY_FILE_BYTES;
     int status = CLI_DONE;
-    output->number = 0;
     for (unsigned i = 0; i < copy->count && status == CLI_DONE; i++) {
         if (copy->changes[i].noun != noun) {
             continue;
@@ -168,7 +179,7 @@ static int put_noun(struct output *output, enum noun noun)
             status = end_file(output);
         }
         if (status == CLI_DONE && output->file == NULL) {
-            status = begin_file(output, noun, is_split);
+            status = begin_file(output, noun);
         }
         if (status == CLI_DONE) {
             status = put_declaration(output, &copy->changes[i]);
@@ -184,13 +195,13 @@ static int put_noun(struct output *output, enum noun noun)
 
 int copy_write_folder(struct copy *copy)
 {
-    static const enum noun nouns[] = {NOUN_CERTIFICATE, NOUN_POOL, NOUN_ROUTE};
     struct output output = {
         .copy = copy, .path = copy_path(copy->to, "file:"), .folder = -1, .file = NULL};
     int status = open_folder(&output);
-    for (unsigned n = 0; n < sizeof nouns / sizeof nouns[0] && status == CLI_DONE; n++) {
+    for (unsigned n = 0; n < NOUNS && status == CLI_DONE; n++) {
         status = put_noun(&output, nouns[n]);
     }
+    status = name_files(&output, status);
     if (status == CLI_DONE && fsync(output.folder) != 0) {
         status = fail(&output, "");
     }

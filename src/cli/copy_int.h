@@ -21,7 +21,8 @@ struct copy {
     unsigned count;
     unsigned size;
     // What has become of it.
-    unsigned left_out; // certificates, without --secrets
+    char **left_keys; // certificates, without --secrets
+    unsigned left_out;
     unsigned counts[NOUN_COUNT];
     unsigned created;
     unsigned updated;
@@ -37,6 +38,8 @@ struct store_change *copy_add(struct copy *copy);
 // What is copied becomes a request, `more` zeroed changes behind it; copy->changes is empty then. NULL: out
 // of memory, printed.
 struct store_request *copy_take(struct copy *copy, unsigned more);
+// The change is left out, but not what TO has of its key. False: out of memory, printed.
+bool copy_leave_out(struct copy *copy, struct store_change *change);
 void copy_fini(struct copy *copy);
 
 // copy_source.c. Exit status; faults are printed.

@@ -121,7 +121,7 @@ static bool take_secrets(struct copy *copy, struct store *store)
         struct store_change *change = &copy->changes[i];
         bool is_in_files = strstr(change->value, "\"chain_file\"") != NULL;
         if (!is_in_files && !copy->with_secrets) {
-            copy->left_out++;
+            is_good = copy_leave_out(copy, change) && is_good;
             declare_fini(change);
             continue;
         }
@@ -173,7 +173,9 @@ static bool take_changes(struct copy *copy, struct store_request *request)
     for (unsigned i = 0; i < request->count; i++) {
         struct store_change *change = &request->changes[i];
         if (change->secret != NULL && !copy->with_secrets) {
-            copy->left_out++;
+            if (!copy_leave_out(copy, change)) {
+                return false;
+            }
             continue;
         }
         struct store_change *to = copy_add(copy);

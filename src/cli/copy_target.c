@@ -28,6 +28,17 @@ static int compare(const void *a, const void *b)
                                     : strcmp(one->key, other->key);
 }
 
+// FROM has it, but it is not copied: what TO has stays.
+static bool is_left_out(const struct copy *copy, const struct store_change *change)
+{
+    for (unsigned i = 0; i < copy->left_out && change->noun == NOUN_CERTIFICATE; i++) {
+        if (strcmp(copy->left_keys[i], change->key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool on_record(void *context, const struct store_record *record)
 {
     struct target *target = context;
@@ -37,8 +48,9 @@ static bool on_record(void *context, const struct store_record *record)
         return false;
     }
     const struct copy *copy = target->copy;
-    if (copy->count > 0 &&
-        bsearch(&wanted, copy->changes, copy->count, sizeof wanted, compare) != NULL) {
+    if (is_left_out(copy, &wanted) ||
+        (copy->count > 0 &&
+         bsearch(&wanted, copy->changes, copy->count, sizeof wanted, compare) != NULL)) {
         free(wanted.key);
         return true;
     }

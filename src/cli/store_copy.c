@@ -57,8 +57,25 @@ struct store_request *copy_take(struct copy *copy, unsigned more)
     return request;
 }
 
+bool copy_leave_out(struct copy *copy, struct store_change *change)
+{
+    char **keys = realloc(copy->left_keys, (copy->left_out + 1) * sizeof *keys);
+    if (keys == NULL) {
+        fputs("pointsman: out of memory\n", stderr);
+        return false;
+    }
+    copy->left_keys = keys;
+    keys[copy->left_out++] = change->key; // moved
+    change->key = NULL;
+    return true;
+}
+
 void copy_fini(struct copy *copy)
 {
+    for (unsigned i = 0; i < copy->left_out; i++) {
+        free(copy->left_keys[i]);
+    }
+    free(copy->left_keys);
     for (unsigned i = 0; i < copy->count; i++) {
         declare_fini(&copy->changes[i]);
     }

@@ -494,3 +494,34 @@ def test_copy_splits_routes(files):
     assert sorted(p.name for p in (files.folder / "out.d").iterdir()) == ["routes-0001.yaml",
                                                                           "routes-0002.yaml"]
     assert "10001 routes, 0 pools and 0 certificates copied" in result.stdout
+
+
+def test_copy_splits_by_size_and_loses_nothing(files):
+    # Each is longer in YAML than as it is stored.
+    for part in range(3):
+        files.write(f"{part}.json", json.dumps({"routes": [
+            {"host": f"h{part}-{n}.example", "respond": {"body": "\u0085" * 300}}
+            for n in range(3000)]}))
+    result = run(files.folder, "store", "copy", "file:routes.d/", "file:out.d")
+    assert result.returncode == 0, result.stderr
+    names = sorted(p.name for p in (files.folder / "out.d").iterdir())
+    assert names == [f"routes-{n:04}.yaml" for n in range(1, len(names) + 1)] and len(names) > 1
+    result = run(files.folder, "store", "copy", "file:out.d", "sqlite:out.db")
+    assert result.returncode == 0 and "9000 created" in result.stdout
+
+
+def test_copy_replaces_no_certificate_that_is_left_out(pointsman, certs):
+    server = pointsman()
+    for name in ("one", "two"):
+        cert = certs.issue([f"{name}.example"])
+        server.put_certificate(name, cert.chain, cert.key)
+    server.put_route("a.example", respond={"body": "a"})
+    server.stop()
+    words = ("store", "copy", "sqlite:pointsman.db")
+    assert run(server.folder, *words, "sqlite:b.db", "--secrets").returncode == 0
+    server.start()
+    server.api("DELETE", "/v1/certificates/two")
+    server.stop()
+    result = run(server.folder, *words, "sqlite:b.db", "--replace")
+    assert result.returncode == 0, result.stderr
+    assert "1 were the same, 1 deleted" in result.stdout  # "two" is not in FROM

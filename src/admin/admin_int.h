@@ -227,11 +227,10 @@ struct str text_time(char to[TEXT_TIME_LEN], uint64_t seconds);
 struct str text_time_ms(char to[TEXT_TIME_LEN], uint64_t unix_ms);
 
 // change.c: from a JSON value to what the store takes.
-// Decodes, checks and encodes. 0 and *change (change_fini), or the negative err of `problems`.
+// Decodes, checks and encodes. 0 and *change (store_change_fini), or the negative err of `problems`.
 int change_build(struct admin *admin, enum noun noun, const char *key, json_t *value,
                  struct store_change *change, struct problems *problems) WARN_UNUSED;
 int change_build_delete(enum noun noun, const char *key, struct store_change *change) WARN_UNUSED;
-void change_fini(struct store_change *change);
 
 // secret.c: chain and key of certificates. The only place that sees a stored key.
 // Adds chain and key of a record (with its secret) to its value, where they are not there yet; nothing for one

@@ -33,7 +33,7 @@ void backends_make(struct call *call, struct store_change *pool)
     int err = build_route(call, &route, &is_missing);
     struct store_request *request = err == 0 ? store_request_new(is_missing ? 2 : 1) : NULL;
     if (request == NULL) {
-        change_fini(&route);
+        store_change_fini(&route);
         answer_err(call, err == 0 ? ERR_MEMORY : err);
         return;
     }

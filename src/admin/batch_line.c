@@ -139,7 +139,7 @@ static int build_line(struct batch *batch, json_t *tree, struct problems *proble
     size_t len = strlen(change->key) + (change->value == NULL ? 0 : strlen(change->value)) +
                  (change->secret == NULL ? 0 : strlen(change->secret));
     if (batch->bytes + len > BATCH_BLOCK_BYTES) {
-        change_fini(change);
+        store_change_fini(change);
         return problems_add(problems, ERR_BODY_TOO_LARGE, "",
                             "the block is larger than %d bytes: send fewer lines at once",
                             BATCH_BLOCK_BYTES);
@@ -276,7 +276,7 @@ void batch_clear_block(struct batch *batch)
         free(batch->lines[i].errors);
     }
     for (unsigned i = 0; i < batch->change_count; i++) {
-        change_fini(&batch->changes[i]);
+        store_change_fini(&batch->changes[i]);
     }
     store_request_free(&batch->request);
     batch->line_count = 0;

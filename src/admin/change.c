@@ -19,8 +19,3 @@ int change_build_delete(enum noun noun, const char *key, struct store_change *ch
     *change = (struct store_change){.noun = noun, .key = str_dup(str_from_c(key))};
     return change->key == NULL ? ERR_MEMORY : 0;
 }
-
-void change_fini(struct store_change *change)
-{
-    declare_fini(change);
-}

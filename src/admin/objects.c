@@ -168,7 +168,7 @@ void object_submit(struct call *call, struct store_change *change,
 {
     struct store_request *request = store_request_new(1);
     if (request == NULL) {
-        change_fini(change);
+        store_change_fini(change);
         answer_err(call, ERR_MEMORY);
         return;
     }
@@ -250,7 +250,7 @@ static void put_value(struct call *call, json_t *value, uint64_t if_match)
     if (err != 0) {
         answer_problems(call, &problems);
     } else if (!object_condition(call, &change)) {
-        change_fini(&change);
+        store_change_fini(&change);
     } else {
         if (change.if_match == 0) {
             change.if_match = if_match;
@@ -331,7 +331,7 @@ void call_object_delete(struct call *call)
         return;
     }
     if (!object_condition(call, &change)) {
-        change_fini(&change);
+        store_change_fini(&change);
         return;
     }
     object_submit(call, &change, on_delete_done);

@@ -233,7 +233,7 @@ static void go_on(struct call *call, json_t *pool, json_t *old, uint64_t revisio
         change->if_match = change->if_match == 0 ? revision : change->if_match;
         object_submit(call, change, switch_on_done);
     }
-    change_fini(change); // nothing is left of one that was submitted
+    store_change_fini(change); // nothing is left of one that was submitted
 }
 
 void switch_run(struct call *call)

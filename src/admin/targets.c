@@ -126,7 +126,7 @@ void target_submit(struct call *call, json_t *pool, uint64_t revision,
         localise_problems(&problems, state->index);
         answer_problems(call, &problems);
     } else if (state->deadline_ms == 0 && !object_condition(call, &change)) {
-        change_fini(&change);
+        store_change_fini(&change);
     } else {
         if (change.if_match == 0) {
             change.if_match = revision;

@@ -122,7 +122,7 @@ static bool take_secrets(struct copy *copy, struct store *store)
         bool is_in_files = strstr(change->value, "\"chain_file\"") != NULL;
         if (!is_in_files && !copy->with_secrets) {
             is_good = copy_leave_out(copy, change) && is_good;
-            declare_fini(change);
+            store_change_fini(change);
             continue;
         }
         is_good = is_good && (is_in_files || open_secret(copy, store, change));

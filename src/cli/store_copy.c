@@ -77,7 +77,7 @@ void copy_fini(struct copy *copy)
     }
     free(copy->left_keys);
     for (unsigned i = 0; i < copy->count; i++) {
-        declare_fini(&copy->changes[i]);
+        store_change_fini(&copy->changes[i]);
     }
     free(copy->changes);
     copy->changes = NULL;

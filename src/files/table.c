@@ -9,7 +9,7 @@
 static void free_items(struct file_item *items, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        declare_fini(&items[i].change);
+        store_change_fini(&items[i].change);
     }
     free(items);
 }

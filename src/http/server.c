@@ -197,13 +197,8 @@ static void read_local_port(struct http_conn *conn)
 {
     struct sockaddr_storage local;
     socklen_t len = sizeof local;
-    if (getsockname(conn->io.fd, (struct sockaddr *)&local, &len) != 0) {
-        return;
-    }
-    if (local.ss_family == AF_INET) {
-        conn->local_port = ntohs(((struct sockaddr_in *)&local)->sin_port);
-    } else if (local.ss_family == AF_INET6) {
-        conn->local_port = ntohs(((struct sockaddr_in6 *)&local)->sin6_port);
+    if (getsockname(conn->io.fd, (struct sockaddr *)&local, &len) == 0) {
+        conn->local_port = net_port(&local);
     }
 }
 

@@ -247,10 +247,7 @@ static void take_addresses(struct http_conn *conn, const struct proxy_header *he
     }
     net_peer_in6(&header->source, &conn->peer);
     conn->peer_text_len = (uint8_t)net_format_in6(&conn->peer, conn->peer_text, HTTP_PEER_TEXT_MAX);
-    const struct sockaddr_storage *to = &header->destination;
-    conn->local_port =
-        ntohs(to->ss_family == AF_INET ? ((const struct sockaddr_in *)to)->sin_port
-                                       : ((const struct sockaddr_in6 *)to)->sin6_port);
+    conn->local_port = net_port(&header->destination);
 }
 
 static bool keep_proxied(struct http_conn *conn, const struct proxy_header *header)

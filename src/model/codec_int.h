@@ -190,7 +190,7 @@ DECLARE_PART(retry_on)
 DECLARE_PART(body_limit)
 DECLARE_PART(host_header)
 DECLARE_PART(target_path)
-DECLARE_PART(hsts)
+extern const struct range hsts_range; // seconds
 DECLARE_PART(client_auth)
 DECLARE_PART(hash)
 DECLARE_PART(sticky)

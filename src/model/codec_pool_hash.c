@@ -141,30 +141,6 @@ static const struct text_rule cookie_rule = {
     COOKIE_MAX, field_name_is_valid,
     "the name of a cookie: letters, digits and any of ! # $ % & ' * + - . ^ _ ` | ~"};
 
-// uint64_t seconds, [struct range, in ms]
-static void read_ttl(struct reader *r, const struct at *at, json_t *value, void *to,
-                     const struct member *member)
-{
-    uint64_t ms;
-    if (!reader_view_duration(r, at, value, member->rule, &ms)) {
-        return;
-    }
-    if (ms % 1000 != 0) {
-        reader_problem(r, at, "must be whole seconds");
-        return;
-    }
-    *(uint64_t *)to = ms / 1000;
-}
-
-static json_t *write_ttl(const void *from, const struct member *member, bool *skip)
-{
-    const struct range *range = member->rule;
-    uint64_t ms = *(const uint64_t *)from * 1000;
-    char text[VALUE_TEXT_MAX];
-    *skip = ms == range->none;
-    return *skip ? NULL : json_stringn(text, duration_format(ms, text));
-}
-
 static void read_draining(struct reader *r, const struct at *at, json_t *value, void *to,
                           const struct member *member)
 {
@@ -189,7 +165,11 @@ static json_t *write_draining(const void *from, const struct member *member, boo
 
 static const struct member sticky_members[] = {
     {{"cookie", 6}, read_text, write_text, offsetof(struct sticky_decl, cookie), &cookie_rule},
-    {{"ttl", 3}, read_ttl, write_ttl, offsetof(struct sticky_decl, ttl_sec), &sticky_ttl_range},
+    {{"ttl", 3},
+     read_seconds,
+     write_seconds,
+     offsetof(struct sticky_decl, ttl_sec),
+     &sticky_ttl_range},
     {{"draining", 8}, read_draining, write_draining, offsetof(struct sticky_decl, stays), NULL},
 };
 static const struct member_table sticky_table = {sticky_members, MEMBER_COUNT(sticky_members),

@@ -110,7 +110,7 @@ static const struct member route_members[] = {
     PLAIN(tenant, text, &rule_name),
     AS("https", https_required, https, NULL),
     PLAIN(redirect_status, redirect_status, NULL),
-    AS("hsts", hsts_sec, hsts, NULL),
+    AS("hsts", hsts_sec, seconds, &hsts_range),
     PLAIN(client_auth, client_auth, NULL),
     PLAIN(passthrough, bool, NULL),
     PLAIN(target_path, target_path, NULL),

@@ -7,31 +7,7 @@ enum { CA_MAX = 256 << 10 };
 // --- hsts
 
 // "0s" is refused: it would mean "forget it", not "none".
-static const struct range hsts_range = {1000, 36500ull * 24 * 3600 * 1000, 0};
-
-void read_hsts(struct reader *r, const struct at *at, json_t *value, void *to,
-               const struct member *member)
-{
-    (void)member;
-    uint64_t ms;
-    if (!reader_view_duration(r, at, value, &hsts_range, &ms)) {
-        return;
-    }
-    if (ms % 1000 != 0) {
-        reader_problem(r, at, "must be whole seconds");
-        return;
-    }
-    *(uint64_t *)to = ms / 1000;
-}
-
-json_t *write_hsts(const void *from, const struct member *member, bool *skip)
-{
-    (void)member;
-    uint64_t seconds = *(const uint64_t *)from;
-    *skip = seconds == 0;
-    char text[VALUE_TEXT_MAX];
-    return *skip ? NULL : json_stringn(text, duration_format(seconds * 1000, text));
-}
+const struct range hsts_range = {1000, 36500ull * 24 * 3600 * 1000, 0};
 
 // --- client_auth
 

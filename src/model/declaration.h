@@ -127,7 +127,7 @@ struct route_decl {
     struct str tenant; // empty: none
     bool https_required;
     unsigned redirect_status; // of the https redirect, default 308
-    uint64_t hsts_sec;        // 0: none; else Strict-Transport-Security: max-age, on https
+    unsigned hsts_sec;        // 0: none; else Strict-Transport-Security: max-age, on https
     struct {
         struct str ca; // PEM; empty: not declared
         bool is_required;
@@ -183,7 +183,7 @@ struct hash_decl {
 
 struct sticky_decl {
     struct str cookie; // empty: off
-    uint64_t ttl_sec;  // Max-Age; 0: for the browser's session
+    unsigned ttl_sec;  // Max-Age; 0: for the browser's session
     bool stays;        // "draining": "stay": sticky requests still go to a target that drains
 };
 

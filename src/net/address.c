@@ -163,10 +163,32 @@ bool net_is_loopback(const struct in6_addr *address)
     return IN6_IS_ADDR_LOOPBACK(address);
 }
 
-static uint16_t port_of(const struct sockaddr_storage *address)
+uint16_t net_port(const struct sockaddr_storage *address)
 {
-    return address->ss_family == AF_INET ? ((const struct sockaddr_in *)address)->sin_port
-                                         : ((const struct sockaddr_in6 *)address)->sin6_port;
+    if (address->ss_family == AF_INET) {
+        return ntohs(((const struct sockaddr_in *)address)->sin_port);
+    }
+    return address->ss_family == AF_INET6 ? ntohs(((const struct sockaddr_in6 *)address)->sin6_port)
+                                          : 0;
+}
+
+void net_set_port(struct sockaddr_storage *address, uint16_t port)
+{
+    if (address->ss_family == AF_INET) {
+        ((struct sockaddr_in *)address)->sin_port = htons(port);
+    } else if (address->ss_family == AF_INET6) {
+        ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
+    }
+}
+
+struct str net_without_port(struct str authority)
+{
+    if (authority.len > 0 && authority.p[0] == '[') {
+        size_t end = str_find_char(authority, ']');
+        return end == SIZE_MAX ? authority : str_sub(authority, 1, end - 1);
+    }
+    size_t colon = str_find_char(authority, ':');
+    return colon == SIZE_MAX ? authority : str_sub(authority, 0, colon);
 }
 
 static bool is_unspecified(const struct in6_addr *address)
@@ -185,7 +207,7 @@ bool net_reaches_locally(const struct sockaddr_storage *to, const struct sockadd
     }
     bool are_ip = (to->ss_family == AF_INET || to->ss_family == AF_INET6) &&
                   (listen->ss_family == AF_INET || listen->ss_family == AF_INET6);
-    if (!are_ip || port_of(to) != port_of(listen)) {
+    if (!are_ip || net_port(to) != net_port(listen)) {
         return false;
     }
     struct in6_addr target;

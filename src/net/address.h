@@ -28,6 +28,12 @@ int net_parse_in6(struct str text, struct in6_addr *to) WARN_UNUSED;
 // Is `address` in the network of `bits` (0 to 128) bits?
 bool net_in6_matches(const struct in6_addr *address, const struct in6_addr *network, unsigned bits);
 bool net_is_loopback(const struct in6_addr *address);
+// The port, host order; 0: the address has none.
+uint16_t net_port(const struct sockaddr_storage *address);
+// Nothing for an address without ports.
+void net_set_port(struct sockaddr_storage *address, uint16_t port);
+// "a.example:80" and "[::1]:80" without port and brackets: a view into `authority`.
+struct str net_without_port(struct str authority);
 // Does a connection to `to` reach what listens on `listen`, and from this machine itself (loopback, or
 // a unix socket)?
 bool net_reaches_locally(const struct sockaddr_storage *to, const struct sockaddr_storage *listen);

@@ -300,12 +300,6 @@ static const void *address_of(const struct sockaddr_storage *address)
                : (const void *)&((const struct sockaddr_in6 *)address)->sin6_addr;
 }
 
-static uint16_t port_of(const struct sockaddr_storage *address)
-{
-    return address->ss_family == AF_INET ? ((const struct sockaddr_in *)address)->sin_port
-                                         : ((const struct sockaddr_in6 *)address)->sin6_port;
-}
-
 static size_t write_v1(const struct proxy_header *header, char *to, size_t size)
 {
     char source[INET6_ADDRSTRLEN];
@@ -316,8 +310,8 @@ static size_t write_v1(const struct proxy_header *header, char *to, size_t size)
         inet_ntop(family, address_of(&header->source), source, sizeof source);
         inet_ntop(family, address_of(&header->destination), destination, sizeof destination);
         len = snprintf(to, size, "PROXY %s %s %s %u %u\r\n", family == AF_INET ? "TCP4" : "TCP6",
-                       source, destination, ntohs(port_of(&header->source)),
-                       ntohs(port_of(&header->destination)));
+                       source, destination, net_port(&header->source),
+                       net_port(&header->destination));
     } else {
         len = snprintf(to, size, "PROXY UNKNOWN\r\n");
     }
@@ -379,7 +373,7 @@ static void put_addresses(struct writer *w, const struct proxy_header *header)
         return;
     }
     size_t len = header->source.ss_family == AF_INET ? 4 : 16;
-    uint16_t ports[2] = {port_of(&header->source), port_of(&header->destination)};
+    uint16_t ports[2] = {htons(net_port(&header->source)), htons(net_port(&header->destination))};
     put(w, address_of(&header->source), len);
     put(w, address_of(&header->destination), len);
     put(w, ports, sizeof ports);

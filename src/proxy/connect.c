@@ -17,17 +17,6 @@ struct wanted {
     char tls_version[16]; // "TLSv1.3"
 };
 
-// The name without port and brackets.
-static struct str without_port(struct str host)
-{
-    if (host.len > 0 && host.p[0] == '[') {
-        size_t end = str_find_char(host, ']');
-        return end == SIZE_MAX ? host : str_sub(host, 1, end - 1);
-    }
-    size_t colon = str_find_char(host, ':');
-    return colon == SIZE_MAX ? host : str_sub(host, 0, colon);
-}
-
 // Whose certificate it must be: what the pool says, else the Host that is sent.
 static struct str server_name_of(struct txn *txn, struct wanted *wanted)
 {
@@ -37,16 +26,16 @@ static struct str server_name_of(struct txn *txn, struct wanted *wanted)
         return wanted->settings->server_name;
     }
     if (mode == HOST_LITERAL) {
-        return without_port(rules->host_literal);
+        return net_without_port(rules->host_literal);
     }
     if (mode == HOST_TARGET || txn->request.authority.len == 0) {
         size_t len = pool_member_text(wanted->member, wanted->target, sizeof wanted->target);
         struct str address = str_make(wanted->target, len);
         if (!str_starts(address, STR("unix:"))) {
-            return without_port(address);
+            return net_without_port(address);
         }
     }
-    return without_port(txn->request.authority);
+    return net_without_port(txn->request.authority);
 }
 
 static enum http_client_protocol protocol_of(const struct txn *txn, const struct wanted *wanted)
@@ -171,7 +160,7 @@ struct http_stream *txn_connect(struct txn *txn, struct pool_member *member,
     *err = ERR_SYSTEM; // what follows is not the target's fault
     // The admin API believes who is on this machine; a declared target must not make that of a client.
     if (pool_member_address(member, &request->address, &request->address_len) &&
-        !net_reaches_locally(&request->address, &proxy->admin_address) &&
+        !net_reaches_locally(&request->address, &proxy->shared->admin_address) &&
         settle_protocol(txn, &wanted)) {
         stream = upstream_get(&proxy->upstream, request, events, txn, err);
     }

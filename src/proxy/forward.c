@@ -381,7 +381,7 @@ struct str txn_hsts(struct txn *txn)
     if (!txn->is_https || rules == NULL || rules->hsts_sec == 0) {
         return STR_NULL; // over plain HTTP it must not be sent (RFC 6797 7.2)
     }
-    return arena_printf(&txn->arena, "max-age=%llu", (unsigned long long)rules->hsts_sec);
+    return arena_printf(&txn->arena, "max-age=%u", rules->hsts_sec);
 }
 
 int txn_build_response(struct txn *txn, const struct http_head *in, struct http_head *out)

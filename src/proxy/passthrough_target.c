@@ -78,7 +78,7 @@ static bool open_target(struct raw *raw, const struct pool_settings *settings, i
     };
     *err = ERR_SYSTEM; // what follows is not the target's fault
     if (!pool_member_address(raw->member, &request.address, &request.address_len) ||
-        net_reaches_locally(&request.address, &proxy->admin_address)) {
+        net_reaches_locally(&request.address, &proxy->shared->admin_address)) {
         return false;
     }
     if (settings != NULL && settings->send_proxy != SEND_PROXY_OFF) {

@@ -153,16 +153,6 @@ static void bound_buffers(struct proxy *proxy)
     proxy->keep_slab.live_max = half / BODY_KEEP_BLOCK_LEN;
 }
 
-static void read_admin_address(struct proxy *proxy)
-{
-    const struct config *config = proxy->shared->config;
-    socklen_t len;
-    if (config->admin.address == NULL || config->admin.require_token ||
-        net_parse_listen(str_from_c(config->admin.address), &proxy->admin_address, &len) != 0) {
-        proxy->admin_address.ss_family = AF_UNSPEC;
-    }
-}
-
 static int make_tls(struct proxy *proxy)
 {
     const struct proxy_shared *shared = proxy->shared;
@@ -194,7 +184,6 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     proxy->stats = stats_of_worker(index);
     list_init(&proxy->txns);
     list_init(&proxy->raws);
-    read_admin_address(proxy);
     loop_timer_init(&proxy->drain_timer, on_drain_end);
     arena_pool_init(&proxy->arenas, KEPT_ARENA_BLOCKS);
     slab_init(&proxy->txn_slab, sizeof(struct txn), KEPT_TXNS);

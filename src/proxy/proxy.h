@@ -20,7 +20,10 @@ struct proxy_shared {
     struct tls_context
         *origin_tls;               // of targets with https:// whose pool has no settings of its own
     struct access_log *access_log; // NULL: off
-    struct upstream_peers *peers;  // of all workers' connections; NULL: each is alone
+    // Where the admin API listens and believes who is on this machine: no target may be there. Family 0:
+    // nowhere.
+    struct sockaddr_storage admin_address;
+    struct upstream_peers *peers; // of all workers' connections; NULL: each is alone
     unsigned worker_count;
     atomic_uint connections; // open client connections of all workers
 };

@@ -68,7 +68,7 @@ struct str txn_sticky_cookie(struct txn *txn)
     }
     struct str age = STR("");
     if (txn->sticky_ttl_sec > 0) {
-        age = arena_printf(&txn->arena, "; Max-Age=%llu", (unsigned long long)txn->sticky_ttl_sec);
+        age = arena_printf(&txn->arena, "; Max-Age=%u", txn->sticky_ttl_sec);
     }
     return arena_printf(&txn->arena, "%.*s=%016llx%.*s; Path=%.*s; HttpOnly; SameSite=Lax%s",
                         STR_ARG(txn->sticky_cookie), (unsigned long long)id, STR_ARG(age),

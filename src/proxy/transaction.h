@@ -119,7 +119,7 @@ struct txn {
     bool watches_status;      // passive.status
     bool times_answers;       // random_two
     struct str sticky_cookie; // its name, in the arena; empty: not sticky
-    uint64_t sticky_ttl_sec;
+    unsigned sticky_ttl_sec;
     uint64_t sticky_id;     // what the client brought; 0: nothing
     struct form_scan *form; // in the arena; NULL: the key is not in the body
 
@@ -171,7 +171,6 @@ struct proxy {
     struct worker_stats *stats;
     struct listener *listeners;
     unsigned listener_count;
-    struct sockaddr_storage admin_address; // family 0: no target can be mistaken for it
     struct loop_timer drain_timer;
     bool draining;
     bool stopping; // clients that are still here do not leave, they are sent away

@@ -169,26 +169,10 @@ int declare_change(const struct seal *seal, enum noun noun, const char *key, jso
     }
     declaration_free(&declaration);
     if (err != 0) {
-        declare_fini(change);
+        store_change_fini(change);
         if (problems->count == 0) {
             problems_add(problems, err, "", "%s", err_text(err));
         }
     }
     return err;
-}
-
-void declare_fini(struct store_change *change)
-{
-    for (unsigned i = 0; i < change->reference_count; i++) {
-        free(change->references[i].key);
-        free(change->references[i].pointer);
-    }
-    free(change->references);
-    free(change->key);
-    free(change->value);
-    if (change->secret != NULL) {
-        explicit_bzero(change->secret, strlen(change->secret));
-    }
-    free(change->secret);
-    *change = (struct store_change){.noun = change->noun};
 }

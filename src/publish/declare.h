@@ -7,11 +7,9 @@
 
 // Fills *change: decoded strictly, agreeing with its key (canonical), checked, its references collected, a
 // certificate's secret sealed (`seal` NULL: as it is). 0, or a negative err with problems and an empty
-// change; the problems of *change itself are not touched.
+// change. The caller ends it with store_change_fini().
 int declare_change(const struct seal *seal, enum noun noun, const char *key, json_t *value,
                    struct store_change *change, struct problems *problems) WARN_UNUSED;
-// Frees what declare_change() made; a secret is wiped.
-void declare_fini(struct store_change *change);
 
 // Is the declaration good as far as it can be told from itself: a certificate and its key, the CAs that
 // routes and pools name? Fills a certificate's facts (cert/check.h). 0, or the err of `problems`.

@@ -3,22 +3,11 @@
 //
 //   UNKNOWN ── first answer ──► UP ── `fall` bad ones in a row ──► DOWN ── `rise` good ones ──► UP
 #include "base/hash.h"
+#include "net/address.h"
 #include "publish/health_int.h"
-#include <netinet/in.h>
 #include <stdio.h>
 
 // ---- what is asked ----
-
-// The name without port and brackets.
-static struct str without_port(struct str host)
-{
-    if (host.len > 0 && host.p[0] == '[') {
-        size_t end = str_find_char(host, ']');
-        return end == SIZE_MAX ? host : str_sub(host, 1, end - 1);
-    }
-    size_t colon = str_find_char(host, ':');
-    return colon == SIZE_MAX ? host : str_sub(host, 0, colon);
-}
 
 static bool is_over_tls(const struct health_source *source, enum target_scheme scheme)
 {
@@ -55,30 +44,12 @@ static enum http_client_protocol protocol_of(const struct health_source *source,
     return HTTP_CLIENT_AUTO;
 }
 
-static uint16_t port_of(const struct sockaddr_storage *address)
-{
-    if (address->ss_family == AF_INET) {
-        return ntohs(((const struct sockaddr_in *)address)->sin_port);
-    }
-    return address->ss_family == AF_INET6 ? ntohs(((const struct sockaddr_in6 *)address)->sin6_port)
-                                          : 0;
-}
-
-static void set_port(struct sockaddr_storage *address, uint16_t port)
-{
-    if (address->ss_family == AF_INET) {
-        ((struct sockaddr_in *)address)->sin_port = htons(port);
-    } else if (address->ss_family == AF_INET6) {
-        ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
-    }
-}
-
 void health_spec(struct probe_spec *spec, const struct health_source *source,
                  const struct health_endpoint *endpoint)
 {
     const struct health_decl *health = source->health;
     bool is_tls = is_over_tls(source, endpoint->scheme);
-    uint16_t port = port_of(endpoint->address);
+    uint16_t port = net_port(endpoint->address);
     bool is_beside = health->port != 0 && port != 0 && health->port != port;
     bool is_unix = str_starts(endpoint->text, STR("unix:"));
     *spec = (struct probe_spec){
@@ -99,7 +70,7 @@ void health_spec(struct probe_spec *spec, const struct health_source *source,
         .timeout_ms = health->timeout_ms,
     };
     if (is_beside) {
-        set_port(&spec->address, (uint16_t)health->port);
+        net_set_port(&spec->address, (uint16_t)health->port);
     }
     if (is_tls) {
         bool has_own = health->has_tls && source->health_tls != NULL;
@@ -107,7 +78,7 @@ void health_spec(struct probe_spec *spec, const struct health_source *source,
         spec->tls = has_own               ? source->health_tls
                     : source->tls != NULL ? source->tls
                                           : source->origin_tls;
-        spec->server_name = name.len > 0 ? name : without_port(spec->host);
+        spec->server_name = name.len > 0 ? name : net_without_port(spec->host);
     }
 }
 

@@ -9,6 +9,7 @@
 // that nothing is freed inside a callback of a probe.
 #include "base/buf.h"
 #include "base/invariant.h"
+#include "net/address.h"
 #include "publish/health_int.h"
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -276,15 +277,6 @@ static int begin_probe(struct trial_item *item, struct trial_probe *probe,
     return 0;
 }
 
-static void set_port(struct sockaddr_storage *address, uint16_t port)
-{
-    if (address->ss_family == AF_INET6) {
-        ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
-    } else {
-        ((struct sockaddr_in *)address)->sin_port = htons(port);
-    }
-}
-
 static bool is_same_answer(const struct trial_item *item, const struct resolver_result *result)
 {
     if (item->probe_count != result->count) {
@@ -292,7 +284,7 @@ static bool is_same_answer(const struct trial_item *item, const struct resolver_
     }
     for (unsigned i = 0; i < result->count; i++) {
         struct sockaddr_storage address = result->addresses[i];
-        set_port(&address, item->port);
+        net_set_port(&address, item->port);
         if (memcmp(&address, &item->probes[i].address, sizeof address) != 0) {
             return false;
         }
@@ -314,7 +306,7 @@ static void take_answer(struct trial_item *item, const struct resolver_result *r
     item->probe_count = 0;
     for (unsigned i = 0; i < result->count; i++) {
         struct sockaddr_storage address = result->addresses[i];
-        set_port(&address, item->port);
+        net_set_port(&address, item->port);
         socklen_t len = address.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
                                                       : sizeof(struct sockaddr_in);
         if (begin_probe(item, &probes[i], &address, len) != 0) {

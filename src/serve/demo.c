@@ -135,7 +135,7 @@ static int start_origin(struct demo *demo, unsigned index)
     }
     len = sizeof address;
     getsockname(origin->io.fd, (struct sockaddr *)&address, &len);
-    origin->port = ntohs(((struct sockaddr_in *)&address)->sin_port);
+    origin->port = net_port(&address);
     return loop_add_events(demo->loop, &origin->io, EPOLLIN);
 }
 

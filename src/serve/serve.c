@@ -210,6 +210,16 @@ static int start_control(struct node *node, struct problems *problems)
 }
 
 // What is known of targets besides what is declared: checks, names, the zone of this node.
+// The API that believes who is on this machine; with require_token it believes nobody.
+static void read_admin_address(const struct config *config, struct sockaddr_storage *address)
+{
+    socklen_t len;
+    if (config->admin.require_token ||
+        net_parse_listen(str_from_c(config->admin.address), address, &len) != 0) {
+        address->ss_family = AF_UNSPEC;
+    }
+}
+
 static int configure_targets(struct node *node)
 {
     int err = prober_new(&node->prober, node->config->limits.health_checks);
@@ -219,11 +229,9 @@ static int configure_targets(struct node *node)
         .prober = node->prober,
         .origin_tls = security_origin_tls(node->security),
     };
-    struct sockaddr_storage admin;
-    socklen_t len;
-    if (err == 0 && !node->config->admin.require_token &&
-        net_parse_listen(str_from_c(node->config->admin.address), &admin, &len) == 0) {
-        prober_forbid(node->prober, &admin);
+    if (err == 0) {
+        read_admin_address(node->config, &node->shared.admin_address);
+        prober_forbid(node->prober, &node->shared.admin_address);
     }
     return err == 0 ? publisher_configure(node->publisher, &config) : err;
 }

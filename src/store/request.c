@@ -32,6 +32,23 @@ struct store_request *store_request_new(unsigned count)
     return request;
 }
 
+void store_change_fini(struct store_change *change)
+{
+    for (unsigned i = 0; i < change->reference_count; i++) {
+        free(change->references[i].key);
+        free(change->references[i].pointer);
+    }
+    free(change->references);
+    free(change->key);
+    free(change->value);
+    if (change->secret != NULL) {
+        explicit_bzero(change->secret, strlen(change->secret));
+    }
+    free(change->secret);
+    problems_fini(&change->problems);
+    *change = (struct store_change){.noun = change->noun};
+}
+
 void store_request_free(struct store_request **request)
 {
     struct store_request *r = *request;
@@ -40,19 +57,7 @@ void store_request_free(struct store_request **request)
     }
     *request = NULL;
     for (unsigned i = 0; i < r->count; i++) {
-        struct store_change *change = &r->changes[i];
-        for (unsigned n = 0; n < change->reference_count; n++) {
-            free(change->references[n].key);
-            free(change->references[n].pointer);
-        }
-        free(change->references);
-        free(change->key);
-        free(change->value);
-        if (change->secret != NULL) {
-            explicit_bzero(change->secret, strlen(change->secret));
-            free(change->secret);
-        }
-        problems_fini(&change->problems);
+        store_change_fini(&r->changes[i]);
     }
     free(r->changes);
     free(r->batch);

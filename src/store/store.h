@@ -137,6 +137,8 @@ void store_close(struct store **store);
 void store_submit(struct store *store, struct store_request **request);
 // `count` changes, all zero. NULL when memory is out. Any thread.
 struct store_request *store_request_new(unsigned count);
+// Frees what a change owns; a secret is overwritten. The change is all zero then, but for its noun. Any thread.
+void store_change_fini(struct store_change *change);
 // With everything it owns. Any thread.
 void store_request_free(struct store_request **request);
 

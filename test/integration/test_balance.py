@@ -114,7 +114,8 @@ def test_hash(pointsman, origin, by):
 def test_keys_of_a_dead_target_go_on_and_come_back(pointsman, origin):
     server, all_origins = pointsman(), origins(origin, 3)
     put(server, all_origins, balance="hash", hash="query:user",
-        health={"path": "/", "interval": "100ms", "rise": 1, "fall": 1, "timeout": "100ms"})
+        # Who refuses is down at once; who is only slow on a busy machine is not.
+        health={"path": "/", "interval": "1s", "rise": 1, "fall": 1, "timeout": "1s"})
     keys = [f"key{number}" for number in range(30)]
 
     def where():

@@ -17,6 +17,15 @@ from support.net import wait_until
 MIB = 1 << 20
 
 
+def held_by_sockets():
+    """Bytes that one way through the proxy, of two connections, may hold in the kernel's buffers."""
+    total = 0
+    for name in ("tcp_rmem", "tcp_wmem"):
+        with open(f"/proc/sys/net/ipv4/{name}", encoding="ascii") as file:
+            total += 2 * int(file.read().split()[2])
+    return total + MIB
+
+
 def others_are_served(server, count=50, host="ok.example"):
     """All answered, and the slowest within 2 s: nobody waits for the slow ones."""
     slowest = 0.0
@@ -211,7 +220,7 @@ def test_clients_that_never_read(serving):
     wait_until(is_quiet, "the target is held back", 20)
     assert others_are_served(server)
     assert server.memory() - before < 8 * MIB
-    assert big.sent < 20 * 16 * MIB  # what the sockets hold
+    assert big.sent < 20 * min(held_by_sockets(), big.total // 4)
     for conn in conns:
         conn.close()
     wait_until(lambda: target.open_count == 0, "the target's connections are closed")
@@ -247,7 +256,7 @@ def test_origins_that_never_read(serving):
         with contextlib.suppress(TimeoutError):
             while sent < 1 << 30:
                 sent += conn.sock.send(b"x" * 262144)
-    assert sent < 10 * 20 * MIB
+    assert sent < 10 * min(held_by_sockets(), 1 << 28)
     assert server.memory() - before < 8 * MIB
     assert others_are_served(server)
     for conn in conns:

@@ -38,12 +38,27 @@ struct config {
         bool require_token;
     } admin;
     struct {
-        char *url;         // sqlite:FILE or file:FOLDER
+        char *url;         // sqlite:FILE, file:FOLDER, redis://… and its kin (redis/redis.h)
         char *local;       // path; default: the file of a sqlite: url, else pointsman.db
         bool local_is_set; // declared; else it follows the url
         char *encryption_key_file;
         bool accept_empty;
+        char *prefix;           // of keys in Redis
+        char *password_file;    // of Redis; "": the URL's
+        char *ca_file;          // rediss: "": the system's CAs
+        char *certificate_file; // rediss: a client certificate; ""
+        char *key_file;
+        bool verify;            // rediss: the server's certificate and name
+        unsigned wait_replicas; // 0: none
+        unsigned stream_entries;
+        uint64_t stream_bytes;
     } store;
+    struct {
+        bool enabled;
+        char *prefix;
+        unsigned miss_timeout_ms;
+        char *api_address; // a listener for /api/ alone, without a token; "": none
+    } ceryx;
     struct {
         enum tls_profile_setting profile;
         enum unknown_sni unknown_sni;
@@ -101,6 +116,8 @@ int config_read_environment(struct config *config, char **environment,
                             struct problems *problems) WARN_UNUSED;
 // The folder of a file: store as it was given; NULL: another store. Lives as long as the configuration.
 const char *config_store_folder(const struct config *config);
+// Is the store Redis, by its URL? Then its local file is a replica.
+bool config_store_is_redis(const struct config *config);
 // One setting by its path, as --set a.b=value. Lists: comma separated; `append` adds to a list that
 // an earlier flag began (--http twice) instead of replacing it. `origin` is the problem's pointer, as
 // "--set limits.body". 0, or ERR_INVALID.

@@ -36,15 +36,31 @@
     X("admin.require_token", BOOL, admin.require_token, "false", 0, 0, NULL,                      \
       "Ask for the token from loopback and unix sockets too")                                     \
     X("store.url", STORE, store.url, "sqlite:pointsman.db", 0, 4000, NULL,                        \
-      "Where declarations are kept: sqlite:FILE, or file:FOLDER of YAML and JSON files")          \
+      "Where declarations are kept: sqlite:FILE, file:FOLDER of YAML and JSON files, or redis:")  \
     X("store.local", PATH, store.local, "", 0, 4000, NULL,                                        \
       "Local file of declarations; empty: the file of a sqlite: store, else pointsman.db")        \
-    N("store.prefix", TEXT, "pointsman", "Prefix of keys in a shared store")                      \
+    X("store.prefix", TEXT, store.prefix, "pointsman", 1, 100, NULL,                              \
+      "Prefix of all keys in Redis")                                                              \
+    X("store.password_file", PATH, store.password_file, "", 0, 4000, NULL,                        \
+      "File with the password for Redis; empty: the one in store.url")                            \
+    X("store.ca_file", PATH, store.ca_file, "", 0, 4000, NULL,                                    \
+      "PEM file of the CAs that rediss: trusts; empty: those of the system")                      \
+    X("store.certificate_file", PATH, store.certificate_file, "", 0, 4000, NULL,                  \
+      "PEM file of the client certificate that rediss: shows; empty: none")                       \
+    X("store.key_file", PATH, store.key_file, "", 0, 4000, NULL,                                  \
+      "PEM file of the key of store.certificate_file")                                            \
+    X("store.verify", BOOL, store.verify, "true", 0, 0, NULL,                                     \
+      "Check the certificate and name of a rediss: server")                                       \
     X("store.encryption_key_file", PATH, store.encryption_key_file, "", 0, 4000, NULL,            \
       "File of the keys that encrypt secrets in the store; empty: they are kept as they are")     \
     X("store.accept_empty", BOOL, store.accept_empty, "false", 0, 0, NULL,                        \
-      "Take an empty folder of declarations for the truth: delete all that is held")              \
-    N("store.wait_replicas", UINT, "0", "Replicas that must have a change before it is answered") \
+      "Take an empty store (a folder, or Redis) for the truth: delete all that is held")          \
+    X("store.wait_replicas", UINT, store.wait_replicas, "0", 0, 100, NULL,                        \
+      "Replicas of Redis that must have a change before it is answered")                          \
+    X("store.stream_entries", UINT, store.stream_entries, "100000", 100, 100000000, NULL,         \
+      "Changes that Redis keeps in the stream; a node that missed more reads everything anew")    \
+    X("store.stream_bytes", SIZE, store.stream_bytes, "64m", 1 << 20, 1ll << 40, NULL,            \
+      "Bytes of changes that Redis keeps in the stream, about")                                   \
     X("tls.profile", WORD, tls.profile, "intermediate", 0, 0, tls_profile_words,                  \
       "Versions and ciphers: TLS 1.2 and 1.3, or (modern) 1.3 alone")                             \
     X("tls.unknown_sni", WORD, tls.unknown_sni, "default", 0, 0, unknown_sni_words,               \
@@ -101,6 +117,10 @@
       "File of the access log; - is standard output, empty is off")                               \
     X("access_log.format", WORD, access_log.format, "json", 0, 0, access_log_words,               \
       "Form of the access log")                                                                   \
-    N("ceryx.enabled", BOOL, "false", "Serve the Ceryx API and keys")                             \
-    N("ceryx.prefix", TEXT, "ceryx", "Prefix of Ceryx keys")                                      \
-    N("ceryx.miss_timeout", DURATION, "50ms", "For one look-up of an unknown host")
+    X("ceryx.enabled", BOOL, ceryx.enabled, "false", 0, 0, NULL,                                  \
+      "Serve the API, the keys and the ways of Ceryx")                                            \
+    X("ceryx.prefix", TEXT, ceryx.prefix, "ceryx", 1, 100, NULL, "Prefix of Ceryx keys in Redis") \
+    X("ceryx.miss_timeout", DURATION, ceryx.miss_timeout_ms, "50ms", 1, 10000, NULL,              \
+      "So long at most a request for an unknown host waits for a look-up in Redis")               \
+    X("ceryx.api_address", ADDRESS, ceryx.api_address, "", 0, 0, NULL,                            \
+      "Address of a listener for /api/ alone, which asks for no token; empty: none")

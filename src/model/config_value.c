@@ -185,22 +185,35 @@ static int take_word(const struct config_row *row, void *to, struct str text, co
     return wrong(problems, pointer, row, must, text);
 }
 
+// What follows is read by redis/redis_url.c, which is below.
+static bool is_redis(struct str text)
+{
+    static const char *const schemes[] = {"redis://",          "rediss://",
+                                          "redis+sentinel://", "rediss+sentinel://",
+                                          "redis+unix://",     "unix://"};
+    for (unsigned i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        if (str_starts(text, str_from_c(schemes[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool config_store_is_redis(const struct config *config)
+{
+    return is_redis(str_from_c(config->store.url));
+}
+
 static int take_store(char **to, const struct config_row *row, struct str text, const char *pointer,
                       struct problems *problems)
 {
-    static const char *const later[] = {"redis://", "rediss://", "redis+sentinel://"};
-    for (unsigned i = 0; i < sizeof later / sizeof later[0]; i++) {
-        if (str_starts(text, str_from_c(later[i]))) {
-            return problems_add(problems, ERR_INVALID, pointer,
-                                "a %s store is not part of this version", later[i]);
-        }
-    }
     // The address is not quoted: a store's URL may hold a password.
     bool is_sqlite = str_starts(text, STR("sqlite:")) && text.len > STR("sqlite:").len;
     bool is_files = str_starts(text, STR("file:")) && text.len > STR("file:").len;
-    if ((!is_sqlite && !is_files) || text.len > row->max) {
+    if ((!is_sqlite && !is_files && !is_redis(text)) || text.len > row->max) {
         return problems_add(problems, ERR_INVALID, pointer,
-                            "%.*s must be \"sqlite:FILE\" or \"file:FOLDER\"", STR_ARG(row->path));
+                            "%.*s must be \"sqlite:FILE\", \"file:FOLDER\" or \"redis://HOST\"",
+                            STR_ARG(row->path));
     }
     return put_text(to, text, pointer, problems);
 }
@@ -216,7 +229,8 @@ int config_follow_store(struct config *config)
     if (config->store.local_is_set) {
         return 0;
     }
-    bool is_own = config_store_folder(config) == NULL; // else the file is a replica
+    // Else the file is a replica.
+    bool is_own = config_store_folder(config) == NULL && !config_store_is_redis(config);
     char *local = str_dup(is_own ? str_from(str_from_c(config->store.url), sizeof "sqlite:" - 1)
                                  : STR("pointsman.db"));
     if (local == NULL) {
@@ -335,8 +349,10 @@ int config_take_value(struct config *config, const struct config_row *row, struc
     case KIND_PATH:
         return take_path(config, row, to, text, pointer, problems);
     case KIND_ADDRESS:
-        return address_is_valid(text) ? put_text(to, text, pointer, problems)
-                                      : wrong(problems, pointer, row, address_must, text);
+        if ((text.len == 0 && row->initial[0] == '\0') || address_is_valid(text)) {
+            return put_text(to, text, pointer, problems);
+        }
+        return wrong(problems, pointer, row, address_must, text);
     case KIND_BOOL:
         if (!str_eq(text, STR("true")) && !str_eq(text, STR("false"))) {
             return wrong(problems, pointer, row, "true or false", text);

@@ -19,6 +19,35 @@ enum {
     STORE_PENDING_MAX = 10000,          // requests that wait
     STORE_PENDING_CHANGES_MAX = 100000, // changes in them; one request is always taken
     STORE_REFERRER_MAX = 10,            // keys named by store_referrers and by ERR_IN_USE
+    STORE_ID_LEN = 32,                  // of a request's id, hexadecimal digits
+    STORE_MARK_MAX = 160,               // bytes of a replica's mark, terminated
+};
+
+// How a request is made.
+enum store_way {
+    STORE_WRITE, // by an API: checked, gets the next revision. With a front, that takes it
+    STORE_REPLAY, // by another store: its revision and those of its changes are given, nothing is checked.
+    // A change of a record that is as new already is passed over
+    STORE_FORCE, // the same, but what is given takes the place of what is there, however new
+};
+
+// What became of a request that was answered with ERR_UNAVAILABLE.
+enum store_outcome {
+    STORE_NOT_WRITTEN, // as always
+    STORE_UNKNOWN,     // it was sent, and no answer came: an event tells later
+    STORE_WRITTEN,     // and is live, but not on as many replicas as were asked for
+};
+
+// What is done together with a request in the store behind a front, all or nothing; others pass it over.
+struct store_extra {
+    struct store_extra *next;
+    bool
+        is_guard; // the command is run first, and its reply must be `expected`, else the request is refused
+        // (ERR_PRECONDITION); nil is "", an array is its items, each ended by a NUL
+    unsigned argc;
+    char **argv;    // malloc, owned
+    char *expected; // malloc, owned; of a guard
+    size_t expected_len;
 };
 
 // Something a change's value refers to: it must exist when the request is done.
@@ -49,7 +78,7 @@ struct store_change {
     struct problems problems;
     bool was_new;      // created by this request
     bool was_same;     // the stored value was the same: no new revision
-    uint64_t revision; // the record's own, after; of a deletion the request's
+    uint64_t revision; // the record's own, after; of a deletion the request's. REPLAY, FORCE: given
     // Used by the store.
     bool is_changed; // differs from what was there before this change
     bool is_last;    // the last of its key in the request
@@ -64,7 +93,11 @@ struct store_request {
     struct store_request *next;
     struct store_change *changes; // malloc, `count` of them; owned
     unsigned count;
-    struct loop *loop; // where on_done runs
+    enum store_way way;
+    bool wants_fleet;           // all nodes are to tell at once when they have it
+    struct store_extra *extras; // malloc, owned
+    char mark[STORE_MARK_MAX];  // REPLAY, FORCE: stored with it (store_mark); "": the old one stays
+    struct loop *loop;          // where on_done runs
     // Owns the request from then on (store_request_free). NULL: the store frees it.
     void (*on_done)(struct store_request *request);
     void *context;
@@ -72,7 +105,10 @@ struct store_request {
     // have that err and the first one has the problem with the detail.
     int err; // 0, or the first refused change's err, or ERR_UNAVAILABLE, ERR_MEMORY
     uint64_t
-        revision; // the store's revision of this request (or the current one if nothing changed)
+        revision; // the store's revision of this request (or the current one if nothing changed).
+    // REPLAY, FORCE: given; the store's is not lower afterwards
+    enum store_outcome outcome;
+    char id[STORE_ID_LEN + 1]; // given by a front; "": none
     // Used by the store.
     struct loop_message message;
     struct store_batch *batch;
@@ -122,6 +158,40 @@ struct store_feed {
 // which process holds it), ERR_INVALID (bad URL, another program's file, a newer schema),
 // ERR_UNAVAILABLE (cannot be opened or written), ERR_MEMORY.
 int store_open(struct store **store, struct str url, struct problems *problems) WARN_UNUSED;
+// The same for the replica of a store that is elsewhere: a change is not synced to disk, for it would come
+// again.
+int store_open_replica(struct store **store, const char *path,
+                       struct problems *problems) WARN_UNUSED;
+// The mark that was committed last, "" at first. The starting thread, and the one that submits REPLAY.
+const char *store_mark(const struct store *store);
+
+// Who takes STORE_WRITE requests instead of the store. Before store_start(); copied. `submit` may be called
+// by any thread, owns the request from then on, and gives it back with store_answer().
+struct store_front {
+    void (*submit)(void *context, struct store_request *request);
+    void *context;
+};
+void store_set_front(struct store *store, const struct store_front *front);
+// Sends a request's answer to its loop. Any thread; takes *request.
+void store_answer(struct store_request **request);
+// All of it has failed with `err`: clears the answers, the first change gets the problem. Any thread.
+void store_request_fail(struct store_request *request, int err, const char *detail);
+
+// Why a change is refused; for the store and for fronts, so that all say the same.
+enum store_refusal {
+    STORE_ABSENT,   // it is to be deleted, and is not there: ERR_NOT_FOUND
+    STORE_EXISTS,   // if_none_match: ERR_PRECONDITION
+    STORE_NONE,     // if_match, and it is not there: ERR_PRECONDITION
+    STORE_REVISION, // if_match: it has another revision, `number`: ERR_PRECONDITION
+    STORE_DANGLING, // its reference number `number` does not exist: ERR_INVALID
+};
+// Sets the change's and the request's err, and adds the problem. Any thread.
+void store_refuse(struct store_request *request, struct store_change *change,
+                  enum store_refusal why, uint64_t number);
+// ERR_IN_USE, for one that uses it (called up to STORE_REFERRER_MAX times); an empty key: "and by more".
+void store_refuse_used(struct store_request *request, struct store_change *change, enum noun noun,
+                       struct str key);
+
 // Starts the store's threads; feed and answers come on `control`. *feed is copied. 0 or ERR_SYSTEM.
 int store_start(struct store *store, struct loop *control,
                 const struct store_feed *feed) WARN_UNUSED;
@@ -160,6 +230,13 @@ void store_reader_close(struct store_reader **reader);
 // own); ERR_UNAVAILABLE; ERR_MEMORY.
 int store_reader_secret(struct store_reader *reader, enum noun noun, struct str key,
                         struct buf *secret) WARN_UNUSED;
+// One record: its value is appended. 0; ERR_NOT_FOUND; ERR_UNAVAILABLE; ERR_MEMORY.
+int store_reader_get(struct store_reader *reader, enum noun noun, struct str key, struct buf *value,
+                     uint64_t *revision) WARN_UNUSED;
+// As store_referrers().
+int store_reader_referrers(struct store_reader *reader, enum noun noun, struct str key,
+                           void (*visit)(void *context, enum noun noun, struct str key),
+                           void *context) WARN_UNUSED;
 // All records of a noun in order of keys, of one moment; `visit` returns false to stop. No other call of
 // the reader meanwhile. 0, or ERR_UNAVAILABLE.
 int store_reader_list(struct store_reader *reader, enum noun noun,

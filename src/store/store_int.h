@@ -192,8 +192,6 @@ bool store_request_feed(struct store_request *request) WARN_UNUSED;
 void store_request_answer(struct store_request *request, struct loop *control);
 // Sends feed and answer to the control loop. Store thread; takes the request.
 void store_request_deliver(struct store *store, struct store_request *request);
-// Marks all of it as failed.
-void store_request_fail(struct store_request *request, int err, const char *detail);
 // Tells the control loop. False when memory is out. Store thread.
 bool store_state_deliver(struct store *store, bool is_writable, const char *detail) WARN_UNUSED;
 

@@ -33,6 +33,11 @@ nginx_origin(locations="") -> server with .address .port .folder (html/ is serve
 node_origin() -> the same with Node; the test is skipped where it is not installed.
 knot -> an authoritative DNS server for the zone "test": .address .set(records) .stop() .start()
 dead_address: an address on which nobody listens.
+redis(password=None, options=(), port=None, start=True) -> support.redis.RedisServer
+    .client (python3-redis) .url() .pause() .resume() .kill9() .start() .stop() .address .port
+sentinel(primary, quorum=1) -> support.redis.Sentinel; its name for the primary is "main"
+fleet(redis, count=3, config=None, **more) -> support.redis.Fleet of started nodes; config is merged
+    over theirs. [i], .wait_body .wait_following .wait_equal .fleet_status
 
 Responses (support.http1.Response): .status .reason .headers (pairs; get, getall, in: without case)
 .body .text .json .trailers .interim .complete .raw_head
@@ -51,7 +56,8 @@ from support.certs import Authority
 from support.net import free_port
 from support.origin import Origin
 from support.peers import start_knot, start_nginx, start_node
-from support.process import Pointsman
+from support.process import Pointsman, merge
+from support.redis import Fleet, RedisServer, Sentinel
 from support.tls import TlsOrigin
 
 DEADLINE = 120
@@ -180,6 +186,46 @@ def knot(tmp_path):
         pytest.skip("knot is not installed")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def redis(tmp_path):
+    started = []
+
+    def make(password=None, options=(), port=None, start=True):
+        server = RedisServer(tmp_path / f"redis{len(started)}", port, password=password,
+                             options=options)
+        started.append(server)
+        return server.start() if start else server
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def sentinel(tmp_path):
+    started = []
+
+    def make(primary, quorum=1):
+        server = Sentinel(tmp_path / f"sentinel{len(started)}", primary, quorum)
+        started.append(server)
+        return server.start()
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def fleet(redis, pointsman):
+    # After redis in the list of fixtures: the nodes are stopped before it is.
+    def make(server, count=3, config=None, **more):
+        url = server if isinstance(server, str) else server.url()
+        return Fleet([pointsman(merge({"node": {"name": f"node{i}"}, "store": {"url": url}},
+                                      config or {}), workers=1, **more) for i in range(count)])
+
+    return make
 
 
 @pytest.fixture

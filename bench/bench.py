@@ -23,6 +23,7 @@ import measure
 from measure import median, percentile
 
 import changes
+import fleet
 import peers
 import soak
 import tls
@@ -294,6 +295,7 @@ def changes_when_idle(bench):
     bench.row("idle workers: retired memory back", freed, "s", "", "at most 1", freed <= 1)
 
 
+CASES.update(fleet.CASES)
 CASES.update(tls.CASES)
 CASES.update(upstreams.CASES)
 

@@ -68,9 +68,6 @@ static void put_man_settings(FILE *to)
 {
     struct config_setting setting;
     for (unsigned i = 0; config_table_next(i, &setting); i++) {
-        if (setting.is_later) {
-            continue;
-        }
         char path[128];
         str_copy(path, sizeof path, setting.path);
         fputs(".TP\n\\fB", to);

@@ -16,15 +16,12 @@ static const struct config_words unknown_sni_words_list = {{"default", "reject",
 // clang-format off
 const struct config_row config_rows[] = {
 #define X(path, kind, member, initial, min, max, words, help) \
-    {{path, sizeof path - 1}, KIND_##kind, false, offsetof(struct config, member), 0, initial, min, max, words, help},
+    {{path, sizeof path - 1}, KIND_##kind, offsetof(struct config, member), 0, initial, min, max, words, help},
 #define L(path, kind, member, count, initial, help) \
-    {{path, sizeof path - 1}, KIND_##kind, false, offsetof(struct config, member), offsetof(struct config, count), initial, 0, 0, NULL, help},
-#define N(path, kind, initial, help) \
-    {{path, sizeof path - 1}, KIND_##kind, true, 0, 0, initial, 0, 0, NULL, help},
-    CONFIG_TABLE(X, L, N)
+    {{path, sizeof path - 1}, KIND_##kind, offsetof(struct config, member), offsetof(struct config, count), initial, 0, 0, NULL, help},
+    CONFIG_TABLE(X, L)
 #undef X
 #undef L
-#undef N
 };
 // clang-format on
 
@@ -102,7 +99,7 @@ static int set_row(struct config *config, const struct config_row *row, struct s
     if (!config_kind_is_list(row->kind)) {
         return config_take_value(config, row, text, pointer, problems);
     }
-    if (!append && !row->is_later) {
+    if (!append) {
         config_clear_list(config, row);
     }
     return take_elements(config, row, text, pointer, problems);
@@ -126,8 +123,7 @@ int config_init(struct config *config)
     int err = config->admin.token == NULL || config->store.url == NULL ? ERR_MEMORY : 0;
     for (unsigned i = 0; i < ROW_COUNT && err == 0; i++) {
         const struct config_row *row = &config_rows[i];
-        err = row->is_later ? 0
-                            : set_row(config, row, str_from_c(row->initial), false, "", &problems);
+        err = set_row(config, row, str_from_c(row->initial), false, "", &problems);
     }
     problems_fini(&problems);
     if (err != 0) {
@@ -141,9 +137,6 @@ void config_fini(struct config *config)
 {
     for (unsigned i = 0; i < ROW_COUNT; i++) {
         const struct config_row *row = &config_rows[i];
-        if (row->is_later) {
-            continue;
-        }
         if (config_kind_is_list(row->kind)) {
             config_clear_list(config, row);
         } else if (row->kind == KIND_TEXT || row->kind == KIND_PATH || row->kind == KIND_ADDRESS ||
@@ -293,8 +286,7 @@ bool config_table_next(unsigned i, struct config_setting *setting)
     *setting = (struct config_setting){.path = row->path,
                                        .type = config_kind_name(row->kind),
                                        .initial = row->initial,
-                                       .help = row->help,
-                                       .is_later = row->is_later};
+                                       .help = row->help};
     config_format_range(row, setting->range_text, sizeof setting->range_text);
     setting->range = setting->range_text;
     config_variable(row->path, setting->variable, sizeof setting->variable);
@@ -305,9 +297,6 @@ void config_print_help(FILE *file)
 {
     struct config_setting setting;
     for (unsigned i = 0; config_table_next(i, &setting); i++) {
-        if (setting.is_later) {
-            continue;
-        }
         fprintf(file, "  %.*s  (%s%s%s%s%s)\n      %s.\n", STR_ARG(setting.path), setting.type,
                 setting.initial[0] == '\0' ? "" : ", default ", setting.initial,
                 setting.range[0] == '\0' ? "" : "; ", setting.range, setting.help);

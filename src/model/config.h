@@ -133,7 +133,6 @@ struct config_setting {
     const char *initial; // the default, as text; "" for none
     const char *range;   // "1k to 1m", "json, combined", or ""
     const char *help;    // one sentence without a period
-    bool is_later;       // known, but not part of this version
     char variable[64];   // "POINTSMAN_LIMITS_HEADER_BYTES"
     char range_text[64]; // what `range` may point to
 };

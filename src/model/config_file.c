@@ -61,9 +61,7 @@ static bool scalar_text(json_t *value, char number[VALUE_TEXT_MAX], struct str *
 static void take_list(struct walk *w, const struct config_row *row, const char *json_pointer,
                       json_t *value)
 {
-    if (!row->is_later) {
-        config_clear_list(w->config, row);
-    }
+    config_clear_list(w->config, row);
     for (size_t i = 0; i < json_array_size(value); i++) {
         char element[300];
         char pointer[256];

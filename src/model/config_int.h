@@ -26,7 +26,6 @@ struct config_words {
 struct config_row {
     struct str path;
     enum config_kind kind;
-    bool is_later;
     size_t offset;       // of the member in struct config
     size_t count_offset; // lists: of their count
     const char *initial;

@@ -3,8 +3,6 @@
 //
 //   X(path, kind, member, default, min, max, words, help)   one value
 //   L(path, kind, member, max, default, help)               a list: member and member_count
-//   N(path, kind, default, help)                            known, but not part of this version: may be
-//                                                           given with its default only
 //
 // Kinds, and what min and max mean: TEXT (bytes), ADDRESS, BOOL, UINT (value), WORKERS, SIZE (bytes),
 // DURATION (ms), WORD (of words), STORE (a store's URL), PATH (bytes), ADDRESSES, CIDRS, SERVERS (of DNS).
@@ -13,7 +11,7 @@
 #define CONFIG_HOUR_MS 3600000u
 #define CONFIG_DAY_MS  86400000u
 
-#define CONFIG_TABLE(X, L, N)                                                                     \
+#define CONFIG_TABLE(X, L)                                                                        \
     X("node.name", TEXT, node.name, "", 0, 200, NULL,                                             \
       "Name of this node; empty: the host's name and an id kept in store.local")                  \
     X("node.zone", TEXT, node.zone, "", 0, 200, NULL, "Zone of this node")                        \

@@ -336,12 +336,6 @@ int config_take_value(struct config *config, const struct config_row *row, struc
     }
     str_copy(copy, sizeof copy, text);
     text = str_make(copy, text.len);
-    if (row->is_later) {
-        return str_eq(text, str_from_c(row->initial))
-                   ? 0
-                   : problems_add(problems, ERR_INVALID, pointer,
-                                  "%.*s is not part of this version", STR_ARG(row->path));
-    }
     void *to = (char *)config + row->offset;
     int err = 0;
     switch (row->kind) {

@@ -27,7 +27,7 @@ FAULTS = [
     ("listen: {http: ['127.0.0.1:99999']}\n", "1:17", ["listen.http", "99999"]),
     ("trusted_proxies: ['10.0.0.0/33']\n", "1:19", ["trusted_proxies", "10.0.0.0/33"]),
     ("admin: {address: nowhere}\n", "1:9", ["admin.address", "nowhere"]),
-    ("store: {url: 'redis://x'}\n", "1:9", ["redis://"]),
+    ("store: {url: 'mysql://x'}\n", "1:9", ["sqlite:FILE", "redis://HOST"]),
     ("access_log: {format: xml}\n", "1:14", ["access_log.format", "json", "combined"]),
     ("listen: {half_close: perhaps}\n", "1:10", ["listen.half_close", "true"]),
     ("node: {name: a, name: b}\n", "1:17", ["name"]),

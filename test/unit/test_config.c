@@ -89,6 +89,17 @@ static void test_defaults(void **state)
     assert_false(c->admin.require_token);
     assert_string_equal(c->store.url, "sqlite:pointsman.db");
     assert_string_equal(c->store.local, "pointsman.db");
+    assert_string_equal(c->store.prefix, "pointsman");
+    assert_string_equal(c->store.password_file, "");
+    assert_true(c->store.verify);
+    assert_false(c->store.accept_empty);
+    assert_int_equal(c->store.wait_replicas, 0);
+    assert_int_equal(c->store.stream_entries, 100000);
+    assert_int_equal(c->store.stream_bytes, 64 << 20);
+    assert_false(c->ceryx.enabled);
+    assert_string_equal(c->ceryx.prefix, "ceryx");
+    assert_int_equal(c->ceryx.miss_timeout_ms, 50);
+    assert_string_equal(c->ceryx.api_address, "");
     assert_int_equal(c->workers, 0);
     assert_int_equal(c->paths, PATHS_STRICT);
     assert_int_equal(c->limits.header_bytes, 32768);
@@ -112,7 +123,7 @@ static void test_defaults(void **state)
     assert_int_equal(config_check(c, &f->problems), 0);
 }
 
-// Every key of the reference, those of later versions with their defaults.
+// Every key of the reference.
 static void test_whole_file(void **state)
 {
     struct fixture *f = *state;
@@ -126,8 +137,10 @@ static void test_whole_file(void **state)
                    "trusted_proxies: [10.0.0.0/8, \"::1\"]\n"
                    "admin: {address: \"127.0.0.1:9000\", token_file: t, require_token: true}\n"
                    "store: {url: \"sqlite:x.db\",\n"
-                   "        prefix: pointsman, encryption_key_file: /etc/k, accept_empty: false, "
-                   "wait_replicas: 0}\n"
+                   "        prefix: p2, encryption_key_file: /etc/k, accept_empty: false, "
+                   "wait_replicas: 2,\n"
+                   "        password_file: pw, ca_file: ca, certificate_file: ce, key_file: ke,\n"
+                   "        verify: false, stream_entries: 1000, stream_bytes: 2m}\n"
                    "tls: {profile: modern, unknown_sni: reject, default_certificate: d.pem}\n"
                    "workers: 3\n"
                    "dns: {servers: [10.0.0.2, \"127.0.0.1:5353\"], timeout: 1s, min_ttl: 2s,\n"
@@ -140,8 +153,22 @@ static void test_whole_file(void **state)
                    "timeouts: {header: 1s, idle: 2s, connect: 3s, response: 4s, tunnel_idle: 5s, "
                    "request: 6s, drain: 0}\n"
                    "access_log: {file: \"-\", format: combined}\n"
-                   "ceryx: {enabled: false, prefix: ceryx, miss_timeout: 50ms}\n");
+                   "ceryx: {enabled: true, prefix: cx, miss_timeout: 60ms, "
+                   "api_address: \"127.0.0.1:5555\"}\n");
     const struct config *c = &f->config;
+    assert_string_equal(c->store.prefix, "p2");
+    assert_string_equal(c->store.password_file, "pw");
+    assert_string_equal(c->store.ca_file, "ca");
+    assert_string_equal(c->store.certificate_file, "ce");
+    assert_string_equal(c->store.key_file, "ke");
+    assert_false(c->store.verify);
+    assert_int_equal(c->store.wait_replicas, 2);
+    assert_int_equal(c->store.stream_entries, 1000);
+    assert_int_equal(c->store.stream_bytes, 2 << 20);
+    assert_true(c->ceryx.enabled);
+    assert_string_equal(c->ceryx.prefix, "cx");
+    assert_int_equal(c->ceryx.miss_timeout_ms, 60);
+    assert_string_equal(c->ceryx.api_address, "127.0.0.1:5555");
     assert_string_equal(c->node.name, "edge-1");
     assert_int_equal(c->listen.http_count, 3);
     assert_string_equal(c->listen.http[1], "[::]:8080");
@@ -248,20 +275,32 @@ static void test_places(void **state)
     assert_problem(f, 2, "c.yaml:3:10", "limits.body");
 }
 
-static void test_later(void **state)
+// What is read of a store's URL here; the rest of a Redis URL is read by redis/.
+static void test_store(void **state)
 {
     struct fixture *f = *state;
-    assert_refused(f, "store: {prefix: x}\n", "c.yaml:1:9", "not part of this version");
-    assert_refused(f, "store: {wait_replicas: 1}\n", "c.yaml:1:9", "not part of this version");
-    assert_refused(f, "store: {url: 'redis://u:secret@h/0'}\n", "c.yaml:1:9",
-                   "a redis:// store is not part of this version");
-    assert_refused(f, "store: {url: 'rediss://h/0'}\n", "c.yaml:1:9", "not part of this version");
     assert_refused(f, "store: {url: 'file:'}\n", "c.yaml:1:9", "\"file:FOLDER\"");
     assert_refused(f, "store: {url: x.db}\n", "c.yaml:1:9", "must be \"sqlite:FILE\"");
-    assert_refused(f, "store: {url: 'sqlite:'}\n", "c.yaml:1:9", "must be \"sqlite:FILE\"");
-    assert_refused(f, "ceryx: {enabled: true}\n", "c.yaml:1:9", "not part of this version");
-    assert_refused(f, "ceryx: {prefix: x}\n", "c.yaml:1:9", "not part of this version");
-    assert_refused(f, "ceryx: {miss_timeout: 1s}\n", "c.yaml:1:9", "not part of this version");
+    assert_refused(f, "store: {url: 'sqlite:'}\n", "c.yaml:1:9", "\"redis://HOST\"");
+    assert_refused(f, "store: {prefix: ''}\n", "c.yaml:1:9", "1 to 100 bytes");
+    assert_refused(f, "store: {wait_replicas: 101}\n", "c.yaml:1:9", "0 to 100");
+    assert_refused(f, "store: {stream_entries: 99}\n", "c.yaml:1:9", "100 to 100000000");
+    assert_refused(f, "store: {stream_bytes: 1k}\n", "c.yaml:1:9", "1m to");
+    assert_refused(f, "ceryx: {miss_timeout: 11s}\n", "c.yaml:1:9", "1ms to 10s");
+    assert_read(f, "store: {url: 'sqlite:u.db'}\n");
+    assert_false(config_store_is_redis(&f->config));
+    static const char *const urls[] = {"redis://u:secret@h/0",     "rediss://h/0",
+                                       "redis+sentinel://h,i/m/0", "rediss+sentinel://h/m",
+                                       "redis+unix:///run/r.sock", "unix:///run/r.sock"};
+    for (unsigned i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        char text[100];
+        snprintf(text, sizeof text, "store: {url: '%s'}\n", urls[i]);
+        assert_read(f, text);
+        assert_true(config_store_is_redis(&f->config));
+        assert_string_equal(f->config.store.url, urls[i]);
+        assert_string_equal(f->config.store.local, "pointsman.db");
+        assert_null(config_store_folder(&f->config));
+    }
 }
 
 static void test_folder(void **state)
@@ -370,10 +409,15 @@ static void test_environment(void **state)
     assert_problem(f, 1, "POINTSMAN_HTTP", "an address");
     problems_fini(&f->problems);
     assert_int_equal(
-        read_environment(f, TEXT("POINTSMAN_QQQQQQQQ=1"), TEXT("POINTSMAN_CERYX=true")),
+        read_environment(f, TEXT("POINTSMAN_QQQQQQQQ=1"), TEXT("POINTSMAN_CERYX=maybe")),
         ERR_INVALID);
     assert_problem(f, 0, "POINTSMAN_QQQQQQQQ", "no setting");
-    assert_problem(f, 1, "POINTSMAN_CERYX", "not part of this version");
+    assert_problem(f, 1, "POINTSMAN_CERYX", "true or false");
+    problems_fini(&f->problems);
+    assert_int_equal(
+        read_environment(f, TEXT("POINTSMAN_CERYX=true"), TEXT("POINTSMAN_STORE_PREFIX=p")), 0);
+    assert_true(c->ceryx.enabled);
+    assert_string_equal(c->store.prefix, "p");
 }
 
 static void test_flags(void **state)
@@ -536,7 +580,7 @@ static void test_table(void **state)
     config_print_help(file);
     fclose(file);
     assert_non_null(strstr(text, "limits.header_bytes  (size, default 32k; 1k to 1m)\n"));
-    assert_null(strstr(text, "ceryx"));
+    assert_non_null(strstr(text, "  ceryx.prefix  (text, default ceryx"));
     free(text);
 }
 
@@ -547,7 +591,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_defaults),    TEST(test_whole_file),
         TEST(test_small_files), TEST(test_places),
-        TEST(test_later),       TEST(test_folder),
+        TEST(test_store),       TEST(test_folder),
         TEST(test_environment), TEST(test_places),
         TEST(test_folder),      TEST(test_environment),
         TEST(test_flags),       TEST(test_order),

@@ -14,11 +14,11 @@ enum {
 
 bool redis_line_reserve(struct redis_line *line)
 {
-    if (line->count < line->size) {
-        return true;
-    }
     if (line->count >= REDIS_PENDING_MAX) {
         return false;
+    }
+    if (line->count < line->size) {
+        return true;
     }
     unsigned size = line->size == 0 ? LINE_FIRST : line->size * 2;
     struct redis_waiting *items = malloc(size * sizeof *items);

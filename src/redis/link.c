@@ -108,8 +108,12 @@ static bool give(struct redis_link *link, const struct redis_reply *reply)
 {
     struct redis_waiting *first = redis_line_first(&link->line);
     bool is_confirmation = false;
-    bool is_message = link->is_subscribed && redis_is_message(reply, &is_confirmation);
-    if (first != NULL && first->confirmations > 0 && (is_confirmation || !is_message)) {
+    bool is_asked = first != NULL && first->confirmations > 0;
+    // Before the first of them is confirmed, an array that looks like a message is a reply.
+    bool is_message =
+        (link->is_subscribed || is_asked) && redis_is_message(reply, &is_confirmation);
+    link->is_subscribed = link->is_subscribed || is_confirmation;
+    if (is_asked && (is_confirmation || !is_message)) {
         // An error instead of confirmations stands for all of them.
         first->confirmations = is_confirmation ? first->confirmations - 1 : 0;
         if (first->confirmations == 0) {
@@ -428,7 +432,6 @@ bool redis_link_command(struct redis_link *link, unsigned argc, const struct str
                                     .since_ms = link->loop->now_ms,
                                     .confirmations = redis_command_confirmations(argc, argv)};
     redis_line_append(&link->line, &waiting);
-    link->is_subscribed = link->is_subscribed || waiting.confirmations > 0;
     return true;
 }
 

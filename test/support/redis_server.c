@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "support/redis_server.h"
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -176,12 +177,14 @@ void redis_server_kill(struct redis_server *server)
 
 void redis_server_fini(struct redis_server *server)
 {
-    static const char *const files[] = {"redis.sock", "log", "dump.rdb", "sentinel.conf"};
-    char path[128];
     redis_server_kill(server);
-    for (unsigned i = 0; i < sizeof files / sizeof files[0]; i++) {
-        snprintf(path, sizeof path, "%s/%s", server->folder, files[i]);
-        unlink(path);
+    DIR *folder = opendir(server->folder);
+    struct dirent *entry;
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        (void)unlinkat(dirfd(folder), entry->d_name, 0);
+    }
+    if (folder != NULL) {
+        closedir(folder);
     }
     rmdir(server->folder);
 }

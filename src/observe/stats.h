@@ -66,6 +66,9 @@ uint64_t stats_visit(enum stat_kind kind, uint64_t after, unsigned limit,
     X(client_gone_total, "Requests whose client left before the answer")                          \
     X(no_route_total, "Requests that no route matched")                                           \
     X(no_target_total, "Requests without a live target")                                          \
+    X(host_lookups_total, "Requests that waited for a look-up of their host")                     \
+    X(host_lookups_refused_total, "Requests whose host was not looked up: too many look-ups")     \
+    X(host_lookup_timeouts_total, "Requests whose host was not found in ceryx.miss_timeout")      \
     X(upstream_connects_total, "Connections opened to targets")                                   \
     X(upstream_reuses_total, "Requests sent on a connection that was kept")                       \
     X(upstream_connect_errors_total, "Connections to targets that failed")                        \

@@ -40,6 +40,12 @@ static enum step_result read_target(struct txn *txn)
     return STEP_NEXT;
 }
 
+// Has the host a route of its own? What is for many hosts is only for those that have none.
+static bool is_known(const struct txn *txn)
+{
+    return txn->route != NULL && str_eq(route_slot_host(txn->route->slot), txn_host(txn));
+}
+
 enum step_result txn_step_route(struct txn *txn)
 {
     enum step_result result = read_target(txn);
@@ -50,6 +56,10 @@ enum step_result txn_step_route(struct txn *txn)
         return refuse_misdirected(txn);
     }
     txn->route = route_find(txn->proxy->shared->routes, txn_host(txn), txn->path);
+    if (txn->proxy->misses.source != NULL && !is_known(txn) && txn_wait_for_host(txn)) {
+        txn->route = NULL; // it is not held meanwhile
+        return STEP_WAIT;
+    }
     if (txn->route != NULL && txn->route->is_passthrough) {
         // Its targets speak TLS to their clients themselves: nothing but that passes.
         txn->route = NULL;
@@ -153,6 +163,9 @@ enum step_result txn_step_admit(struct txn *txn)
     if (txn->body_limit != 0 && txn->request.body == BODY_LENGTH &&
         txn->request.body_len > txn->body_limit) {
         return txn_answer(txn, END_BODY_TOO_LARGE);
+    }
+    if (txn->body_limit != 0 && txn->body_received > txn->body_limit) {
+        return txn_answer(txn, END_BODY_TOO_LARGE); // it came while the route was looked for
     }
     if (rules != NULL && rules->buffer_request > 0 && !txn->request_ended &&
         txn->keep.len < rules->buffer_request && !proxy_keeps_too_much(txn->proxy)) {

@@ -185,6 +185,7 @@ int proxy_new(struct proxy **out, struct loop *loop, unsigned index, struct prox
     list_init(&proxy->txns);
     list_init(&proxy->raws);
     loop_timer_init(&proxy->drain_timer, on_drain_end);
+    misses_init(&proxy->misses, loop, shared->misses);
     arena_pool_init(&proxy->arenas, KEPT_ARENA_BLOCKS);
     slab_init(&proxy->txn_slab, sizeof(struct txn), KEPT_TXNS);
     slab_init(&proxy->raw_slab, raw_len(), KEPT_RAWS);
@@ -318,6 +319,7 @@ void proxy_free(struct proxy **place)
         upstream_fini(&proxy->upstream);
     }
     loop_run_deferred(loop);
+    misses_fini(&proxy->misses);
     http_client_pool_fini(&proxy->upstream.clients);
     pin_table_fini(&proxy->pins);
     tls_context_unref(&proxy->tls);

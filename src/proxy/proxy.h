@@ -10,6 +10,7 @@
 #include "upstream/upstream.h"
 
 struct proxy;
+struct misses_source;
 
 // Shared by all workers; constant, outlives them.
 struct proxy_shared {
@@ -23,7 +24,8 @@ struct proxy_shared {
     // Where the admin API listens and believes who is on this machine: no target may be there. Family 0:
     // nowhere.
     struct sockaddr_storage admin_address;
-    struct upstream_peers *peers; // of all workers' connections; NULL: each is alone
+    const struct misses_source *misses; // asked for hosts that are not known; NULL: nobody
+    struct upstream_peers *peers;       // of all workers' connections; NULL: each is alone
     unsigned worker_count;
     atomic_uint connections; // open client connections of all workers
 };

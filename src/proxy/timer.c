@@ -82,6 +82,9 @@ static void on_timer(struct loop *loop, struct loop_timer *timer)
         return;
     }
     switch (txn->wait) {
+    case WAIT_HOST:
+        txn_miss_timeout(txn);
+        break;
     case WAIT_QUEUE:
         if (loop->now_ms < txn->queue_due_ms) {
             txn_arm(txn, txn->queue_due_ms - loop->now_ms);

@@ -106,6 +106,7 @@ void txn_drop_origin(struct txn *txn)
     txn->origin_ready = false;
     txn_put_member(txn);
     txn_drop_second(txn);
+    txn_leave_miss(txn);
     txn_leave_queue(txn);
 }
 

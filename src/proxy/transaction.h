@@ -12,6 +12,7 @@
 #include "loop/rcu.h"
 #include "proxy/body_keep.h"
 #include "proxy/end.h"
+#include "proxy/miss.h"
 #include "proxy/proxy.h"
 #include "upstream/queue.h"
 #include "upstream/target.h"
@@ -36,6 +37,7 @@ enum step {
 
 // What a transaction waits for. Printable: a stuck one explains itself.
 #define WAIT_TABLE(X)                                                            \
+    X(WAIT_HOST, "host")         /* a look-up of a host that is not known */     \
     X(WAIT_BODY, "body")         /* the request body, or a form field of it */   \
     X(WAIT_QUEUE, "queue")       /* a target that takes another request */       \
     X(WAIT_CONNECT, "connect")   /* the connection to the target */              \
@@ -123,6 +125,11 @@ struct txn {
     uint64_t sticky_id;     // what the client brought; 0: nothing
     struct form_scan *form; // in the arena; NULL: the key is not in the body
 
+    // While it waits for a look-up of its host (miss.c).
+    struct list miss_node;
+    bool is_missing; // it does
+    bool was_missed; // it did, or there was no room: not again
+
     // While it waits for a target (waiting.c).
     struct pool_waiter *waiter; // its place
     struct pool_waiter *turn;   // the place, while its turn is being used
@@ -168,6 +175,7 @@ struct proxy {
     struct slab raw_slab;
     struct tls_context *tls; // of clients; NULL: none
     struct pin_table pins;
+    struct misses misses;
     struct worker_stats *stats;
     struct listener *listeners;
     unsigned listener_count;
@@ -262,6 +270,14 @@ void txn_read_sticky(struct txn *txn, const struct pool_settings *settings,
                      struct pool_choice *choice);
 // The value of Set-Cookie for the response that comes now, or the null view: none is needed.
 struct str txn_sticky_cookie(struct txn *txn);
+
+// miss.c: the host is not known. True: it waits for a look-up, and goes through `route` again. False: it is
+// unknown.
+bool txn_wait_for_host(struct txn *txn);
+// Waits no more, for it ends.
+void txn_leave_miss(struct txn *txn);
+// It has waited long enough. May free the transaction.
+void txn_miss_timeout(struct txn *txn);
 
 // waiting.c: the queue in front of the pool. Must it wait behind others?
 bool txn_must_wait(const struct txn *txn, const struct pool_settings *settings);

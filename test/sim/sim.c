@@ -409,7 +409,8 @@ static unsigned check_one(struct sim *sim, struct txn *txn)
     SIM_REQUIRE(sim, client->out_head == txn->response_started);
     if (txn->origin == NULL) {
         SIM_REQUIRE(sim, txn->member == NULL && txn->second == NULL);
-        SIM_REQUIRE(sim, !client->is_paused || client->in_ended || txn->waiter != NULL);
+        SIM_REQUIRE(sim, !client->is_paused || client->in_ended || txn->waiter != NULL ||
+                             txn->is_missing);
         return 0;
     }
     SIM_REQUIRE(sim, txn->waiter == NULL);

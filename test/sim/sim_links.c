@@ -220,6 +220,11 @@ const struct pool_version *route_pool(const struct route_version *route, uint64_
     return current_of(route->to.pool);
 }
 
+struct str route_slot_host(const struct route_slot *slot)
+{
+    return str_make(slot->text, slot->text_len);
+}
+
 struct str route_slot_path(const struct route_slot *slot)
 {
     (void)slot;

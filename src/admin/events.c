@@ -85,6 +85,7 @@ static void on_applied(struct publish_listener *listener, uint64_t revision,
     struct admin_events *events = CONTAINER_OF(listener, struct admin_events, listener);
     struct buf data;
     buf_init(&data, 0);
+    is_last = is_last && (count == 0 || !records[count - 1].is_part);
     events->open_revision = is_last ? 0 : revision;
     while (count > 0 && records[count - 1].noun == NOUN_TICKETS) {
         count--; // internal; the last of the others closes the revision
@@ -253,6 +254,10 @@ static bool place_reader(const struct call *call, struct reader *reader)
     if (revision < events->floor_revision ||
         revision > publisher_revision(call->admin->publisher)) {
         reader->is_reset = true;
+    } else if (revision != 0 && revision == events->open_revision) {
+        // More of it comes, and what the reader has seen of it is not known: all of it once more.
+        reader->is_reset = revision == events->floor_revision;
+        reader->at = reader->is_reset ? events->next : find_after(events, revision - 1);
     } else {
         reader->at = find_after(events, revision);
     }

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "store/store_int.h"
 
-enum { READER_SECRET, READER_LIST, READER_STATEMENT_COUNT };
+enum { READER_SECRET, READER_LIST, READER_GET, READER_REF_TO, READER_STATEMENT_COUNT };
 
 struct store_reader {
     sqlite3 *db;
@@ -16,6 +16,9 @@ int store_reader_open(struct store *store, struct store_reader **reader)
     static const char *const sql[] = {
         [READER_SECRET] = "SELECT secret FROM secrets WHERE noun = ?1 AND key = ?2",
         [READER_LIST] = "SELECT key, value, revision FROM records WHERE noun = ?1 ORDER BY key",
+        [READER_GET] = "SELECT value, revision FROM records WHERE noun = ?1 AND key = ?2",
+        [READER_REF_TO] = "SELECT from_noun, from_key FROM refs WHERE to_noun = ?1 AND to_key = ?2"
+                          " ORDER BY from_noun, from_key LIMIT ?3",
     };
     *reader = NULL;
     struct store_reader *r = calloc(1, sizeof *r);
@@ -72,6 +75,40 @@ int store_reader_secret(struct store_reader *reader, enum noun noun, struct str 
         return code == SQLITE_DONE ? ERR_NOT_FOUND : ERR_UNAVAILABLE;
     }
     return secret->failed ? ERR_MEMORY : 0;
+}
+
+int store_reader_get(struct store_reader *reader, enum noun noun, struct str key, struct buf *value,
+                     uint64_t *revision)
+{
+    sqlite3_stmt *statement = reader->statements[READER_GET];
+    sqlite3_bind_int(statement, 1, (int)noun);
+    store_db_bind(statement, 2, key);
+    int code = sqlite3_step(statement);
+    if (code == SQLITE_ROW) {
+        buf_put(value, store_db_column(statement, 0));
+        *revision = (uint64_t)sqlite3_column_int64(statement, 1);
+    }
+    sqlite3_reset(statement);
+    if (code != SQLITE_ROW) {
+        return code == SQLITE_DONE ? ERR_NOT_FOUND : ERR_UNAVAILABLE;
+    }
+    return value->failed ? ERR_MEMORY : 0;
+}
+
+int store_reader_referrers(struct store_reader *reader, enum noun noun, struct str key,
+                           void (*visit)(void *context, enum noun noun, struct str key),
+                           void *context)
+{
+    sqlite3_stmt *statement = reader->statements[READER_REF_TO];
+    sqlite3_bind_int(statement, 1, (int)noun);
+    store_db_bind(statement, 2, key);
+    sqlite3_bind_int(statement, 3, STORE_REFERRER_MAX);
+    int code;
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        visit(context, (enum noun)sqlite3_column_int(statement, 0), store_db_column(statement, 1));
+    }
+    sqlite3_reset(statement);
+    return code == SQLITE_DONE ? 0 : ERR_UNAVAILABLE;
 }
 
 int store_reader_list(struct store_reader *reader, enum noun noun,

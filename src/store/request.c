@@ -49,6 +49,16 @@ void store_change_fini(struct store_change *change)
     *change = (struct store_change){.noun = change->noun};
 }
 
+static void free_extra(struct store_extra *extra)
+{
+    for (unsigned i = 0; i < extra->argc; i++) {
+        free(extra->argv[i]);
+    }
+    free(extra->argv);
+    free(extra->expected);
+    free(extra);
+}
+
 void store_request_free(struct store_request **request)
 {
     struct store_request *r = *request;
@@ -58,6 +68,11 @@ void store_request_free(struct store_request **request)
     *request = NULL;
     for (unsigned i = 0; i < r->count; i++) {
         store_change_fini(&r->changes[i]);
+    }
+    while (r->extras != NULL) {
+        struct store_extra *extra = r->extras;
+        r->extras = extra->next;
+        free_extra(extra);
     }
     free(r->changes);
     free(r->batch);
@@ -74,7 +89,7 @@ void store_request_fail(struct store_request *request, int err, const char *deta
         change->err = err;
         change->was_new = false;
         change->was_same = false;
-        change->revision = 0;
+        change->revision = request->way == STORE_WRITE ? 0 : change->revision;
     }
     if (request->count > 0) {
         (void)problems_add(&request->changes[0].problems, err, "", "%s", detail);
@@ -83,7 +98,8 @@ void store_request_fail(struct store_request *request, int err, const char *deta
     request->batch = NULL;
 }
 
-struct store_batch *store_batch_new(const struct store *store, const struct store_request *request)
+struct store_batch *store_batch_new(const struct store *store, const struct store_request *request,
+                                    uint64_t revision)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < request->count; i++) {
@@ -94,6 +110,7 @@ struct store_batch *store_batch_new(const struct store *store, const struct stor
         return NULL;
     }
     batch->feed = store->feed;
+    batch->revision = revision;
     batch->count = 0;
     for (unsigned i = 0; i < request->count; i++) {
         const struct store_change *change = &request->changes[i];
@@ -104,6 +121,7 @@ struct store_batch *store_batch_new(const struct store *store, const struct stor
                 .value = str_from_c(change->value),
                 .secret = str_from_c(change->secret),
                 .revision = change->revision,
+                .is_part = request->way == STORE_FORCE,
             };
         }
     }
@@ -113,14 +131,50 @@ struct store_batch *store_batch_new(const struct store *store, const struct stor
 bool store_request_feed(struct store_request *request)
 {
     const struct store_batch *batch = request->batch;
-    return batch == NULL || batch->feed.on_change(batch->feed.context, request->revision,
+    return batch == NULL || batch->feed.on_change(batch->feed.context, batch->revision,
                                                   batch->records, batch->count);
 }
+
+// ---- what failed ----
+
+void store_doom_one(struct store *store, struct store_request *request)
+{
+    request->failed_in = store;
+    store->failing++;
+}
+
+void store_doom(struct store *store, struct store_request *first, bool all_failed)
+{
+    pthread_mutex_lock(&store->mutex);
+    for (struct store_request *r = first; r != NULL; r = r->next) {
+        if (r->way != STORE_WRITE && (all_failed || r->err != 0)) {
+            store_doom_one(store, r);
+        }
+    }
+    for (struct store_request *r = store->first; r != NULL && store->failing > 0; r = r->next) {
+        r->is_doomed = r->way != STORE_WRITE;
+    }
+    pthread_mutex_unlock(&store->mutex);
+}
+
+static void forgive(struct store_request *request)
+{
+    struct store *store = request->failed_in;
+    request->failed_in = NULL;
+    pthread_mutex_lock(&store->mutex);
+    store->failing--;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+// ---- answers ----
 
 static void on_answer(struct loop *loop, struct loop_message *message)
 {
     (void)loop;
     struct store_request *request = CONTAINER_OF(message, struct store_request, message);
+    if (request->failed_in != NULL) {
+        forgive(request);
+    }
     if (request->on_done == NULL) {
         store_request_free(&request);
         return;
@@ -139,6 +193,14 @@ void store_request_answer(struct store_request *request, struct loop *control)
     // Only now: the answer must not overtake the feed.
     request->message.run = on_answer;
     loop_post(request->loop, &request->message);
+}
+
+void store_answer(struct store_request **request)
+{
+    struct store_request *r = *request;
+    *request = NULL;
+    r->message.run = on_answer;
+    loop_post(r->loop, &r->message);
 }
 
 static void on_deliver(struct loop *loop, struct loop_message *message)

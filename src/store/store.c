@@ -50,6 +50,17 @@ static int on_commit(void *context, sqlite3 *db, const char *name, int pages)
     return SQLITE_OK;
 }
 
+// The text that a query gives; none: "".
+static void read_text(struct store *store, const char *sql, char *to, size_t size)
+{
+    sqlite3_stmt *statement = NULL;
+    if (sqlite3_prepare_v2(store->writer.db, sql, -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW) {
+        str_copy(to, size, store_db_column(statement, 0));
+    }
+    sqlite3_finalize(statement);
+}
+
 static int read_meta(struct store *store, struct problems *problems)
 {
     static const char *const count_sql[NOUN_COUNT] = {
@@ -71,17 +82,17 @@ static int read_meta(struct store *store, struct problems *problems)
         writer->counts[noun] = (uint64_t)number;
         atomic_init(&store->counts[noun], writer->counts[noun]);
     }
-    sqlite3_stmt *statement = NULL;
-    const char *sql = "SELECT value FROM meta WHERE name = 'node_id'";
-    if (err == 0 && sqlite3_prepare_v2(writer->db, sql, -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW) {
-        str_copy(store->node_id, sizeof store->node_id, store_db_column(statement, 0));
+    if (err == 0) {
+        read_text(store, "SELECT value FROM meta WHERE name = 'node_id'", store->node_id,
+                  sizeof store->node_id);
+        read_text(store, "SELECT value FROM meta WHERE name = 'mark'", store->mark,
+                  sizeof store->mark);
+        memcpy(writer->mark, store->mark, sizeof writer->mark);
     }
-    sqlite3_finalize(statement);
     return err;
 }
 
-static int open_writer(struct store *store, struct problems *problems)
+static int open_writer(struct store *store, bool is_replica, struct problems *problems)
 {
     static const char *const sql[] = {
 #define X(name, text) [name] = (text),
@@ -107,6 +118,10 @@ static int open_writer(struct store *store, struct problems *problems)
                            "PRAGMA secure_delete = ON;"
                            "PRAGMA cache_size = -6144",
                            problems);
+    }
+    if (err == 0 && is_replica) {
+        // What a crash of the machine takes comes again; the file stays whole.
+        err = store_db_run(writer->db, store->path, "PRAGMA synchronous = NORMAL", problems);
     }
     int64_t is_wal = 0;
     if (err == 0) {
@@ -158,10 +173,9 @@ static int open_others(struct store *store, struct problems *problems)
     return err;
 }
 
-// "sqlite:PATH" to a path that SQLite takes as a file name, whatever it looks like.
-static char *path_from_url(struct str url)
+// A path that SQLite takes as a file name, whatever it looks like.
+static char *make_path(struct str path)
 {
-    struct str path = str_from(url, STR("sqlite:").len);
     if (path.p[0] == '/') {
         return str_dup(path);
     }
@@ -194,16 +208,12 @@ static void free_store(struct store **store)
     free(s);
 }
 
-int store_open(struct store **store, struct str url, struct problems *problems)
+// Takes `path` (NULL: memory was out).
+static int open_path(struct store **store, char *path, bool is_replica, struct problems *problems)
 {
-    *store = NULL;
-    if (!str_starts(url, STR("sqlite:")) || url.len == STR("sqlite:").len ||
-        memchr(url.p, '\0', url.len) != NULL) {
-        return problems_add(problems, ERR_INVALID, "", "\"%.*s\" is not sqlite:PATH",
-                            (int)(url.len > 200 ? 200 : url.len), url.p);
-    }
     struct store *s = calloc(1, sizeof *s);
     if (s == NULL) {
+        free(path);
         return problems_add(problems, ERR_MEMORY, "", "out of memory");
     }
     s->lock_fd = -1;
@@ -216,14 +226,14 @@ int store_open(struct store **store, struct str url, struct problems *problems)
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&s->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    s->path = path_from_url(url);
+    s->path = path;
     int err = s->path == NULL ? problems_add(problems, ERR_MEMORY, "", "out of memory")
                               : store_lock_take(s->path, &s->lock_fd, problems);
     if (err == 0) {
         err = make_file(s->path, problems);
     }
     if (err == 0) {
-        err = open_writer(s, problems);
+        err = open_writer(s, is_replica, problems);
     }
     if (err == 0) {
         err = open_others(s, problems);
@@ -241,6 +251,37 @@ int store_open(struct store **store, struct str url, struct problems *problems)
     }
     *store = s;
     return 0;
+}
+
+int store_open(struct store **store, struct str url, struct problems *problems)
+{
+    *store = NULL;
+    if (!str_starts(url, STR("sqlite:")) || url.len == STR("sqlite:").len ||
+        memchr(url.p, '\0', url.len) != NULL) {
+        return problems_add(problems, ERR_INVALID, "", "\"%.*s\" is not sqlite:PATH",
+                            (int)(url.len > 200 ? 200 : url.len), url.p);
+    }
+    return open_path(store, make_path(str_from(url, STR("sqlite:").len)), false, problems);
+}
+
+int store_open_replica(struct store **store, const char *path, struct problems *problems)
+{
+    *store = NULL;
+    if (path[0] == '\0') {
+        return problems_add(problems, ERR_INVALID, "", "the replica has no path");
+    }
+    return open_path(store, make_path(str_from_c(path)), true, problems);
+}
+
+const char *store_mark(const struct store *store)
+{
+    return store->mark;
+}
+
+void store_set_front(struct store *store, const struct store_front *front)
+{
+    INVARIANT(!store->has_thread);
+    store->front = *front;
 }
 
 // ---- the store thread ----
@@ -363,11 +404,20 @@ void store_submit(struct store *store, struct store_request **request)
     struct store_request *r = *request;
     *request = NULL;
     r->next = NULL;
+    if (r->way == STORE_WRITE && store->front.submit != NULL) {
+        r->loop = r->loop == NULL ? store->control : r->loop;
+        store->front.submit(store->front.context, r);
+        return;
+    }
     pthread_mutex_lock(&store->mutex);
     bool is_full =
         store->pending >= STORE_PENDING_MAX ||
         (store->pending > 0 && store->pending_changes + r->count > STORE_PENDING_CHANGES_MAX);
     bool is_stopping = store->is_stopping;
+    r->is_doomed = r->way != STORE_WRITE && store->failing > 0;
+    if (is_full && !is_stopping && r->way != STORE_WRITE) {
+        store_doom_one(store, r);
+    }
     if (!is_full && !is_stopping) {
         *store->last = r;
         store->last = &r->next;

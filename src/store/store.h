@@ -27,7 +27,9 @@ enum {
 enum store_way {
     STORE_WRITE, // by an API: checked, gets the next revision. With a front, that takes it
     STORE_REPLAY, // by another store: its revision and those of its changes are given, nothing is checked.
-    // A change of a record that is as new already is passed over
+    // A change of a record that is as new already is passed over; an equal value is not fed, but
+    // gets the revision. When one fails, those behind it fail as well, until the failed ones'
+    // on_done ran: nothing is left out in between. Their answers are taken before store_close().
     STORE_FORCE, // the same, but what is given takes the place of what is there, however new
 };
 
@@ -43,7 +45,7 @@ struct store_extra {
     struct store_extra *next;
     bool
         is_guard; // the command is run first, and its reply must be `expected`, else the request is refused
-        // (ERR_PRECONDITION); nil is "", an array is its items, each ended by a NUL
+    // (ERR_PRECONDITION); nil is "", an array is its items, each ended by a NUL
     unsigned argc;
     char **argv;    // malloc, owned
     char *expected; // malloc, owned; of a guard
@@ -81,6 +83,7 @@ struct store_change {
     uint64_t revision; // the record's own, after; of a deletion the request's. REPLAY, FORCE: given
     // Used by the store.
     bool is_changed; // differs from what was there before this change
+    bool is_first;   // the first of its key in the request (REPLAY, FORCE)
     bool is_last;    // the last of its key in the request
     bool is_fed;     // the last that changed its key
 };
@@ -113,6 +116,8 @@ struct store_request {
     struct loop_message message;
     struct store_batch *batch;
     struct store_line *line;
+    struct store *failed_in; // behind it others fail until it is answered
+    bool is_doomed;          // one before it has failed
 };
 
 // One record that changed. Views live as long as the call.
@@ -123,6 +128,7 @@ struct store_record {
     struct str
         secret; // of store_get_secret, and in a feed of the change that brought it; else empty
     uint64_t revision; // the record's own
+    bool is_part;      // in a feed: of a FORCE, which others of the same revision may follow
 };
 
 // What waits on the control loop for a change that takes several turns. Control thread, all of it.
@@ -139,7 +145,8 @@ void store_line_resume(struct store_line *line);
 // After store_close() and the loop's last turn: delivers all that waits. on_change() returns true now.
 void store_line_finish(struct store_line *line);
 
-// Called on the control loop in revision order, once per request that changed something. A key that
+// Called on the control loop in revision order, once per request that changed something (of another
+// store's also when only the revision rose, without records then). A key that
 // the request changed several times comes once, as it is in the end; it may be the deletion of a key
 // that the feed never brought (made and deleted by the same request).
 struct store_feed {
@@ -162,7 +169,8 @@ int store_open(struct store **store, struct str url, struct problems *problems) 
 // again.
 int store_open_replica(struct store **store, const char *path,
                        struct problems *problems) WARN_UNUSED;
-// The mark that was committed last, "" at first. The starting thread, and the one that submits REPLAY.
+// The mark that was committed last, "" at first, and after a STORE_WRITE that the file took itself: it has
+// gone a way of its own. The starting thread; the one that submits REPLAY, when none is under way.
 const char *store_mark(const struct store *store);
 
 // Who takes STORE_WRITE requests instead of the store. Before store_start(); copied. `submit` may be called
@@ -172,7 +180,7 @@ struct store_front {
     void *context;
 };
 void store_set_front(struct store *store, const struct store_front *front);
-// Sends a request's answer to its loop. Any thread; takes *request.
+// Sends a request's answer to its loop (NULL: the store's control loop). Any thread; takes *request.
 void store_answer(struct store_request **request);
 // All of it has failed with `err`: clears the answers, the first change gets the problem. Any thread.
 void store_request_fail(struct store_request *request, int err, const char *detail);
@@ -185,12 +193,15 @@ enum store_refusal {
     STORE_REVISION, // if_match: it has another revision, `number`: ERR_PRECONDITION
     STORE_DANGLING, // its reference number `number` does not exist: ERR_INVALID
 };
-// Sets the change's and the request's err, and adds the problem. Any thread.
+// Sets the change's and the request's err, and adds the problem; store_request_refuse() when all that is
+// refused is. Any thread.
 void store_refuse(struct store_request *request, struct store_change *change,
                   enum store_refusal why, uint64_t number);
 // ERR_IN_USE, for one that uses it (called up to STORE_REFERRER_MAX times); an empty key: "and by more".
 void store_refuse_used(struct store_request *request, struct store_change *change, enum noun noun,
                        struct str key);
+// The end of it: the request's err becomes its first refused change's, the other answers are cleared. Any thread.
+void store_request_refuse(struct store_request *request);
 
 // Starts the store's threads; feed and answers come on `control`. *feed is copied. 0 or ERR_SYSTEM.
 int store_start(struct store *store, struct loop *control,

@@ -3,8 +3,10 @@
 //
 //     store.c       open, start, close, submit; the store thread
 //     write.c       one group: requests into a transaction         (store thread)
+//     change.c      one change of a request                        (store thread)
+//     refuse.c      why a change is refused                        (any thread)
 //     read.c        look-ups and lists                             (control thread)
-//     reader.c      secrets, for other threads                     (theirs)
+//     reader.c      reading for other threads                      (theirs)
 //     request.c     requests, and how answers and feed travel back
 //     line.c        their order on the control loop              (control thread)
 //     checkpoint.c  moves the log into the file, beside the writer (a thread of its own)
@@ -40,6 +42,7 @@ enum {
     X(WRITE_EXISTS, "SELECT 1 FROM records WHERE noun = ?1 AND key = ?2")                        \
     X(WRITE_PUT, "REPLACE INTO records(noun, key, value, revision, schema)"                      \
                  " VALUES(?1, ?2, ?3, ?4, ?5)")                                                  \
+    X(WRITE_TOUCH, "UPDATE records SET revision = ?3 WHERE noun = ?1 AND key = ?2")              \
     X(WRITE_DELETE, "DELETE FROM records WHERE noun = ?1 AND key = ?2")                          \
     X(WRITE_SECRET_PUT, "INSERT INTO secrets(noun, key, secret) VALUES(?1, ?2, ?3)"              \
                         " ON CONFLICT(noun, key) DO UPDATE SET secret = excluded.secret")        \
@@ -87,6 +90,8 @@ struct store_writer {
     // With what the group under way has done so far.
     uint64_t revision;
     uint64_t counts[NOUN_COUNT];
+    char mark[STORE_MARK_MAX];
+    bool is_dirty;       // there is something to commit
     unsigned wal_pages;  // in the log after the last commit
     unsigned wal_asked;  // when the helper was asked last
     unsigned wal_copied; // when the store thread itself copied last
@@ -97,6 +102,7 @@ struct store_writer {
 // What follows feed and records of one request to the control loop, in one block.
 struct store_batch {
     struct store_feed feed; // a copy: the store may be closed before the loop takes it
+    uint64_t revision;
     unsigned count;
     struct store_record records[]; // views into the request's changes
 };
@@ -116,6 +122,8 @@ struct store {
     struct store_writer writer;
     struct loop *control;
     struct store_feed feed;
+    struct store_front front;
+    char mark[STORE_MARK_MAX]; // as committed; the store thread's
     pthread_t thread;
     bool has_thread;
 
@@ -134,6 +142,7 @@ struct store {
     struct store_request **last;
     unsigned pending;
     uint64_t pending_changes;
+    unsigned failing; // REPLAY and FORCE that failed and were not answered yet
     bool is_stopping;
     bool is_checkpoint_wanted;
     bool is_checkpoint_running;
@@ -185,7 +194,8 @@ void store_lock_give(int *fd);
 
 // Memory for the request's feed, its records filled from the changes that are is_fed. NULL when
 // memory is out.
-struct store_batch *store_batch_new(const struct store *store, const struct store_request *request);
+struct store_batch *store_batch_new(const struct store *store, const struct store_request *request,
+                                    uint64_t revision);
 // Feeds the tables, if the request changed something. False: it is not live yet. Control.
 bool store_request_feed(struct store_request *request) WARN_UNUSED;
 // Sends the answer, takes the request. Control.
@@ -195,6 +205,12 @@ void store_request_deliver(struct store *store, struct store_request *request);
 // Tells the control loop. False when memory is out. Store thread.
 bool store_state_deliver(struct store *store, bool is_writable, const char *detail) WARN_UNUSED;
 
+// Of a chain of requests those of another store that failed (with `all_failed` every one) are noted, and
+// what waits behind them is doomed, as is what comes before they are answered. Store thread.
+void store_doom(struct store *store, struct store_request *first, bool all_failed);
+// The same for one that was refused at once. Locked.
+void store_doom_one(struct store *store, struct store_request *request);
+
 // ---- line.c ----
 
 void store_line_add(struct store_line *line, struct store_request *request);
@@ -203,6 +219,20 @@ void store_line_add(struct store_line *line, struct store_request *request);
 
 // What store_get's views point into is gone, a secret cleared. Control.
 void store_forget_read(struct store *store);
+
+// ---- change.c ----
+
+// Runs a statement that gives no rows, and resets it.
+int store_write_run(struct store_writer *writer, enum store_write_statement which) WARN_UNUSED;
+// A statement with noun and key bound; key is borrowed until it is reset.
+sqlite3_stmt *store_write_bind(struct store_writer *writer, enum store_write_statement which,
+                               enum noun noun, const char *key);
+// Makes one change of an API, with the revision it gets, or refuses it. 0 or ERR_UNAVAILABLE.
+int store_change_apply(struct store_writer *writer, struct store_request *request,
+                       struct store_change *change, uint64_t revision) WARN_UNUSED;
+// Makes one change of another store; is_first is set. 0 or ERR_UNAVAILABLE.
+int store_change_replay(struct store_writer *writer, const struct store_request *request,
+                        struct store_change *change) WARN_UNUSED;
 
 // ---- write.c ----
 

@@ -16,7 +16,6 @@
 struct fleet;
 
 enum {
-    FLEET_PREFIX_MAX = 100,
     FLEET_NODE_MAX = 1000,     // nodes that are listed; the ones seen last
     FLEET_TEXT_MAX = 256,      // a node's name, zone, address, version; terminated
     FLEET_LIVE_MS = 5000,      // a node is alive so long after its heartbeat, by Redis' clock

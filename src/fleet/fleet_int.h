@@ -2,7 +2,9 @@
 // Inside of the folder.
 //
 //     fleet.c    from start to end; the thread; status; what goes to the control loop
-//     write.c    requests into Redis: one script each                       write.lua
+//     write.c    requests into Redis: one script each                       write.lua, fence.lua
+//     pending.c  what is under way, in its order, and what has no outcome yet
+//     script.h   keys, scripts, and a request as a call (write_call.c)      (any thread)
 //     record.c   entries of the stream and records of the hashes, decoded   (any thread)
 //     follow.c   the stream into the replica; is it the history we know?    verify.lua, epoch.lua
 //     resync.c   all that Redis has against all that the replica has
@@ -13,9 +15,10 @@
 #pragma once
 #include "base/buf.h"
 #include "fleet/fleet.h"
+#include "fleet/script.h"
 #include <pthread.h>
 
-enum { FLEET_EPOCH_LEN = 16, FLEET_STREAM_ID_MAX = 48 };
+enum { FLEET_STREAM_ID_MAX = 48 };
 
 // Where a history is: which, how far, by whose request, and where in the stream. As a mark of the replica:
 // "EPOCH REVISION TAG STREAM-ID".
@@ -28,40 +31,6 @@ struct fleet_place {
 // False: it is no mark (then *place is empty).
 bool fleet_place_read(struct fleet_place *place, const char *mark);
 void fleet_place_write(const struct fleet_place *place, char *mark, size_t size);
-
-// ---- scripts ----
-
-// A Lua script: EVALSHA, and with its text once when Redis does not know it.
-struct fleet_script {
-    const char *text;
-    char sha[41]; // made at the first use
-};
-// As redis_command(), with `keys` of the `argc` texts being keys. A NOSCRIPT reply never reaches on_reply: the
-// script is sent again with its text by the caller of fleet_script_is_unknown().
-bool fleet_script_call(struct redis *redis, struct fleet_script *script, unsigned keys,
-                       unsigned argc, const struct str *argv, bool with_text,
-                       redis_on_reply *on_reply, void *context) WARN_UNUSED;
-static inline bool fleet_script_is_unknown(const struct redis_reply *reply)
-{
-    return redis_reply_is_error(reply, "NOSCRIPT");
-}
-
-// The keys of a store: "PREFIX:meta", …
-enum fleet_key {
-    FLEET_META,
-    FLEET_STREAM,
-    FLEET_REFS,
-    FLEET_SECRETS,
-    FLEET_NODES,
-    FLEET_FENCE,
-    FLEET_CERYX,
-    FLEET_KEY_COUNT,
-};
-struct fleet_keys {
-    char texts[FLEET_KEY_COUNT][FLEET_PREFIX_MAX + 20];
-    char nouns[NOUN_COUNT][FLEET_PREFIX_MAX + 20]; // "PREFIX:routes"
-};
-void fleet_keys_init(struct fleet_keys *keys, const char *prefix);
 
 // ---- record.c ----
 
@@ -95,10 +64,6 @@ int fleet_entry_read(struct fleet_entry *entry, const struct redis_reply *item,
 // Takes the next change off `*rest`. STEP_DONE; STEP_AGAIN: there is none; ERR_SYNTAX. A noun that is not known
 // to this version (a newer node's) has noun NOUN_COUNT.
 int fleet_changes_next(struct str *rest, struct fleet_change *change) WARN_UNUSED;
-// "REVISION REFS\nVALUE" of a hash. 0 or ERR_SYNTAX. *refs may be NULL.
-int fleet_record_read(struct str text, uint64_t *revision, struct str *refs,
-                      struct str *value) WARN_UNUSED;
-
 // ---- write.c ----
 
 struct write;
@@ -187,5 +152,3 @@ void fleet_set_state(struct fleet *fleet, enum fleet_follow_state state, const c
 void fleet_tell(struct fleet *fleet, const struct fleet_event *event);
 // Sends on_state to the control loop when it differs from what was told last.
 void fleet_tell_writable(struct fleet *fleet, bool is_writable, const char *detail);
-// A random id: 32 (or 16) hexadecimal digits, terminated.
-void fleet_make_id(char *to, size_t digits);

@@ -223,7 +223,7 @@ void store_forget_read(struct store *store);
 // ---- change.c ----
 
 // Runs a statement that gives no rows, and resets it.
-int store_write_run(struct store_writer *writer, enum store_write_statement which) WARN_UNUSED;
+int store_write_run(struct store_writer *writer, enum store_write_statement which);
 // A statement with noun and key bound; key is borrowed until it is reset.
 sqlite3_stmt *store_write_bind(struct store_writer *writer, enum store_write_statement which,
                                enum noun noun, const char *key);

@@ -15,6 +15,8 @@ struct check {
     char folder[64];
     char path[80]; // of the file
     char url[96];
+    bool is_replica;
+    const struct store_front *front; // set at each open; or NULL
     struct loop control;
     struct store *store;
     struct store_line line;
@@ -23,7 +25,10 @@ struct check {
     struct buf log; // "put route a=1@5; answer 5; "
     bool is_quiet;
     unsigned answers;
-    unsigned fed;
+    unsigned fed;      // records
+    unsigned feeds;    // calls
+    unsigned parts;    // records that are a part of a revision
+    uint64_t revision; // of the last feed
     bool is_writable;
     char detail[200];
 };
@@ -33,8 +38,12 @@ static inline bool check_on_change(void *context, uint64_t revision,
 {
     struct check *check = context;
     check->fed += count;
+    check->feeds++;
+    assert_true(revision >= check->revision);
+    check->revision = revision;
     for (unsigned i = 0; i < count && !check->is_quiet; i++) {
         const struct store_record *r = &records[i];
+        check->parts += r->is_part;
         struct str name = noun_name(r->noun);
         buf_printf(&check->log, "%s %.*s %.*s", r->value.len == 0 ? "del" : "put", STR_ARG(name),
                    STR_ARG(r->key));
@@ -45,7 +54,7 @@ static inline bool check_on_change(void *context, uint64_t revision,
             buf_printf(&check->log, "+%.*s", STR_ARG(r->secret));
         }
         buf_printf(&check->log, "@%llu", (unsigned long long)r->revision);
-        assert_true(r->is_part || r->revision == revision);
+        assert_true(r->is_part || check->is_replica || r->revision == revision);
         buf_put(&check->log, STR("; "));
     }
     return !check->is_slow;
@@ -96,7 +105,12 @@ static inline int check_try_open(struct check *check)
     store_line_init(&check->line, &check->control);
     problems_fini(&check->problems);
     problems_init(&check->problems);
-    int err = store_open(&check->store, str_from_c(check->url), &check->problems);
+    int err = check->is_replica
+                  ? store_open_replica(&check->store, check->path, &check->problems)
+                  : store_open(&check->store, str_from_c(check->url), &check->problems);
+    if (err == 0 && check->front != NULL) {
+        store_set_front(check->store, check->front);
+    }
     return err != 0 ? err : store_start(check->store, &check->control, &feed);
 }
 

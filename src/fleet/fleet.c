@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "fleet/fleet_int.h"
+#include "fleet/nodes_int.h"
 #include "net/outq.h"
 #include "net/tls.h"
 #include <signal.h>
@@ -101,6 +101,10 @@ void fleet_status_unlock(struct fleet *fleet)
 void fleet_get_status(struct fleet *fleet, struct fleet_status *status)
 {
     *status = *fleet_status_lock(fleet);
+    uint64_t now = clock_monotonic_ns();
+    uint64_t beat_ns = fleet->nodes == NULL ? 0 : fleet->nodes->list_ns;
+    status->beat_age_ms = (now - (beat_ns == 0 ? fleet->made_ns : beat_ns)) / NS_PER_MS;
+    status->away_ms = fleet->away_since_ns == 0 ? 0 : (now - fleet->away_since_ns) / NS_PER_MS;
     fleet_status_unlock(fleet);
     status->revision = store_revision(fleet->config.store);
 }
@@ -132,6 +136,11 @@ void fleet_set_state(struct fleet *fleet, enum fleet_follow_state state, const c
     fleet->state = state;
     struct fleet_status *status = fleet_status_lock(fleet);
     status->state = state;
+    if (state == FLEET_FOLLOWING) {
+        fleet->away_since_ns = 0;
+    } else if (fleet->away_since_ns == 0) {
+        fleet->away_since_ns = clock_monotonic_ns();
+    }
     if (detail != NULL) {
         str_copy(status->detail, sizeof status->detail, str_from_c(detail));
     }
@@ -262,6 +271,8 @@ int fleet_new(struct fleet **out, const struct fleet_config *config, struct prob
         return problems_add(problems, ERR_MEMORY, "store.url", "out of memory");
     }
     fleet->config = *config;
+    fleet->made_ns = clock_monotonic_ns();
+    fleet->away_since_ns = fleet->made_ns;
     pthread_mutex_init(&fleet->mutex, NULL);
     fleet->loop.epoll_fd = -1;
     fleet->loop.wake_fd = -1;
@@ -337,8 +348,9 @@ void fleet_stop(struct fleet *fleet)
         pthread_join(fleet->thread, NULL);
         fleet->has_thread = false;
     }
-    nodes_stop(fleet);
     follow_stop(fleet);
+    nodes_stop(fleet); // its loop turns once more, for the own entry to be taken away
+    waits_stop(fleet);
     loop_empty_mailbox(&fleet->loop); // requests that came before is_stopping was seen
     write_stop(fleet);
 }

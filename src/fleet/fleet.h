@@ -66,7 +66,7 @@ struct fleet_config {
     uint64_t stream_bytes;   // the same in bytes
     struct store *store;     // the replica
     const struct seal *seal;
-    // The fleet's thread: fills a zeroed *load.
+    // Any thread: fills a zeroed *load.
     void (*load)(void *context, struct fleet_load *load);
     // The control loop. Redis can be written or not (`detail` says why).
     void (*on_state)(void *context, bool is_writable, const char *detail);

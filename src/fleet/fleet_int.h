@@ -113,6 +113,8 @@ void nodes_beat_now(struct fleet *fleet);
 uint64_t nodes_highest(struct fleet *fleet);
 
 int waits_new(struct fleet *fleet) WARN_UNUSED;
+// The thread has ended: all that wait are told.
+void waits_stop(struct fleet *fleet);
 void waits_free(struct fleet *fleet);
 // The list of nodes is newer now.
 void waits_look(struct fleet *fleet);
@@ -127,6 +129,7 @@ struct fleet {
     pthread_t thread;
     bool has_thread;
     char node_id[17];
+    uint64_t made_ns; // monotonic
 
     struct write *write;
     struct follow *follow;
@@ -141,6 +144,7 @@ struct fleet {
     atomic_bool is_stopping; // requests are refused by the front
     atomic_bool is_content_there;
     pthread_mutex_t mutex;      // of `status`, and of what the modules say they keep under it
+    uint64_t away_since_ns;     // monotonic; 0: the stream is followed. Under it too
     struct fleet_status status; // modules set their own fields under the mutex: fleet_status_lock()
 };
 

@@ -20,6 +20,12 @@ static void on_request(struct http_server *server, struct http_stream *stream,
     call_begin(server->owner, stream, head, http_stream_peer(stream));
 }
 
+static void on_ceryx_request(struct http_server *server, struct http_stream *stream,
+                             const struct http_head *head)
+{
+    call_begin_ceryx(server->owner, stream, head, http_stream_peer(stream));
+}
+
 static void on_refused(struct http_server *server, struct http_stream *stream, int err)
 {
     (void)server;
@@ -32,6 +38,11 @@ static const struct http_server_ops server_ops = {
     .on_refused = on_refused,
     .may_be_plain = admin_tls_may_be_plain,
     .on_handshake = admin_tls_on_handshake,
+};
+
+static const struct http_server_ops ceryx_ops = {
+    .on_request = on_ceryx_request,
+    .on_refused = on_refused,
 };
 
 // A level-triggered listener that cannot be served would turn the loop without end.
@@ -97,6 +108,15 @@ int admin_new(struct admin **out, const struct admin_deps *deps)
         err = http_server_init(&admin->server, admin->loop, &admin->server_config, &server_ops,
                                admin);
     }
+    admin->ceryx_config = admin->server_config;
+    admin->ceryx_config.tls = NULL;
+    if (err == 0) {
+        err = http_server_init(&admin->ceryx_server, admin->loop, &admin->ceryx_config, &ceryx_ops,
+                               admin);
+        if (err != 0) {
+            http_server_fini(&admin->server);
+        }
+    }
     if (err != 0) {
         admin_tls_close(admin);
         events_free(&admin->events);
@@ -112,7 +132,6 @@ static void on_accept(struct loop *loop, struct loop_io *io, uint32_t bits)
     (void)loop;
     (void)bits;
     struct admin_listener *listener = CONTAINER_OF(io, struct admin_listener, io);
-    struct admin *admin = listener->admin;
     for (int i = 0; i < ACCEPT_MAX; i++) {
         struct sockaddr_storage peer = {0};
         socklen_t len = sizeof peer;
@@ -128,13 +147,14 @@ static void on_accept(struct loop *loop, struct loop_io *io, uint32_t bits)
         if (fd < 0) {
             return; // level-triggered: what is left is told again
         }
-        if (admin->server.conn_count >= ADMIN_CONN_MAX) {
+        if (listener->server->conn_count >= ADMIN_CONN_MAX) {
             log_warning("admin: more than %d connections, one was closed", ADMIN_CONN_MAX);
             close(fd);
             continue;
         }
-        enum http_accept kind = admin->tls == NULL ? HTTP_ACCEPT_PLAIN : HTTP_ACCEPT_EITHER;
-        int err = http_server_accept(&admin->server, fd, &peer, kind);
+        enum http_accept kind =
+            listener->server->config->tls == NULL ? HTTP_ACCEPT_PLAIN : HTTP_ACCEPT_EITHER;
+        int err = http_server_accept(listener->server, fd, &peer, kind);
         if (err != 0) {
             log_warning("admin: cannot take a connection: %s", err_text(err));
         }
@@ -158,32 +178,43 @@ static void judge_address(int fd, bool *is_local, bool *is_wildcard)
     *is_wildcard = memcmp(&in6, &in6addr_any, sizeof in6) == 0 || memcmp(&in6, any_v4, 16) == 0;
 }
 
-int admin_listen(struct admin *admin, int fd)
+// Takes the descriptor.
+static int add_listener(struct admin *admin, int fd, struct http_server *server)
 {
-    bool is_local = false;
-    bool is_wildcard = false;
-    judge_address(fd, &is_local, &is_wildcard);
-    bool has_token = admin->deps.token != NULL && admin->deps.token[0] != '\0';
-    int err = 0;
-    if (!is_local && !has_token) {
-        err = ERR_INVALID;
-    } else if (admin->listener_count == ADMIN_LISTENER_MAX) {
-        err = ERR_LIMIT;
-    }
-    if (err != 0) {
+    if (admin->listener_count == ADMIN_LISTENER_MAX) {
         close(fd);
-        return err;
+        return ERR_LIMIT;
     }
     struct admin_listener *listener = &admin->listeners[admin->listener_count];
     listener->admin = admin;
+    listener->server = server;
     listener->io = (struct loop_io){.fd = fd, .on_event = on_accept};
     if (loop_add_events(admin->loop, &listener->io, EPOLLIN) != 0) {
         close(fd);
         return ERR_SYSTEM;
     }
     admin->listener_count++;
-    admin->is_wildcard = admin->is_wildcard || is_wildcard;
     return 0;
+}
+
+int admin_listen_ceryx(struct admin *admin, int fd)
+{
+    return add_listener(admin, fd, &admin->ceryx_server);
+}
+
+int admin_listen(struct admin *admin, int fd)
+{
+    bool is_local = false;
+    bool is_wildcard = false;
+    judge_address(fd, &is_local, &is_wildcard);
+    bool has_token = admin->deps.token != NULL && admin->deps.token[0] != '\0';
+    if (!is_local && !has_token) {
+        close(fd);
+        return ERR_INVALID;
+    }
+    int err = add_listener(admin, fd, &admin->server);
+    admin->is_wildcard = admin->is_wildcard || (err == 0 && is_wildcard);
+    return err;
 }
 
 void admin_free(struct admin **admin_ref)
@@ -211,6 +242,7 @@ void admin_free(struct admin **admin_ref)
         call_drop(call);
     }
     http_server_fini(&admin->server);
+    http_server_fini(&admin->ceryx_server);
     admin_tls_close(admin);
     events_free(&admin->events);
     free(admin); // calls are freed by the loop, at the latest in loop_fini()

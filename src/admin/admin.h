@@ -68,6 +68,9 @@ int admin_new(struct admin **admin, const struct admin_deps *deps) WARN_UNUSED;
 // Takes a listening, non-blocking descriptor (closed by admin_free, and on error).
 // 0; ERR_INVALID: beyond loopback without a token; ERR_LIMIT: too many; ERR_SYSTEM.
 int admin_listen(struct admin *admin, int fd) WARN_UNUSED;
+// The same for an address where Ceryx' API is alone, for anybody who reaches it: without a token, without TLS.
+// 0; ERR_LIMIT: too many; ERR_SYSTEM.
+int admin_listen_ceryx(struct admin *admin, int fd) WARN_UNUSED;
 // Closes all connections and listeners. After store_stop() and the turns that take the
 // store's last answers: none may come any more. Before publisher_free() and loop_fini().
 void admin_free(struct admin **admin);

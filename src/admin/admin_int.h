@@ -65,6 +65,7 @@ struct call_row {
     uint8_t body;  // enum call_body
     bool is_open;  // needs neither token nor Host
     bool is_local; // for callers on this machine alone
+    bool is_ceryx; // is there with ceryx.enabled alone
     uint8_t noun;  // enum noun, for rows of objects
 };
 
@@ -97,6 +98,8 @@ struct call {
     bool is_answered; // the head is sent
     bool is_over;     // the whole answer is
     bool is_freed;
+    bool is_ceryx;         // below /api/: errors are {"detail": …}
+    bool is_ceryx_address; // came by the listener that is for /api/ alone
 
     // The request, in `text`.
     char *text;
@@ -136,6 +139,7 @@ struct call {
 struct admin_listener {
     struct loop_io io;
     struct admin *admin;
+    struct http_server *server;
     bool is_resting; // out of the loop for a moment: no descriptor is left for a connection
     int resting_fd;
 };
@@ -148,6 +152,8 @@ struct admin {
     struct http_server_config server_config;
     struct tls_context *tls; // NULL: none
     struct http_server server;
+    struct http_server_config ceryx_config;
+    struct http_server ceryx_server; // of ceryx.api_address: without TLS, /api/ alone
     struct admin_listener listeners[ADMIN_LISTENER_MAX];
     unsigned listener_count;
     struct loop_timer rest_timer;
@@ -164,6 +170,9 @@ struct admin {
 // Takes the exchange of `stream`, whose head is `head`, from the peer with this address.
 void call_begin(struct admin *admin, struct http_stream *stream, const struct http_head *head,
                 const struct in6_addr *peer);
+// The same from the listener that is for /api/ alone.
+void call_begin_ceryx(struct admin *admin, struct http_stream *stream, const struct http_head *head,
+                      const struct in6_addr *peer);
 void call_hold(struct call *call);
 // The call may be gone at the end of the turn.
 void call_drop(struct call *call);
@@ -339,4 +348,9 @@ void call_stats(struct call *call);
 void call_metrics(struct call *call);
 void call_health(struct call *call);
 void call_ready(struct call *call);
+void call_ceryx_list(struct call *call);
+void call_ceryx_post(struct call *call);
+void call_ceryx_get(struct call *call);
+void call_ceryx_put(struct call *call);
+void call_ceryx_delete(struct call *call);
 void call_later_noun(struct call *call);

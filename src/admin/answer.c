@@ -171,6 +171,13 @@ static void send_problem(struct call *call, unsigned status, struct str detail, 
     }
     struct buf *out = &call->out;
     buf_clear(out);
+    if (call->is_ceryx) {
+        buf_put(out, STR("{\"detail\":"));
+        buf_put_json(out, detail);
+        buf_put(out, STR("}\n"));
+        send_out(call, status, "application/json");
+        return;
+    }
     buf_put(out, STR("{\"type\":\"about:blank\",\"title\":"));
     buf_put_json(out, http_reason(status));
     buf_printf(out, ",\"status\":%u,\"detail\":", status);

@@ -279,12 +279,24 @@ static bool is_write(const struct call *call)
     return call->row->method != METHOD_GET && call->row->method != METHOD_OTHER;
 }
 
+// Ceryx' paths are there when it is enabled, and on its own address there are no others.
+static void find_row(struct call *call)
+{
+    const struct config *config = call->admin->deps.config;
+    bool is_below = str_starts(call->path, STR("/api/"));
+    call->is_ceryx = call->is_ceryx_address || (is_below && config->ceryx.enabled);
+    if (is_below ? !config->ceryx.enabled : call->is_ceryx_address) {
+        return;
+    }
+    call->row = calls_find(call->path, call->method, call->rest, &call->allow);
+}
+
 // False: answered.
 static bool admit_call(struct call *call, struct str query, const struct http_head *head,
                        const struct in6_addr *peer)
 {
     unsigned query_status = read_query(call, query);
-    call->row = calls_find(call->path, call->method, call->rest, &call->allow);
+    find_row(call);
     const char *detail = NULL;
     unsigned status = guard_check(call->admin, call, peer, &detail);
     if (status != 0) {
@@ -356,8 +368,8 @@ static struct call *make_call(struct admin *admin, struct http_stream *stream,
     return call;
 }
 
-void call_begin(struct admin *admin, struct http_stream *stream, const struct http_head *head,
-                const struct in6_addr *peer)
+static void begin(struct admin *admin, struct http_stream *stream, const struct http_head *head,
+                  const struct in6_addr *peer, bool is_ceryx_address)
 {
     stream->events = &events;
     stream->user = NULL;
@@ -366,6 +378,7 @@ void call_begin(struct admin *admin, struct http_stream *stream, const struct ht
         stream->ops->reset(stream, ERR_MEMORY);
         return;
     }
+    call->is_ceryx_address = is_ceryx_address;
     stream->user = call;
     struct str query = STR_NULL;
     if (!copy_head(call, head, &query)) {
@@ -382,4 +395,16 @@ void call_begin(struct admin *admin, struct http_stream *stream, const struct ht
     if (call->is_body_done || call->row->body == CALL_STREAM) {
         call->row->run(call);
     }
+}
+
+void call_begin(struct admin *admin, struct http_stream *stream, const struct http_head *head,
+                const struct in6_addr *peer)
+{
+    begin(admin, stream, head, peer, false);
+}
+
+void call_begin_ceryx(struct admin *admin, struct http_stream *stream, const struct http_head *head,
+                      const struct in6_addr *peer)
+{
+    begin(admin, stream, head, peer, true);
 }

@@ -39,6 +39,11 @@ static const struct call_row rows[] = {
     ROW(METHOD_GET, "/metrics", call_metrics, ),
     ROW(METHOD_GET, "/healthz", call_health, .is_open = true),
     ROW(METHOD_GET, "/readyz", call_ready, .is_open = true),
+    ROW(METHOD_GET, "/api/routes", call_ceryx_list, .noun = NOUN_ROUTE, .is_ceryx = true),
+    ROW(METHOD_POST, "/api/routes", call_ceryx_post, .noun = NOUN_ROUTE, .is_ceryx = true),
+    ROW(METHOD_GET, "/api/routes/{}", call_ceryx_get, .noun = NOUN_ROUTE, .is_ceryx = true),
+    ROW(METHOD_PUT, "/api/routes/{}", call_ceryx_put, .noun = NOUN_ROUTE, .is_ceryx = true),
+    ROW(METHOD_DELETE, "/api/routes/{}", call_ceryx_delete, .noun = NOUN_ROUTE, .is_ceryx = true),
     // Names that are taken, for later versions: a clear answer instead of a puzzling one.
     ROW(METHOD_OTHER, "/v1/tenants", call_later_noun, ),
     ROW(METHOD_OTHER, "/v1/tenants/{*}", call_later_noun, ),
@@ -86,6 +91,9 @@ static const char *allow_text(const bool allowed[METHOD_TRACE + 1])
     }
     if (allowed[METHOD_GET] && allowed[METHOD_PUT]) {
         return "GET, HEAD, PUT, DELETE, OPTIONS";
+    }
+    if (allowed[METHOD_GET] && allowed[METHOD_POST]) {
+        return "GET, HEAD, POST, OPTIONS";
     }
     return allowed[METHOD_GET] ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
 }

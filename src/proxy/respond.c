@@ -70,6 +70,19 @@ static void error_page(struct txn *txn, struct answer *answer, const struct end_
     add(answer, FIELD_CACHE_CONTROL, STR("Cache-Control"), STR("no-store"));
 }
 
+// What Ceryx answers with when nothing is known of a host: a page, whatever was asked for.
+static void no_route_page(struct txn *txn, struct answer *answer)
+{
+    answer->body = arena_printf(
+        &txn->arena,
+        "<!doctype html>\n<html lang=\"en\"><title>Service unavailable</title>\n"
+        "<h1>Nobody answers here</h1>\n<p>No service has been set up for this address, or it has "
+        "moved away.</p>\n<p><small>Request %.*s</small></p>\n",
+        STR_ARG(txn->request_id_text));
+    add(answer, FIELD_CONTENT_TYPE, STR("Content-Type"), STR("text/html; charset=utf-8"));
+    add(answer, FIELD_CACHE_CONTROL, STR("Cache-Control"), STR("no-store"));
+}
+
 // Is this one of the ends that the route's own page is for: no target answered?
 static bool is_unavailable(enum end_reason end)
 {
@@ -103,12 +116,12 @@ static bool is_refusal(enum end_reason end)
 }
 
 // A response that is nothing but a head, whose status says that gRPC itself worked.
-static void answer_grpc(struct txn *txn, const struct end_info *info)
+static void answer_grpc(struct txn *txn, const struct end_info *info, unsigned status)
 {
     struct http_stream *client = txn->client;
     struct answer answer = {.head = {.status = 200, .body = BODY_NONE}};
     add(&answer, FIELD_CONTENT_TYPE, STR("Content-Type"), STR("application/grpc"));
-    add(&answer, FIELD_OTHER, STR("grpc-status"), txn_grpc_status(txn, info->status));
+    add(&answer, FIELD_OTHER, STR("grpc-status"), txn_grpc_status(txn, status));
     add(&answer, FIELD_OTHER, STR("grpc-message"), txn_grpc_message(txn, str_from_c(info->text)));
     if (info->proxy_error[0] != '\0') {
         add(&answer, FIELD_PROXY_STATUS, STR("Proxy-Status"),
@@ -131,12 +144,14 @@ static void answer_error(struct txn *txn)
         http_stream_close_after(txn->client);
     }
     const struct end_info *info = end_info(txn->end);
+    bool is_ceryx = txn->end == END_NO_ROUTE && txn->proxy->shared->config->ceryx.enabled;
+    unsigned status = is_ceryx ? 503 : info->status;
     if (txn_is_grpc(txn)) {
-        answer_grpc(txn, info);
+        answer_grpc(txn, info, status);
         return;
     }
     const struct route_decl *rules = txn_rules(txn);
-    struct answer answer = {.head = {.status = info->status}};
+    struct answer answer = {.head = {.status = status}};
     bool has_own_page = rules != NULL && rules->unavailable.is_set && is_unavailable(txn->end);
     unsigned retry_after_sec = is_full(txn->end) ? txn->retry_after_sec : 0;
     if (has_own_page) {
@@ -153,6 +168,8 @@ static void answer_error(struct txn *txn)
         answer.body = rules->unavailable.body;
         add(&answer, FIELD_CONTENT_TYPE, STR("Content-Type"), rules->unavailable.content_type);
         add(&answer, FIELD_CACHE_CONTROL, STR("Cache-Control"), STR("no-store"));
+    } else if (is_ceryx) {
+        no_route_page(txn, &answer);
     } else {
         error_page(txn, &answer, info);
     }

@@ -330,6 +330,32 @@ static int start_workers(struct node *node, struct problems *problems)
     return workers_new(&node->workers, &node->shared, problems);
 }
 
+// Ceryx' API on an address of its own.
+static int listen_ceryx(struct node *node, struct problems *problems)
+{
+    const char *text = node->config->ceryx.api_address;
+    if (!node->config->ceryx.enabled || text[0] == '\0') {
+        return 0;
+    }
+    struct sockaddr_storage address;
+    socklen_t len;
+    int fd;
+    if (net_parse_listen(str_from_c(text), &address, &len) != 0) {
+        return problems_add(problems, ERR_INVALID, "ceryx.api_address", "is not an address");
+    }
+    int err = net_listen(&address, len, 1, &fd);
+    if (err == 0) {
+        err = admin_listen_ceryx(node->admin, fd);
+    }
+    if (err != 0) {
+        return problems_add(problems, err, "ceryx.api_address", "%s: %s", text,
+                            err == ERR_IN_USE ? "another process listens on this address"
+                                              : strerror(errno));
+    }
+    log_info("Ceryx API on %s", text);
+    return 0;
+}
+
 static int start_admin(struct node *node, struct problems *problems)
 {
     const struct config *config = node->config;
@@ -379,7 +405,7 @@ static int start_admin(struct node *node, struct problems *problems)
                             address_text);
     }
     log_info("admin API on %s", address_text);
-    return 0;
+    return listen_ceryx(node, problems);
 }
 
 static int start_threads(struct node *node, bool demo, struct problems *problems)

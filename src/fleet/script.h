@@ -106,7 +106,7 @@ struct fleet_call_answer {
     uint64_t revision; // WRITTEN: the request's. SAME, REFUSED: the store's when that was so
     char detail[200];  // of FAILED, BROKEN: Redis' text
 };
-// Reads the reply and fills the request's answers; `reader` (or NULL) names what uses that which was to be
-// deleted. Its thread.
+// Reads the reply and fills the request's answers (NULL: it has gone; WRITTEN stands for SAME then too).
+// `reader` (or NULL) names what uses that which was to be deleted. Its thread.
 void fleet_call_read(struct fleet_call_answer *answer, struct store_request *request,
                      const struct redis_reply *reply, struct store_reader *reader);

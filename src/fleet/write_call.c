@@ -370,11 +370,7 @@ static bool read_refusals(struct store_request *request, struct str list,
         }
         store_refuse(request, change, kinds[at].why, number);
     }
-    for (unsigned i = request->count; i-- > 0;) {
-        if (request->changes[i].err != 0) {
-            request->err = request->changes[i].err; // the first one's in the end
-        }
-    }
+    store_request_refuse(request);
     return request->err != 0;
 }
 
@@ -399,6 +395,11 @@ static bool read_result(struct fleet_call_answer *answer, struct store_request *
         return false;
     }
     answer->revision = (uint64_t)revision;
+    if (request == NULL) {
+        bool is_ok = str_eq(name, STR("ok"));
+        answer->result = is_ok ? FLEET_CALL_WRITTEN : FLEET_CALL_REFUSED;
+        return is_ok || str_eq(name, STR("refused"));
+    }
     if (str_eq(name, STR("refused"))) {
         answer->result = FLEET_CALL_REFUSED;
         return read_refusals(request, list->text, reader);
@@ -434,7 +435,10 @@ void fleet_call_read(struct fleet_call_answer *answer, struct store_request *req
         answer->result = FLEET_CALL_EMPTY;
     } else if (str_eq(first->text, STR("guard"))) {
         answer->result = FLEET_CALL_REFUSED;
-        store_request_fail(request, ERR_PRECONDITION, "what it was made of has changed in Redis");
+        if (request != NULL) {
+            store_request_fail(request, ERR_PRECONDITION,
+                               "what it was made of has changed in Redis");
+        }
     } else if (!read_result(answer, request, reply, reader)) {
         answer->result = FLEET_CALL_BROKEN;
     }

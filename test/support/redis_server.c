@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -24,17 +25,30 @@ static _Noreturn void give_up(const char *what)
     exit(1);
 }
 
+static bool is_free(uint16_t port)
+{
+    struct sockaddr_in in = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool is_free = fd >= 0 && bind(fd, (struct sockaddr *)&in, sizeof in) == 0;
+    close(fd);
+    return is_free;
+}
+
+// Below the ports that the kernel gives to connections: those may be taken while a server is restarted.
 uint16_t redis_server_free_port(void)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof in;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&in, sizeof in) != 0 ||
-        getsockname(fd, (struct sockaddr *)&in, &len) != 0) {
-        give_up("port");
+    for (unsigned i = 0; i < 1000; i++) {
+        uint16_t random;
+        if (getrandom(&random, sizeof random, 0) != sizeof random) {
+            give_up("random");
+        }
+        uint16_t port = (uint16_t)(12000 + random % 20000);
+        if (is_free(port)) {
+            return port;
+        }
     }
-    close(fd);
-    return ntohs(in.sin_port);
+    give_up("port");
 }
 
 void redis_server_init(struct redis_server *server)

@@ -197,6 +197,31 @@ static void test_nobody_there(void **state)
     redis_server_fini(&server);
 }
 
+// A replica may be read from; what it says to a write is the caller's.
+static void test_replica(void **state)
+{
+    (void)state;
+    struct redis_server servers[2];
+    struct client c;
+    char port[16];
+    redis_server_init(&servers[0]);
+    redis_server_init(&servers[1]);
+    redis_server_start(&servers[0], NULL);
+    snprintf(port, sizeof port, "%u", servers[0].port);
+    const char *const follows[] = {"--replicaof", "127.0.0.1", port, NULL};
+    redis_server_start(&servers[1], follows);
+    connect_to(&c, &servers[1]);
+    client_ask(&c, "GET x");
+    assert_int_equal(c.type, REDIS_NIL);
+    client_ask(&c, "SET x y");
+    assert_int_equal(c.type, REDIS_ERROR);
+    assert_memory_equal(c.text, "READONLY ", 9);
+    assert_true(c.is_ready);
+    client_end(&c);
+    redis_server_fini(&servers[1]);
+    redis_server_fini(&servers[0]);
+}
+
 // ---- lost and made again ----
 
 static void test_killed(void **state)
@@ -406,12 +431,19 @@ static void test_may_not_subscribe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replies),          cmocka_unit_test(test_nested),
-        cmocka_unit_test(test_pipeline),         cmocka_unit_test(test_login),
-        cmocka_unit_test(test_nobody_there),     cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_paused),           cmocka_unit_test(test_drop),
-        cmocka_unit_test(test_asks_in_callback), cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_subscribe),        cmocka_unit_test(test_may_not_subscribe),
+        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_nested),
+        cmocka_unit_test(test_pipeline),
+        cmocka_unit_test(test_login),
+        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_replica),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_paused),
+        cmocka_unit_test(test_drop),
+        cmocka_unit_test(test_asks_in_callback),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_subscribe),
+        cmocka_unit_test(test_may_not_subscribe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

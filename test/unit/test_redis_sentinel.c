@@ -45,7 +45,8 @@ static void group_begin(struct group *g, const char *more)
 {
     char port[16];
     redis_server_init(&g->servers[0]);
-    redis_server_start(&g->servers[0], NULL);
+    static const char *const at_once[] = {"--repl-diskless-sync-delay", "0", NULL};
+    redis_server_start(&g->servers[0], at_once);
     snprintf(port, sizeof port, "%u", g->servers[0].port);
     const char *const follows[] = {"--replicaof", "127.0.0.1", port, NULL};
     redis_server_init(&g->servers[1]);

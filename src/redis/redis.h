@@ -124,10 +124,12 @@ void redis_free(struct redis **redis);
 
 bool redis_is_ready(const struct redis *redis);
 // Puts a command in line. The texts are copied. False: not ready, or over a bound, or memory is out: nothing
-// is sent then, and `on_reply` never comes. on_reply NULL: the reply is thrown away (SUBSCRIBE has none).
+// is executed then, and `on_reply` never comes. on_reply NULL: the reply is thrown away. SUBSCRIBE and the
+// like have none: confirmations, or an error instead of them, are messages. Sent after the loop's event.
 bool redis_command(struct redis *redis, unsigned argc, const struct str *argv,
                    redis_on_reply *on_reply, void *context) WARN_UNUSED;
-// Closes the connection as if it had been lost, and makes it anew at once. `why` is the detail of on_state.
+// Closes the connection as if it had been lost, and makes it anew at once (after the usual pause, if it is
+// younger than 100 ms). `why` is the detail of on_state. Nothing, while it waits for its next attempt.
 void redis_drop(struct redis *redis, const char *why);
 
 // How long the oldest command without a reply has waited; 0: there is none.
@@ -148,7 +150,8 @@ int redis_sync_open(struct redis_sync **sync, const struct redis_url *url,
 void redis_sync_close(struct redis_sync **sync);
 // Sends a command (copied; goes out with the next redis_sync_receive() at the latest). False: it is lost.
 bool redis_sync_send(struct redis_sync *sync, unsigned argc, const struct str *argv) WARN_UNUSED;
-// The next reply, in order of the commands; lives until the next call. NULL: lost, or timeout_ms without it.
+// The next reply, in order of the commands; lives until the next call. NULL: lost, or timeout_ms without it;
+// both for good: it is not made again. Also NULL, and nothing lost: no command is without a reply.
 const struct redis_reply *redis_sync_receive(struct redis_sync *sync);
 // Both.
 const struct redis_reply *redis_sync_command(struct redis_sync *sync, unsigned argc,

@@ -17,8 +17,8 @@ int store_reader_open(struct store *store, struct store_reader **reader)
         [READER_SECRET] = "SELECT secret FROM secrets WHERE noun = ?1 AND key = ?2",
         [READER_LIST] = "SELECT key, value, revision FROM records WHERE noun = ?1 ORDER BY key",
         [READER_GET] = "SELECT value, revision FROM records WHERE noun = ?1 AND key = ?2",
-        [READER_REF_TO] = "SELECT from_noun, from_key FROM refs WHERE to_noun = ?1 AND to_key = ?2"
-                          " ORDER BY from_noun, from_key LIMIT ?3",
+        [READER_REF_TO] = ("SELECT from_noun, from_key FROM refs WHERE to_noun = ?1 AND to_key = ?2"
+                           " ORDER BY from_noun, from_key LIMIT ?3"),
     };
     *reader = NULL;
     struct store_reader *r = calloc(1, sizeof *r);

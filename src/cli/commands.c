@@ -228,14 +228,18 @@ static const struct command commands[] = {
      .arguments = "FROM TO",
      .summary = "copy all declarations from one store into another",
      .details =
-         "FROM and TO are sqlite:FILE or file:FOLDER. No node may run on such a file: the error "
-         "names "
-         "its process. TO must be empty, but for --merge and --replace; all of it is written, or "
-         "nothing. In a folder each kind has a file, and routes one for each 10,000. Session "
-         "ticket "
-         "keys stay where they are.",
+         "FROM and TO are sqlite:FILE, file:FOLDER or a Redis, as in store.url (redis:, rediss:, "
+         "redis+sentinel:, redis+unix:). No node may run on a file of sqlite:, unless it is FROM "
+         "and "
+         "the node's replica: the error names its process. TO must be empty, but for --merge and "
+         "--replace; all of it is written, or nothing (into a Redis that has declarations: 1,000 "
+         "at "
+         "a time, and nodes follow at once). In a folder each kind has a file, and routes one for "
+         "each 10,000. Secrets in Redis are sealed with --encryption-key-file. Session ticket keys "
+         "stay where they are.",
      .example = "pointsman store copy sqlite:pointsman.db file:routes.d/\n"
-                "pointsman store copy --replace --secrets file:routes.d/ sqlite:pointsman.db\n",
+                "pointsman store copy --replace --secrets file:routes.d/ sqlite:pointsman.db\n"
+                "pointsman store copy sqlite:pointsman.db redis://10.0.0.7/0\n",
      .flags = store_copy_flags,
      .argument_min = 2,
      .argument_max = 2,

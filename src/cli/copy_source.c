@@ -13,13 +13,6 @@
 static const enum noun nouns[] = {NOUN_CERTIFICATE, NOUN_POOL, NOUN_ROUTE};
 enum { NOUNS = sizeof nouns / sizeof nouns[0] };
 
-static void print_problems(const char *url, const struct problems *problems)
-{
-    for (unsigned i = 0; i < problems->count; i++) {
-        fprintf(stderr, "pointsman: %s: %s\n", url, problems->items[i].detail);
-    }
-}
-
 // ---- a store ----
 
 struct source {
@@ -68,38 +61,45 @@ static bool add_references(struct store_change *change, enum noun noun)
     return err == 0 && change->noun == noun;
 }
 
+bool copy_add_record(struct copy *copy, enum noun noun, struct str key, struct str value)
+{
+    struct store_change *change = copy_add(copy);
+    if (change == NULL) {
+        return false;
+    }
+    change->noun = noun;
+    change->key = str_dup(key);
+    change->value = str_dup(value);
+    if (change->key == NULL || change->value == NULL) {
+        fputs("pointsman: out of memory\n", stderr);
+        return false;
+    }
+    return add_references(change, noun);
+}
+
 static bool on_record(void *context, const struct store_record *record)
 {
     struct source *source = context;
-    struct store_change *change = copy_add(source->copy);
-    if (change == NULL) {
-        source->has_failed = true;
-        return false;
-    }
-    change->noun = record->noun;
-    change->key = str_dup(record->key);
-    change->value = str_dup(record->value);
-    source->has_failed =
-        change->key == NULL || change->value == NULL || !add_references(change, record->noun);
+    source->has_failed = !copy_add_record(source->copy, record->noun, record->key, record->value);
     return !source->has_failed;
 }
 
-// The plain secret of a certificate. False: printed.
-static bool open_secret(struct copy *copy, struct store *store, struct store_change *change)
+// From sealed to plain. False: printed.
+static bool open_secret(const struct copy *copy, struct store_change *change)
 {
-    struct store_record record;
-    int err = store_get_secret(store, NOUN_CERTIFICATE, str_from_c(change->key), &record);
+    struct str sealed = str_from_c(change->secret);
+    if (sealed.len == 0) {
+        return true;
+    }
     struct buf text;
     buf_init(&text, 0);
-    if (err == 0 && record.secret.len > 0) {
-        if (buf_reserve(&text, record.secret.len + 1) == NULL) { // not moved: it could not be wiped
-            err = ERR_MEMORY;
-        } else {
-            err = sealed_open(copy->seal, str_from_c(change->key), record.secret, &text);
-        }
-        change->secret = err == 0 ? str_dup(buf_str(&text)) : NULL;
-        err = err == 0 && change->secret == NULL ? ERR_MEMORY : err;
+    int err = ERR_MEMORY;
+    if (buf_reserve(&text, sealed.len + 1) != NULL) { // not moved: it could not be wiped
+        err = sealed_open(copy->seal, str_from_c(change->key), sealed, &text);
     }
+    sealed_wipe(change->secret);
+    change->secret = err == 0 ? str_dup(buf_str(&text)) : NULL;
+    err = err == 0 && change->secret == NULL ? ERR_MEMORY : err;
     if (text.p != NULL) {
         explicit_bzero(text.p, text.size);
     }
@@ -112,29 +112,54 @@ static bool open_secret(struct copy *copy, struct store *store, struct store_cha
     return err == 0;
 }
 
-// Certificates are the first noun: the changes so far.
-static bool take_secrets(struct copy *copy, struct store *store)
+static bool is_in_files(const struct store_change *change)
+{
+    return strstr(change->value, "\"chain_file\"") != NULL;
+}
+
+bool copy_open_secrets(struct copy *copy)
 {
     unsigned kept = 0;
     bool is_good = true;
     for (unsigned i = 0; i < copy->count; i++) {
         struct store_change *change = &copy->changes[i];
-        bool is_in_files = strstr(change->value, "\"chain_file\"") != NULL;
-        if (!is_in_files && !copy->with_secrets) {
+        if (!is_in_files(change) && !copy->with_secrets) {
             is_good = copy_leave_out(copy, change) && is_good;
             store_change_fini(change);
             continue;
         }
-        is_good = is_good && (is_in_files || open_secret(copy, store, change));
+        is_good = is_good && open_secret(copy, change);
         copy->changes[kept++] = *change;
     }
     copy->count = kept;
     return is_good;
 }
 
+// The sealed secrets of the certificates.
+static bool take_secrets(struct copy *copy, struct store *store)
+{
+    for (unsigned i = 0; i < copy->count && copy->with_secrets; i++) {
+        struct store_change *change = &copy->changes[i];
+        struct store_record record;
+        int err = is_in_files(change)
+                      ? ERR_NOT_FOUND
+                      : store_get_secret(store, NOUN_CERTIFICATE, str_from_c(change->key), &record);
+        if (err == 0 && record.secret.len > 0) {
+            change->secret = str_dup(record.secret);
+            err = change->secret == NULL ? ERR_MEMORY : 0;
+        }
+        if (err != 0 && err != ERR_NOT_FOUND) {
+            fprintf(stderr, "pointsman: certificate %s: %s\n", change->key, err_text(err));
+            return false;
+        }
+    }
+    return copy_open_secrets(copy);
+}
+
 static bool read_store(struct copy *copy, struct store *store)
 {
     struct source source = {.copy = copy};
+    copy->revision = store_revision(store);
     for (unsigned n = 0; n < NOUNS; n++) {
         int err = store_list(store, nouns[n], STR(""), STR_NULL, 0, on_record, &source);
         if (err != 0) {
@@ -148,6 +173,25 @@ static bool read_store(struct copy *copy, struct store *store)
     return true;
 }
 
+// A node may run on it when the file is its replica: it is what came back empty that it is copied to.
+static int open_file(struct store **store, const char *url, const char *path,
+                     struct problems *problems)
+{
+    int err = store_open(store, str_from_c(url), problems);
+    if (err != ERR_LOCKED) {
+        return err;
+    }
+    struct problems other;
+    problems_init(&other);
+    if (store_open_shared(store, path, &other) == 0) {
+        err = 0;
+        problems_fini(problems);
+        problems_init(problems);
+    }
+    problems_fini(&other);
+    return err;
+}
+
 int copy_read_sqlite(struct copy *copy)
 {
     const char *path = copy_path(copy->from, "sqlite:");
@@ -158,8 +202,8 @@ int copy_read_sqlite(struct copy *copy)
     struct problems problems;
     struct store *store = NULL;
     problems_init(&problems);
-    bool is_good = store_open(&store, str_from_c(copy->from), &problems) == 0;
-    print_problems(copy->from, &problems);
+    bool is_good = open_file(&store, copy->from, path, &problems) == 0;
+    copy_print_problems(copy->from, &problems);
     is_good = is_good && read_store(copy, store);
     store_close(&store);
     problems_fini(&problems);

@@ -20,25 +20,6 @@ struct target {
     struct store_request *answer;
 };
 
-static int compare(const void *a, const void *b)
-{
-    const struct store_change *one = a;
-    const struct store_change *other = b;
-    return one->noun != other->noun ? (one->noun < other->noun ? -1 : 1)
-                                    : strcmp(one->key, other->key);
-}
-
-// FROM has it, but it is not copied: what TO has stays.
-static bool is_left_out(const struct copy *copy, const struct store_change *change)
-{
-    for (unsigned i = 0; i < copy->left_out && change->noun == NOUN_CERTIFICATE; i++) {
-        if (strcmp(copy->left_keys[i], change->key) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool on_record(void *context, const struct store_record *record)
 {
     struct target *target = context;
@@ -48,9 +29,7 @@ static bool on_record(void *context, const struct store_record *record)
         return false;
     }
     const struct copy *copy = target->copy;
-    if (is_left_out(copy, &wanted) ||
-        (copy->count > 0 &&
-         bsearch(&wanted, copy->changes, copy->count, sizeof wanted, compare) != NULL)) {
+    if (copy_is_left_out(copy, &wanted) || copy_has(copy, &wanted)) {
         free(wanted.key);
         return true;
     }
@@ -72,9 +51,7 @@ static bool on_record(void *context, const struct store_record *record)
 static bool find_deletions(struct target *target)
 {
     struct copy *copy = target->copy;
-    if (copy->count > 0) {
-        qsort(copy->changes, copy->count, sizeof *copy->changes, compare);
-    }
+    copy_sort(copy);
     for (unsigned n = 0; n < NOUNS && copy->is_replace && !target->has_failed; n++) {
         target->has_failed |=
             store_list(target->store, nouns[n], STR(""), STR_NULL, 0, on_record, target) != 0;
@@ -85,7 +62,7 @@ static bool find_deletions(struct target *target)
     return !target->has_failed;
 }
 
-static bool seal_secrets(struct copy *copy)
+bool copy_seal(struct copy *copy)
 {
     for (unsigned i = 0; i < copy->count; i++) {
         struct store_change *change = &copy->changes[i];
@@ -104,20 +81,25 @@ static bool seal_secrets(struct copy *copy)
     return true;
 }
 
-static bool may_write(const struct target *target)
+bool copy_may_write(const struct copy *copy, const char *to, uint64_t routes, uint64_t pools,
+                    uint64_t certificates)
 {
-    uint64_t routes = store_count(target->store, NOUN_ROUTE);
-    uint64_t pools = store_count(target->store, NOUN_POOL);
-    uint64_t certificates = store_count(target->store, NOUN_CERTIFICATE);
-    if (target->copy->is_merge || target->copy->is_replace || routes + pools + certificates == 0) {
+    if (copy->is_merge || copy->is_replace || routes + pools + certificates == 0) {
         return true;
     }
     fprintf(stderr,
             "pointsman: %s holds %llu routes, %llu pools and %llu certificates: --merge keeps "
             "them, --replace deletes them\n",
-            target->copy->to, (unsigned long long)routes, (unsigned long long)pools,
+            to, (unsigned long long)routes, (unsigned long long)pools,
             (unsigned long long)certificates);
     return false;
+}
+
+static bool may_write(const struct target *target)
+{
+    return copy_may_write(target->copy, target->copy->to, store_count(target->store, NOUN_ROUTE),
+                          store_count(target->store, NOUN_POOL),
+                          store_count(target->store, NOUN_CERTIFICATE));
 }
 
 static bool on_change(void *context, uint64_t revision, const struct store_record *records,
@@ -170,25 +152,38 @@ static bool submit(struct target *target)
     return true;
 }
 
-static int take_answer(struct target *target)
+void copy_count(struct copy *copy, const struct store_request *answer)
 {
-    struct copy *copy = target->copy;
-    const struct store_request *answer = target->answer;
     for (unsigned i = 0; i < answer->count; i++) {
         const struct store_change *change = &answer->changes[i];
-        for (unsigned n = 0; n < change->problems.count && answer->err != 0; n++) {
-            fprintf(stderr, "pointsman: %.*s %s: %s\n", STR_ARG(noun_name(change->noun)),
-                    change->key, change->problems.items[n].detail);
-        }
         copy->deleted += change->value == NULL;
         copy->same += change->value != NULL && change->was_same;
         copy->created += change->value != NULL && change->was_new;
         copy->updated += change->value != NULL && !change->was_same && !change->was_new;
     }
-    if (answer->err != 0) {
-        fprintf(stderr, "pointsman: nothing was copied: %s\n", err_text(answer->err));
+}
+
+void copy_print_refusal(const struct store_request *answer)
+{
+    for (unsigned i = 0; i < answer->count; i++) {
+        const struct store_change *change = &answer->changes[i];
+        for (unsigned n = 0; n < change->problems.count; n++) {
+            fprintf(stderr, "pointsman: %.*s %s: %s\n", STR_ARG(noun_name(change->noun)),
+                    change->key, change->problems.items[n].detail);
+        }
     }
-    return answer->err == 0 ? CLI_DONE : CLI_FAILED;
+}
+
+static int take_answer(struct target *target)
+{
+    const struct store_request *answer = target->answer;
+    if (answer->err == 0) {
+        copy_count(target->copy, answer);
+        return CLI_DONE;
+    }
+    copy_print_refusal(answer);
+    fprintf(stderr, "pointsman: nothing was copied: %s\n", err_text(answer->err));
+    return CLI_FAILED;
 }
 
 int copy_write_sqlite(struct copy *copy)
@@ -201,11 +196,9 @@ int copy_write_sqlite(struct copy *copy)
         return CLI_FAILED;
     }
     bool is_open = store_open(&target.store, str_from_c(copy->to), &problems) == 0;
-    for (unsigned i = 0; i < problems.count; i++) {
-        fprintf(stderr, "pointsman: %s: %s\n", copy->to, problems.items[i].detail);
-    }
+    copy_print_problems(copy->to, &problems);
     int status = CLI_FAILED;
-    if (is_open && may_write(&target) && find_deletions(&target) && seal_secrets(copy) &&
+    if (is_open && may_write(&target) && find_deletions(&target) && copy_seal(copy) &&
         submit(&target)) {
         status = take_answer(&target);
     }

@@ -4,6 +4,7 @@
 #include "cli/command.h"
 #include "cli/copy_int.h"
 #include "publish/declare.h"
+#include "redis/redis.h"
 #include <jansson.h>
 #include <stdlib.h>
 
@@ -14,6 +15,10 @@ const struct flag store_copy_flags[] = {
     {"encryption-key-file", "FILE",
      "the keys that seal secrets (store.encryption_key_file): opens those of FROM, seals those of "
      "TO"},
+    {"from-prefix", "PREFIX", "of the keys in Redis (store.prefix), of FROM: pointsman"},
+    {"to-prefix", "PREFIX", "the same of TO"},
+    {"password-file", "FILE", "the password of Redis, when the URL has none"},
+    {"ca-file", "FILE", "who is trusted with rediss://; the system's authorities without it"},
     {"json", NULL, "print JSON"},
     {0},
 };
@@ -81,7 +86,46 @@ void copy_fini(struct copy *copy)
     }
     free(copy->changes);
     copy->changes = NULL;
-    copy->count = 0;
+    copy->left_keys = NULL;
+    copy->left_out = copy->count = copy->size = 0;
+}
+
+int copy_compare(const void *a, const void *b)
+{
+    const struct store_change *one = a;
+    const struct store_change *other = b;
+    return one->noun != other->noun ? (one->noun < other->noun ? -1 : 1)
+                                    : strcmp(one->key, other->key);
+}
+
+void copy_sort(struct copy *copy)
+{
+    if (copy->count > 0) {
+        qsort(copy->changes, copy->count, sizeof *copy->changes, copy_compare);
+    }
+}
+
+bool copy_has(const struct copy *copy, const struct store_change *change)
+{
+    return copy->count > 0 &&
+           bsearch(change, copy->changes, copy->count, sizeof *change, copy_compare) != NULL;
+}
+
+bool copy_is_left_out(const struct copy *copy, const struct store_change *change)
+{
+    for (unsigned i = 0; i < copy->left_out && change->noun == NOUN_CERTIFICATE; i++) {
+        if (strcmp(copy->left_keys[i], change->key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void copy_print_problems(const char *url, const struct problems *problems)
+{
+    for (unsigned i = 0; i < problems->count; i++) {
+        fprintf(stderr, "pointsman: %s: %s\n", url, problems->items[i].detail);
+    }
 }
 
 // A pool that names a certificate which is left out would be refused, or not work.
@@ -143,10 +187,28 @@ static int wrong_use(const char *text)
     return CLI_WRONG_USE;
 }
 
+static bool is_redis(const char *url)
+{
+    return redis_url_is(str_from_c(url));
+}
+
+static int read_all(struct copy *copy)
+{
+    return is_redis(copy->from)                     ? copy_read_redis(copy)
+           : copy_path(copy->from, "file:") != NULL ? copy_read_folder(copy)
+                                                    : copy_read_sqlite(copy);
+}
+
+static int write_all(struct copy *copy)
+{
+    return is_redis(copy->to)                     ? copy_write_redis(copy)
+           : copy_path(copy->to, "file:") != NULL ? copy_write_folder(copy)
+                                                  : copy_write_sqlite(copy);
+}
+
 static int run(struct copy *copy, bool is_json)
 {
-    int status =
-        copy_path(copy->from, "file:") != NULL ? copy_read_folder(copy) : copy_read_sqlite(copy);
+    int status = read_all(copy);
     if (status == CLI_DONE) {
         status = check_left_out(copy);
     }
@@ -154,8 +216,7 @@ static int run(struct copy *copy, bool is_json)
         copy->counts[copy->changes[i].noun]++;
     }
     if (status == CLI_DONE) {
-        status = copy_path(copy->to, "file:") != NULL ? copy_write_folder(copy)
-                                                      : copy_write_sqlite(copy);
+        status = write_all(copy);
     }
     if (status == CLI_DONE) {
         show(copy, is_json);
@@ -163,35 +224,60 @@ static int run(struct copy *copy, bool is_json)
     return status;
 }
 
+static const char *flag_or(const struct args *args, const char *name, const char *other)
+{
+    const char *value = args_flag(args, name);
+    return value == NULL ? other : value;
+}
+
+static int check_use(const struct copy *copy)
+{
+    const char *urls[] = {copy->from, copy->to};
+    const char *prefixes[] = {copy->from_prefix, copy->to_prefix};
+    for (unsigned i = 0; i < 2; i++) {
+        if (copy_path(urls[i], "sqlite:") == NULL && copy_path(urls[i], "file:") == NULL &&
+            !is_redis(urls[i])) {
+            return wrong_use("FROM and TO are sqlite:FILE, file:FOLDER or the URL of a Redis");
+        }
+        if (prefixes[i][0] == '\0' || strlen(prefixes[i]) > FLEET_PREFIX_MAX) {
+            return wrong_use("a prefix has 1 to 100 bytes");
+        }
+    }
+    if (strcmp(copy->from, copy->to) == 0 &&
+        (!is_redis(copy->from) || strcmp(copy->from_prefix, copy->to_prefix) == 0)) {
+        return wrong_use("FROM and TO are the same");
+    }
+    if (copy->is_merge && copy->is_replace) {
+        return wrong_use("--merge and --replace exclude each other");
+    }
+    if ((copy->is_merge || copy->is_replace) && copy_path(copy->to, "file:") != NULL) {
+        return wrong_use("a folder must be empty: there is no --merge and no --replace");
+    }
+    return CLI_DONE;
+}
+
 int run_store_copy(const struct args *args)
 {
     struct copy copy = {
         .from = args->words[0],
         .to = args->words[1],
+        .from_prefix = flag_or(args, "from-prefix", "pointsman"),
+        .to_prefix = flag_or(args, "to-prefix", "pointsman"),
+        .password_file = args_flag(args, "password-file"),
+        .ca_file = flag_or(args, "ca-file", ""),
         .with_secrets = args_flag(args, "secrets") != NULL,
         .is_merge = args_flag(args, "merge") != NULL,
         .is_replace = args_flag(args, "replace") != NULL,
     };
-    for (unsigned i = 0; i < 2; i++) {
-        if (copy_path(args->words[i], "sqlite:") == NULL &&
-            copy_path(args->words[i], "file:") == NULL) {
-            return wrong_use("FROM and TO are sqlite:FILE or file:FOLDER");
-        }
-    }
-    if (strcmp(copy.from, copy.to) == 0) {
-        return wrong_use("FROM and TO are the same");
-    }
-    if (copy.is_merge && copy.is_replace) {
-        return wrong_use("--merge and --replace exclude each other");
-    }
-    if ((copy.is_merge || copy.is_replace) && copy_path(copy.to, "file:") != NULL) {
-        return wrong_use("a folder must be empty: there is no --merge and no --replace");
+    int status = check_use(&copy);
+    if (status != CLI_DONE) {
+        return status;
     }
     const char *key_file = args_flag(args, "encryption-key-file");
     struct seal *seal = NULL;
     struct problems problems;
     problems_init(&problems);
-    int status = CLI_FAILED;
+    status = CLI_FAILED;
     if (seal_open_file(&seal, key_file == NULL ? "" : key_file, &problems) == 0) {
         copy.seal = seal;
         status = run(&copy, args_flag(args, "json") != NULL);

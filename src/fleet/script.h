@@ -49,6 +49,7 @@ struct fleet_script {
 };
 extern struct fleet_script fleet_script_write;
 extern struct fleet_script fleet_script_fence;
+extern struct fleet_script fleet_script_adopt;
 
 // As redis_command(), with the first `keys` of the `argc` texts being keys. A reply for which
 // fleet_script_is_unknown() holds: nothing was done; the caller sends it again `with_text`.

@@ -72,6 +72,18 @@ static int check_file(sqlite3 *db, const char *path, int64_t *version, struct pr
     return 0;
 }
 
+int store_schema_check(sqlite3 *db, const char *path, struct problems *problems)
+{
+    int64_t version;
+    int err = check_file(db, path, &version, problems);
+    int newest = steps[sizeof steps / sizeof steps[0] - 1].version;
+    if (err == 0 && version != newest) {
+        err = problems_add(problems, ERR_INVALID, "", "%s has schema %lld, and not %d", path,
+                           (long long)version, newest);
+    }
+    return err;
+}
+
 int store_schema_migrate(sqlite3 *db, const char *path, const struct store_step *all,
                          unsigned count, struct problems *problems)
 {

@@ -147,7 +147,7 @@ static int open_writer(struct store *store, bool is_replica, struct problems *pr
     return read_meta(store, problems);
 }
 
-static int open_others(struct store *store, struct problems *problems)
+static int open_reading(struct store *store, struct problems *problems)
 {
     static const char *const sql[] = {
 #define X(name, text) [name] = (text),
@@ -163,6 +163,12 @@ static int open_others(struct store *store, struct problems *problems)
         err = store_db_prepare(store->read_db, store->path, sql, READ_STATEMENT_COUNT,
                                store->read_statements, problems);
     }
+    return err;
+}
+
+static int open_others(struct store *store, struct problems *problems)
+{
+    int err = open_reading(store, problems);
     if (err == 0) {
         err = store_db_open(store->path, &store->checkpoint_db, problems);
     }
@@ -208,13 +214,13 @@ static void free_store(struct store **store)
     free(s);
 }
 
-// Takes `path` (NULL: memory was out).
-static int open_path(struct store **store, char *path, bool is_replica, struct problems *problems)
+// Takes `path` (NULL: memory was out). NULL: memory is out.
+static struct store *make_store(char *path)
 {
-    struct store *s = calloc(1, sizeof *s);
+    struct store *s = path == NULL ? NULL : calloc(1, sizeof *s);
     if (s == NULL) {
         free(path);
-        return problems_add(problems, ERR_MEMORY, "", "out of memory");
+        return NULL;
     }
     s->lock_fd = -1;
     s->last = &s->first;
@@ -227,8 +233,16 @@ static int open_path(struct store **store, char *path, bool is_replica, struct p
     pthread_cond_init(&s->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
     s->path = path;
-    int err = s->path == NULL ? problems_add(problems, ERR_MEMORY, "", "out of memory")
-                              : store_lock_take(s->path, &s->lock_fd, problems);
+    return s;
+}
+
+static int open_path(struct store **store, char *path, bool is_replica, struct problems *problems)
+{
+    struct store *s = make_store(path);
+    if (s == NULL) {
+        return problems_add(problems, ERR_MEMORY, "", "out of memory");
+    }
+    int err = store_lock_take(s->path, &s->lock_fd, problems);
     if (err == 0) {
         err = make_file(s->path, problems);
     }
@@ -271,6 +285,54 @@ int store_open_replica(struct store **store, const char *path, struct problems *
         return problems_add(problems, ERR_INVALID, "", "the replica has no path");
     }
     return open_path(store, make_path(str_from_c(path)), true, problems);
+}
+
+// All statements of the reading connection see one moment; the writer's stands in for its meta.
+static int hold_moment(struct store *store, struct problems *problems)
+{
+    int64_t revision;
+    int err = open_reading(store, problems);
+    if (err == 0) {
+        err = store_db_run(store->read_db, store->path, "BEGIN", problems);
+    }
+    if (err == 0) { // it begins with what is read first
+        err =
+            store_db_number(store->read_db, store->path,
+                            "SELECT value FROM meta WHERE name = 'revision'", &revision, problems);
+    }
+    if (err == 0) {
+        store->writer.db = store->read_db;
+        err = read_meta(store, problems);
+        store->writer.db = NULL;
+    }
+    return err;
+}
+
+int store_open_shared(struct store **store, const char *path, struct problems *problems)
+{
+    *store = NULL;
+    struct store *s = make_store(make_path(str_from_c(path)));
+    if (s == NULL) {
+        return problems_add(problems, ERR_MEMORY, "", "out of memory");
+    }
+    sqlite3 *db = NULL;
+    int err = store_db_open(s->path, &db, problems);
+    if (err == 0) {
+        err = store_schema_check(db, s->path, problems);
+    }
+    sqlite3_close(db);
+    if (err == 0) {
+        err = hold_moment(s, problems);
+    }
+    if (err == 0 && s->mark[0] == '\0') {
+        err = problems_add(problems, ERR_INVALID, "", "%s is no replica", s->path);
+    }
+    if (err != 0) {
+        free_store(&s);
+        return err;
+    }
+    *store = s;
+    return 0;
 }
 
 const char *store_mark(const struct store *store)

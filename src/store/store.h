@@ -169,6 +169,11 @@ int store_open(struct store **store, struct str url, struct problems *problems) 
 // again.
 int store_open_replica(struct store **store, const char *path,
                        struct problems *problems) WARN_UNUSED;
+// The replica of another process, which may go on writing it: as of now, to read from alone, until
+// store_close(). Nothing is written, nothing is locked. 0; ERR_INVALID (it is not a replica, has another
+// version's schema, or is another program's file); ERR_UNAVAILABLE, ERR_MEMORY. With a problem.
+int store_open_shared(struct store **store, const char *path,
+                      struct problems *problems) WARN_UNUSED;
 // The mark that was committed last, "" at first, and after a STORE_WRITE that the file took itself: it has
 // gone a way of its own. The starting thread; the one that submits REPLAY, when none is under way.
 const char *store_mark(const struct store *store);

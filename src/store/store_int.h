@@ -179,6 +179,8 @@ struct store_step {
 };
 // The released steps, in order.
 const struct store_step *store_schema_steps(unsigned *count);
+// Is the file ours, and of this version's schema? 0; ERR_INVALID; ERR_UNAVAILABLE. With a problem.
+int store_schema_check(sqlite3 *db, const char *path, struct problems *problems) WARN_UNUSED;
 // Brings the file up to the last of `steps`, each in a transaction of its own. 0; ERR_INVALID (another
 // program's file, or a newer schema); ERR_UNAVAILABLE. With a problem.
 int store_schema_migrate(sqlite3 *db, const char *path, const struct store_step *steps,

@@ -39,7 +39,7 @@ _pointsman() {
     "apply") words="--dry-run --json --admin --ca --insecure --config --help" ;;
     "export") words="--yaml --secrets --admin --ca --insecure --config --help" ;;
     "status") words="--json --admin --ca --insecure --config --help" ;;
-    "store copy") words="--merge --replace --secrets --encryption-key-file --json --help" ;;
+    "store copy") words="--merge --replace --secrets --encryption-key-file --from-prefix --to-prefix --password-file --ca-file --json --help" ;;
     "version") words="--help" ;;
     "help") words="--man --bash --help" ;;
     esac

@@ -455,7 +455,7 @@ def test_copy_merge_replace_and_locks(pointsman):
     result = run(server.folder, "store", "copy", "sqlite:none.db", "file:y.d")
     assert result.returncode == 1 and "No such file" in result.stderr
     assert not (server.folder / "none.db").exists()
-    assert run(server.folder, "store", "copy", "redis://h", "file:y.d").returncode == 2
+    assert run(server.folder, "store", "copy", "mysql://h", "file:y.d").returncode == 2
     (folder / "c.yaml").write_text("kind: route\nhost: c.example\npool: none\n")
     result = run(server.folder, *words, "--replace")
     assert result.returncode == 1 and "in.d/c.yaml:1:1" in result.stderr

@@ -128,7 +128,9 @@ int cert_default_load(struct cert_table *table, struct problems *problems)
 {
     const char *path = table->config.default_file;
     char why[PEM_WHY_MAX] = "";
+    const char *key_path = table->config.default_key_file;
     struct buf text;
+    struct buf key;
     struct cert_held *held = NULL;
     int err = 0;
     if (!table->config.default_is_given && access(path, F_OK) != 0) {
@@ -138,16 +140,22 @@ int cert_default_load(struct cert_table *table, struct problems *problems)
         return err;
     }
     buf_init(&text, 0);
+    buf_init(&key, 0);
     err = pem_read_file(path, &text, why);
+    if (err == 0 && key_path != NULL) {
+        err = pem_read_file(key_path, &key, why);
+    }
     if (err != 0) {
         problems_add(problems, err, "", "%s", why);
     } else {
         const char *what;
-        err = cert_held_new(table->interns, buf_str(&text), buf_str(&text), &held, &what);
+        err = cert_held_new(table->interns, buf_str(&text),
+                            key_path != NULL ? buf_str(&key) : buf_str(&text), &held, &what);
         if (err != 0) {
             problems_add(problems, err, "", "%s: %s", path, what);
         }
     }
     pem_wipe(&text);
+    pem_wipe(&key);
     return err == 0 ? take(table, held, path, problems) : err;
 }

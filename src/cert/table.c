@@ -50,6 +50,7 @@ int cert_table_new(struct cert_table **out, const struct cert_table_config *conf
     if (err == 0) {
         err = cert_default_load(table, problems);
         table->config.default_file = NULL; // the caller's; it was read
+        table->config.default_key_file = NULL;
     }
     if (err != 0) {
         cert_table_free(&table);

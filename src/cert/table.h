@@ -17,7 +17,8 @@ struct cert_table_config {
     unsigned waits_max;      // limits.certificate_waits
     const struct seal *seal; // or NULL: no keys
     struct cert_loader loader;
-    const char *default_file; // PEM with key and certificate chain
+    const char *default_file;     // PEM with key and certificate chain
+    const char *default_key_file; // NULL: the key is in the same file
     bool
         default_is_given; // the operator's (tls.default_certificate): it must exist. Else it is this
                           // node's own, self-signed, made if missing

@@ -74,13 +74,33 @@ static int apply_flag(struct config *config, const struct arg *arg, unsigned *se
     return 0; // not a setting
 }
 
+// Whether ceryx.enabled will be set in the end, by the file (read already), the environment or a flag: the
+// variables of Ceryx count only then. A wrong value is reported where it is read.
+static bool wants_ceryx(const struct args *args, const struct config *config)
+{
+    bool is_wanted = config->ceryx.enabled;
+    const char *variables[] = {getenv("POINTSMAN_CERYX"), getenv("POINTSMAN_CERYX_ENABLED")};
+    for (unsigned i = 0; i < 2; i++) {
+        is_wanted = variables[i] == NULL ? is_wanted : strcmp(variables[i], "true") == 0;
+    }
+    for (unsigned i = 0; i < args->flag_count; i++) {
+        struct str text = str_from_c(args->flags[i].value);
+        if (strcmp(args->flags[i].flag->name, "set") == 0 &&
+            str_starts(text, STR("ceryx.enabled="))) {
+            is_wanted = str_ends(text, STR("=true"));
+        }
+    }
+    return is_wanted;
+}
+
 // All three sources, in order; all problems are collected.
 static int read_sources(const struct args *args, struct config *config, const char *config_file,
                         struct problems *problems)
 {
     int file_err = config_file == NULL ? 0 : config_read_file(config, config_file, problems);
+    int ceryx_err = wants_ceryx(args, config) ? config_read_ceryx(config, environ, problems) : 0;
     int env_err = config_read_environment(config, environ, problems);
-    int err = file_err != 0 ? file_err : env_err;
+    int err = file_err != 0 ? file_err : ceryx_err != 0 ? ceryx_err : env_err;
     unsigned seen = 0;
     for (unsigned i = 0; i < args->flag_count; i++) {
         int flag_err = apply_flag(config, &args->flags[i], &seen, problems);

@@ -8,6 +8,8 @@ static const struct config_words paths_words_list = {{"strict", "loose", NULL}};
 static const struct config_words access_log_words_list = {{"json", "combined", NULL}};
 static const struct config_words tls_profile_words_list = {{"intermediate", "modern", NULL}};
 static const struct config_words unknown_sni_words_list = {{"default", "reject", NULL}};
+static const struct config_words log_words_list = {{"debug", "info", "warning", "error", NULL}};
+#define log_words         &log_words_list
 #define paths_words       &paths_words_list
 #define tls_profile_words &tls_profile_words_list
 #define unknown_sni_words &unknown_sni_words_list

@@ -3,6 +3,7 @@
 // Read once at start; constant after. One X-macro table is the source for parsing, defaults, ranges,
 // `--help` and the reference page.
 #pragma once
+#include "base/log.h"
 #include "model/declaration.h"
 #include "model/problem.h"
 #include <stdio.h>
@@ -63,6 +64,7 @@ struct config {
         enum tls_profile_setting profile;
         enum unknown_sni unknown_sni;
         char *default_certificate; // PEM file with certificate chain and key; "": made by the node
+        char *default_key;         // PEM file of its key; "": in the same file
     } tls;
     unsigned workers; // 0: auto
     struct {
@@ -93,6 +95,9 @@ struct config {
         char *file; // "-": standard output, "": off
         enum access_log_format format;
     } access_log;
+    struct {
+        enum log_level level; // of the program's own log
+    } log;
 };
 
 // All texts are malloc'ed and never NULL; "" is none.
@@ -114,6 +119,11 @@ int config_read_text(struct config *config, const char *name, struct str text,
 // that name. Pointer: the variable's name.
 int config_read_environment(struct config *config, char **environment,
                             struct problems *problems) WARN_UNUSED;
+// The CERYX_… variables, as settings; for a node with ceryx.enabled alone. What POINTSMAN_… says of the same
+// settings counts more: this comes before config_read_environment(). An empty one counts as none; those that
+// are not known are logged, in one line. Pointer: the variable's name. 0, or a negative err.
+int config_read_ceryx(struct config *config, char **environment,
+                      struct problems *problems) WARN_UNUSED;
 // The folder of a file: store as it was given; NULL: another store. Lives as long as the configuration.
 const char *config_store_folder(const struct config *config);
 // Is the store Redis, by its URL? Then its local file is a replica.

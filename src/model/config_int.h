@@ -20,7 +20,7 @@ enum config_kind {
 };
 
 struct config_words {
-    const char *texts[4]; // the index is the enum's value; ends with NULL
+    const char *texts[5]; // the index is the enum's value; ends with NULL
 };
 
 struct config_row {

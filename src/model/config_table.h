@@ -65,6 +65,8 @@
       "A name without a certificate: the default one, or the handshake is refused")               \
     X("tls.default_certificate", PATH, tls.default_certificate, "", 0, 4000, NULL,                \
       "PEM file with chain and key of the default certificate; empty: one made by this node")     \
+    X("tls.default_key", PATH, tls.default_key, "", 0, 4000, NULL,                                \
+      "PEM file with the key of tls.default_certificate; empty: it is in the same file")          \
     X("workers", WORKERS, workers, "auto", 1, 256, NULL,                                          \
       "Threads that carry traffic; auto: as many as there are CPUs")                              \
     L("dns.servers", SERVERS, dns.servers, dns.server_count, "",                                  \
@@ -115,6 +117,8 @@
       "File of the access log; - is standard output, empty is off")                               \
     X("access_log.format", WORD, access_log.format, "json", 0, 0, access_log_words,               \
       "Form of the access log")                                                                   \
+    X("log.level", WORD, log.level, "info", 0, 0, log_words,                                      \
+      "The least level of messages in the program's own log, on standard error")                  \
     X("ceryx.enabled", BOOL, ceryx.enabled, "false", 0, 0, NULL,                                  \
       "Serve the API, the keys and the ways of Ceryx")                                            \
     X("ceryx.prefix", TEXT, ceryx.prefix, "ceryx", 1, 100, NULL, "Prefix of Ceryx keys in Redis") \

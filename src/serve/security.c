@@ -57,6 +57,8 @@ static int open_certs(struct security *security, const struct config *config,
         .seal = security->seal,
         .loader = {fetch, security},
         .default_file = is_given ? config->tls.default_certificate : own,
+        .default_key_file =
+            is_given && config->tls.default_key[0] != '\0' ? config->tls.default_key : NULL,
         .default_is_given = is_given,
     };
     rcu_thread_begin();

@@ -440,6 +440,7 @@ static int start_threads(struct node *node, bool demo, struct problems *problems
 
 static int start(struct node *node, bool demo, struct problems *problems)
 {
+    log_set_level(node->config->log.level);
     hash_seed();
     if (demo && config_store_folder(node->config) != NULL) {
         return problems_add(problems, ERR_INVALID, "--demo",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What Ceryx keeps of a host, as declarations and back; what is done in Redis with a write.
 #include "ceryx/translate.h"
+#include "model/config.h"
 #include "model/value.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -467,6 +468,138 @@ static void digests_differ(void **state)
     assert_string_not_equal(first, other);
 }
 
+// ---- the environment ----
+
+static int read_variables(struct config *config, struct problems *problems,
+                          const char *const *variables)
+{
+    char *environment[16] = {NULL};
+    unsigned count = 0;
+    for (; variables[count] != NULL; count++) {
+        environment[count] = str_dup(str_from_c(variables[count]));
+    }
+    assert_int_equal(config_init(config), 0);
+    problems_init(problems);
+    int err = config_read_ceryx(config, environment, problems);
+    if (err == 0) {
+        err = config_read_environment(config, environment, problems);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        free(environment[i]);
+    }
+    return err;
+}
+
+#define READ(...) \
+    read_variables(&config, &problems, (const char *const[]){"PATH=/bin", __VA_ARGS__, NULL})
+
+static void finish(struct config *config, struct problems *problems)
+{
+    config_fini(config);
+    problems_fini(problems);
+}
+
+static void takes_the_environment(void **state)
+{
+    (void)state;
+    struct config config;
+    struct problems problems;
+    assert_int_equal(READ("CERYX_REDIS_HOST=redis.internal", "CERYX_REDIS_PORT=6380",
+                          "CERYX_REDIS_PASSWORD=p@ss/w:rd", "CERYX_REDIS_PREFIX=cx",
+                          "CERYX_REDIS_TIMEOUT=100", "CERYX_API_HOST=0.0.0.0",
+                          "CERYX_API_PORT=5556", "CERYX_MAX_REQUEST_BODY_SIZE=100m",
+                          "CERYX_SSL_DEFAULT_CERTIFICATE=/c.crt", "CERYX_SSL_DEFAULT_KEY=/c.key",
+                          "CERYX_DNS_RESOLVER=10.0.0.10 10.0.0.11:54 valid=30s ipv6=off",
+                          "CERYX_LOG_LEVEL=warn"),
+                     0);
+    assert_string_equal(config.store.url, "redis://:p%40ss%2Fw%3Ard@redis.internal:6380/0");
+    assert_string_equal(config.store.local, "pointsman.db");
+    assert_string_equal(config.ceryx.prefix, "cx");
+    assert_int_equal(config.ceryx.miss_timeout_ms, 100);
+    assert_string_equal(config.ceryx.api_address, "0.0.0.0:5556");
+    assert_int_equal(config.limits.body, 100 << 20);
+    assert_string_equal(config.tls.default_certificate, "/c.crt");
+    assert_string_equal(config.tls.default_key, "/c.key");
+    assert_int_equal(config.dns.server_count, 2);
+    assert_string_equal(config.dns.servers[0], "10.0.0.10");
+    assert_string_equal(config.dns.servers[1], "10.0.0.11:54");
+    assert_int_equal(config.log.level, LOG_WARNING);
+    finish(&config, &problems);
+}
+
+static void leaves_what_is_not_given(void **state)
+{
+    (void)state;
+    struct config config;
+    struct problems problems;
+    // Empty, unknown, and what an orchestrator sets for services of these names.
+    assert_int_equal(READ("CERYX_REDIS_PASSWORD=", "CERYX_NO_SUCH=1",
+                          "CERYX_REDIS_PORT=tcp://10.1.2.3:6379",
+                          "CERYX_API_PORT=tcp://10.1.2.3:5555", "CERYX_API_SERVICE_HOST=10.1.2.3",
+                          "CERYX_DEBUG=false", "CERYX_DNS_RESOLVER=valid=5s"),
+                     0);
+    assert_string_equal(config.store.url, "sqlite:pointsman.db");
+    assert_string_equal(config.ceryx.api_address, "");
+    assert_int_equal(config.log.level, LOG_INFO);
+    assert_int_equal(config.dns.server_count, 0);
+    finish(&config, &problems);
+
+    assert_int_equal(READ("CERYX_REDIS_HOST=::1", "CERYX_API_PORT=1", "CERYX_DEBUG=True",
+                          "CERYX_LOG_LEVEL=emerg", "CERYX_SSL_CERT=/old.pem"),
+                     0);
+    assert_string_equal(config.store.url, "redis://[::1]:6379/0");
+    assert_string_equal(config.ceryx.api_address, "127.0.0.1:1");
+    assert_int_equal(config.log.level, LOG_DEBUG);
+    assert_string_equal(config.tls.default_certificate, "/old.pem");
+    assert_string_equal(config.tls.default_key, "");
+    finish(&config, &problems);
+}
+
+static void own_variables_win(void **state)
+{
+    (void)state;
+    struct config config;
+    struct problems problems;
+    assert_int_equal(READ("POINTSMAN_STORE=sqlite:x.db", "CERYX_REDIS_HOST=r",
+                          "CERYX_DNS_RESOLVER=10.0.0.1", "POINTSMAN_DNS_SERVERS=10.0.0.2",
+                          "CERYX_SSL_DEFAULT_CERTIFICATE=/c.crt", "CERYX_SSL_DEFAULT_KEY=/c.key",
+                          "POINTSMAN_TLS_DEFAULT_CERTIFICATE=/own.pem",
+                          "POINTSMAN_CERYX_API_ADDRESS=:1", "CERYX_API_PORT=2",
+                          "CERYX_LOG_LEVEL=error", "POINTSMAN_LOG_LEVEL=info"),
+                     0);
+    assert_string_equal(config.store.url, "sqlite:x.db");
+    assert_string_equal(config.store.local, "x.db");
+    assert_int_equal(config.dns.server_count, 1);
+    assert_string_equal(config.dns.servers[0], "10.0.0.2");
+    assert_string_equal(config.tls.default_certificate, "/own.pem");
+    assert_string_equal(config.tls.default_key, "");
+    assert_string_equal(config.ceryx.api_address, ":1");
+    assert_int_equal(config.log.level, LOG_INFO);
+    finish(&config, &problems);
+}
+
+static void names_wrong_variables(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "CERYX_REDIS_PORT=x",           "CERYX_REDIS_PORT=0",
+        "CERYX_REDIS_TIMEOUT=1s",       "CERYX_REDIS_TIMEOUT=0",
+        "CERYX_REDIS_TIMEOUT=99999999", "CERYX_API_PORT=99999",
+        "CERYX_API_HOST=no such",       "CERYX_MAX_REQUEST_BODY_SIZE=x",
+        "CERYX_DNS_RESOLVER=ns",        "CERYX_LOG_LEVEL=loud",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct config config;
+        struct problems problems;
+        assert_int_equal(READ(wrong[i]), ERR_INVALID);
+        size_t name_len = str_find_char(str_from_c(wrong[i]), '=');
+        assert_int_equal(problems.count, 1);
+        assert_int_equal(strlen(problems.items[0].pointer), name_len);
+        assert_memory_equal(problems.items[0].pointer, wrong[i], name_len);
+        finish(&config, &problems);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -483,6 +616,10 @@ int main(void)
         cmocka_unit_test(builds_requests),
         cmocka_unit_test(brings_commands),
         cmocka_unit_test(digests_differ),
+        cmocka_unit_test(takes_the_environment),
+        cmocka_unit_test(leaves_what_is_not_given),
+        cmocka_unit_test(own_variables_win),
+        cmocka_unit_test(names_wrong_variables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

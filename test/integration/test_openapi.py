@@ -6,16 +6,18 @@ import re
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-EXAMPLES = {"host": "shop.example.com", "path": "api", "name": "web", "address": "10.0.0.5%3A8080"}
+EXAMPLES = {"host": "shop.example.com", "source": "app.example.com", "path": "api", "name": "web", "address": "10.0.0.5%3A8080"}
 BODIES = {
     "/v1/routes/{host}": {"pool": "web"},
     "/v1/routes/{host}/{path}": {"respond": {"status": 204}},
     "/v1/pools/{name}": {"targets": []},
     "/v1/pools/{name}/targets/{address}": {"weight": 2},
+    "/api/routes/{source}/": {"target": "10.0.0.5:8080"},
 }
 POSTS = {
     "/v1/pools/{name}/switch": {"targets": ["10.0.0.5:8080"], "wait_healthy": "0"},
     "/admin/set_backends/": ["10.0.0.6:8080"],
+    "/api/routes/": {"source": "app.example.com", "target": "10.0.0.5:8080"},
 }
 PATCHES = {
     "/v1/routes/{host}": {"retries": 2},
@@ -82,7 +84,7 @@ def test_document_is_whole():
 
 
 def test_every_documented_call_answers(pointsman, certs):
-    server = pointsman()
+    server = pointsman({"ceryx": {"enabled": True}})
     document = load()
     web = certs.issue("web.example.com")
     bodies = {**BODIES, "/v1/certificates/{name}": {"chain": web.chain, "key": web.key}}

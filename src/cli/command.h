@@ -89,6 +89,8 @@ extern const struct flag cert_put_flags[];
 extern const struct flag apply_flags[];
 extern const struct flag export_flags[];
 extern const struct flag store_copy_flags[];
+extern const struct flag import_flags[];
+extern const struct flag import_traefik_flags[];
 extern const struct flag help_flags[];
 extern const struct flag version_flags[];
 
@@ -111,5 +113,8 @@ int run_apply(const struct args *args);
 int run_export(const struct args *args);
 int run_status(const struct args *args);
 int run_store_copy(const struct args *args);
+int run_import_hipache(const struct args *args);
+int run_import_auto_ssl(const struct args *args);
+int run_import_traefik(const struct args *args);
 int run_version(const struct args *args);
 int run_help(const struct args *args);

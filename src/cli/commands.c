@@ -244,6 +244,44 @@ static const struct command commands[] = {
      .argument_min = 2,
      .argument_max = 2,
      .run = run_store_copy},
+    {.name = "import hipache",
+     .arguments = "URL",
+     .summary = "take over the frontends of Hipache from its Redis",
+     .details = "URL is redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], or one of rediss://, "
+                "redis+unix:// and redis+sentinel://. Lists frontend:HOST become routes; what is "
+                "there of their names is replaced, the rest stays. What was not understood is "
+                "told, each with its key and the reason.",
+     .example = "pointsman import hipache --dry-run redis://10.0.0.7:6379/0\n"
+                "pointsman import hipache redis://10.0.0.7:6379/0\n",
+     .flags = import_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = 1,
+     .run = run_import_hipache},
+    {.name = "import auto-ssl",
+     .arguments = "URL",
+     .summary = "take over the certificates of lua-resty-auto-ssl from its Redis",
+     .details = "Keys DOMAIN:latest become certificates of that name, for that host. Expired ones "
+                "are left out. With --dry-run the private keys are printed as well.",
+     .example = "pointsman import auto-ssl --prefix my-prefix redis://10.0.0.7:6379/0\n",
+     .flags = import_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = 1,
+     .run = run_import_auto_ssl},
+    {.name = "import traefik",
+     .arguments = "URL",
+     .summary = "take over routers, services and certificates of Traefik from its Redis",
+     .details =
+         "Routers whose rules are made of Host and PathPrefix become routes, services pools, "
+         "tls/certificates certificates. A router with something that decides who is served, "
+         "and cannot be said here, is left out and told.",
+     .example = "pointsman import traefik --dry-run redis://10.0.0.7:6379/0 >routes.ndjson\n",
+     .flags = import_traefik_flags,
+     .kind = COMMAND_DATA,
+     .argument_min = 1,
+     .argument_max = 1,
+     .run = run_import_traefik},
     {.name = "version",
      .arguments = "",
      .summary = "print the version",

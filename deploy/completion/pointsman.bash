@@ -5,18 +5,19 @@ _pointsman() {
   local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words=
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words="serve check route pool cert apply export status store version help"
+    words="serve check route pool cert apply export status store import version help"
   elif [ "$COMP_CWORD" -eq 2 ]; then
     case $command in
     route) words="list get put rm" ;;
     pool) words="list get put rm drain up switch" ;;
     cert) words="list get put rm" ;;
     store) words="copy" ;;
+    import) words="hipache auto-ssl traefik" ;;
     esac
   fi
   if [ -z "$words" ] && [[ $current == -* ]]; then
     case $command in
-    route | pool | cert) command="$command ${COMP_WORDS[2]}" ;;
+    route | pool | cert | store | import) command="$command ${COMP_WORDS[2]}" ;;
     esac
     case $command in
     "serve") words="--config --http --https --admin --store --workers --log --set --demo --help" ;;
@@ -40,6 +41,9 @@ _pointsman() {
     "export") words="--yaml --secrets --admin --ca --insecure --config --help" ;;
     "status") words="--json --admin --ca --insecure --config --help" ;;
     "store copy") words="--merge --replace --secrets --encryption-key-file --from-prefix --to-prefix --password-file --ca-file --json --help" ;;
+    "import hipache") words="--prefix --dry-run --redis-ca --redis-insecure --json --admin --ca --insecure --config --help" ;;
+    "import auto-ssl") words="--prefix --dry-run --redis-ca --redis-insecure --json --admin --ca --insecure --config --help" ;;
+    "import traefik") words="--prefix --entry-point --dry-run --redis-ca --redis-insecure --json --admin --ca --insecure --config --help" ;;
     "version") words="--help" ;;
     "help") words="--man --bash --help" ;;
     esac

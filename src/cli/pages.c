@@ -197,7 +197,7 @@ void help_print_completion(FILE *to)
           "  fi\n"
           "  if [ -z \"$words\" ] && [[ $current == -* ]]; then\n"
           "    case $command in\n"
-          "    route | pool | cert) command=\"$command ${COMP_WORDS[2]}\" ;;\n"
+          "    route | pool | cert | store | import) command=\"$command ${COMP_WORDS[2]}\" ;;\n"
           "    esac\n"
           "    case $command in\n",
           to);

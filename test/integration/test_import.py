@@ -9,7 +9,7 @@ from support.origin import respond
 
 def run_import(server, kind, redis, *args, status=0):
     """(result, the report's lines, its sums)"""
-    result = server.cli("import", kind, *args, "--json", redis.url(), check=False, timeout=120)
+    result = server.cli("import", kind, *args, "--json", redis.url(), check=False, timeout=240)
     assert result.returncode == status, result.stdout + result.stderr
     report = result.stderr if "--dry-run" in args else result.stdout
     lines = [json.loads(line) for line in report.splitlines() if line.startswith("{")]

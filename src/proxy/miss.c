@@ -156,9 +156,9 @@ static void on_answer(struct loop *loop, struct loop_message *message)
     }
 }
 
-void miss_answer(struct miss *miss, bool is_unknown, uint64_t now_ms)
+void miss_answer(struct miss *miss, uint64_t unknown_until_ms)
 {
-    miss->unknown_until_ms = is_unknown ? now_ms + MISS_NEGATIVE_MS : 0;
+    miss->unknown_until_ms = unknown_until_ms;
     miss->message.run = on_answer;
     loop_post(miss->loop, &miss->message);
 }

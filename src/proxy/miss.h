@@ -21,6 +21,7 @@ enum {
 struct miss {
     struct loop_message message; // for who answers to use, until miss_answer()
     struct list node;            // the same
+    void *asked;                 // the same
     // The worker's.
     struct misses *owner; // NULL: the worker has ended
     struct list txns;
@@ -30,7 +31,7 @@ struct miss {
     size_t host_len;
     char host[URI_HOST_MAX + 1]; // canonical, terminated
     // Of the answer.
-    uint64_t unknown_until_ms; // loop time; 0: it is live now, or nobody knows
+    uint64_t unknown_until_ms; // see miss_answer()
 };
 
 // Who is asked; shared by all workers, constant.
@@ -41,10 +42,10 @@ struct misses_source {
     unsigned timeout_ms; // so long a request waits for it
 };
 
-// The thread that was asked, or who ends it. `is_unknown`: there is no such host (it is remembered for
-// MISS_NEGATIVE_MS from `now_ms`). Takes the miss. All are answered before the workers' loops are emptied
-// for the last time.
-void miss_answer(struct miss *miss, bool is_unknown, uint64_t now_ms);
+// The thread that was asked, or who ends it. There is no such host: then it is remembered until this time of
+// loops (at most MISS_NEGATIVE_MS from now); 0: it is live now, or nobody knows. Takes the miss. All are
+// answered before the workers' loops are emptied for the last time.
+void miss_answer(struct miss *miss, uint64_t unknown_until_ms);
 
 // ---- a worker's; embedded in its proxy ----
 

@@ -38,7 +38,7 @@ static struct sim_stream *request(struct sim *sim, unsigned host)
 
 static void answer_miss(struct sim *sim, unsigned number, bool is_unknown)
 {
-    miss_answer(book.asked[number], is_unknown, sim->loop.now_ms);
+    miss_answer(book.asked[number], is_unknown ? sim->loop.now_ms + MISS_NEGATIVE_MS : 0);
     book.asked[number] = NULL;
     sim_advance(sim, 1);
 }
@@ -162,7 +162,7 @@ static void test_too_many(void **state)
     struct sim_stream *joins = request(sim, 7);
     assert_int_equal(joins->life, SIM_LIVE);
     for (unsigned i = 0; i < MISS_MAX; i++) {
-        miss_answer(book.asked[i], true, sim->loop.now_ms);
+        miss_answer(book.asked[i], sim->loop.now_ms + MISS_NEGATIVE_MS);
     }
     sim_advance(sim, 1);
     check_unknown(sim, joins);
@@ -260,8 +260,8 @@ static void test_end(void **state)
     struct sim_stream *client = request(sim, 1);
     request(sim, 2);
     sim_leave(client, ERR_CLOSED);
-    miss_answer(book.asked[0], true, sim->loop.now_ms);
-    miss_answer(book.asked[1], false, sim->loop.now_ms);
+    miss_answer(book.asked[0], sim->loop.now_ms + 1);
+    miss_answer(book.asked[1], 0);
     sim->check = NULL;
     sim_free(&sim);
 }

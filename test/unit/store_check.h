@@ -16,7 +16,7 @@ struct check {
     char path[80]; // of the file
     char url[96];
     bool is_replica;
-    const struct store_front *front; // set at each open; or NULL
+    void (*before_start)(struct check *check); // at each open; or NULL
     struct loop control;
     struct store *store;
     struct store_line line;
@@ -108,8 +108,8 @@ static inline int check_try_open(struct check *check)
     int err = check->is_replica
                   ? store_open_replica(&check->store, check->path, &check->problems)
                   : store_open(&check->store, str_from_c(check->url), &check->problems);
-    if (err == 0 && check->front != NULL) {
-        store_set_front(check->store, check->front);
+    if (err == 0 && check->before_start != NULL) {
+        check->before_start(check);
     }
     return err != 0 ? err : store_start(check->store, &check->control, &feed);
 }

@@ -336,25 +336,29 @@ static void test_mark_is_of_the_same_moment(void **state)
 
 // ---- a front ----
 
-struct front {
+static struct front {
     struct store_request *taken;
     unsigned count;
-};
+} front;
 
 static void take(void *context, struct store_request *request)
 {
-    struct front *front = context;
-    front->taken = request;
-    front->count++;
+    struct front *to = context;
+    to->taken = request;
+    to->count++;
+}
+
+static void set_front(struct check *check)
+{
+    const struct store_front taker = {.submit = take, .context = &front};
+    store_set_front(check->store, &taker);
 }
 
 static void test_front_takes_writes_alone(void **state)
 {
     struct check *check = *state;
     check_close(check);
-    struct front front = {.count = 0};
-    const struct store_front store_front = {.submit = take, .context = &front};
-    check->front = &store_front;
+    check->before_start = set_front;
     check_open(check);
     buf_clear(&check->log);
     void *slot;

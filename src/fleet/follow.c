@@ -462,7 +462,6 @@ void follow_on_resynced(struct follow *follow, const struct fleet_place *place)
 {
     struct fleet *fleet = follow->fleet;
     follow->must_resync = false;
-    follow->is_skew_known = false;
     // Pairs with the acquire of fleet_is_ready().
     atomic_store_explicit(&fleet->is_content_there, true, memory_order_release);
     struct fleet_status *status = fleet_status_lock(fleet);

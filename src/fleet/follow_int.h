@@ -180,7 +180,8 @@ struct follow {
     bool is_whole;
     uint64_t settle_revision;
 
-    bool is_skew_known; // declarations in Redis beyond those here, when all was alike
+    bool
+        is_skew_known; // declarations in Redis beyond those here when all else was alike: what was skipped
     int64_t skew;
 
     bool was_away; // told

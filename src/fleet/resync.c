@@ -41,6 +41,7 @@ struct resync {
     uint64_t began_ms;
     uint64_t highest; // revision of a record
     uint64_t changed, deleted;
+    bool has_skipped;
     char why[FOLLOW_WHY_MAX];
 };
 
@@ -184,6 +185,7 @@ static void skip(struct resync *resync, enum noun noun, struct str key, const ch
     snprintf(what, sizeof what, "record %.*s \"%.*s\": %.150s", STR_ARG(noun_name(noun)),
              (int)(key.len > 60 ? 60 : key.len), key.p == NULL ? "" : key.p, why);
     const struct fleet_entry none = {.revision = 0};
+    resync->has_skipped = true;
     follow_skip(resync->follow, &none, what);
 }
 
@@ -581,6 +583,8 @@ static void put_mark(struct resync *resync)
     }
     replay->is_end = true;
     follow->place = resync->place;
+    follow->is_skew_known = !resync->has_skipped;
+    follow->skew = 0;
     loop_read_clock(&follow->fleet->loop);
     struct fleet_status *status = fleet_status_lock(follow->fleet);
     status->resync_changed = resync->changed;

@@ -28,7 +28,7 @@ enum {
     FOLLOW_IDLE_MS = 300,      // nothing has come for so long: is something wrong?
     FOLLOW_TOLD_MAX = 10,      // events and log lines of what is skipped, in a second
     RESYNC_PAGE = 1000,        // records of one HSCAN, about
-    RESYNC_EXTRA_MAX = 100000, // keys that are taken for deletion at a time
+    RESYNC_EXTRA_MAX = 50000, // keys that are taken for deletion at a time
     RESYNC_TRIES = 3,          // without a pause
     FOLLOW_WHY_MAX = 256,
 };

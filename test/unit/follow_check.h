@@ -250,7 +250,7 @@ static inline void check_sleep(struct check *c, unsigned ms)
 
 #define CHECK_WAIT(c, condition)                                    \
     do {                                                            \
-        uint64_t until_ns = clock_monotonic_ns() + 20 * NS_PER_SEC; \
+        uint64_t until_ns = clock_monotonic_ns() + 60 * NS_PER_SEC; \
         while (!(condition)) {                                      \
             if (clock_monotonic_ns() > until_ns) {                  \
                 fail_msg("never: %s", #condition);                  \

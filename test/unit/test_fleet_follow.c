@@ -98,6 +98,71 @@ static void test_many(void **state)
     CHECK_WAIT(c, check_status(c, 0).applied == 3002);
 }
 
+struct answer {
+    unsigned count;
+    unsigned failed;
+    uint64_t revision;
+};
+
+static void on_done(struct store_request *request)
+{
+    struct answer *answer = request->context;
+    answer->count++;
+    answer->failed += request->err != 0;
+    answer->revision = request->revision;
+    store_request_free(&request);
+}
+
+static void submit(struct check *c, unsigned i, const char *host, unsigned status,
+                   struct answer *answer)
+{
+    char value[120];
+    snprintf(value, sizeof value, "{\"host\":\"%s\",\"path\":\"/\",\"respond\":{\"status\":%u}}",
+             host, status);
+    struct store_request *request = store_request_new(1);
+    assert_non_null(request);
+    request->changes[0].noun = NOUN_ROUTE;
+    request->changes[0].key = str_dup(str_from_c(host));
+    request->changes[0].value = str_dup(str_from_c(value));
+    request->wants_fleet = true;
+    request->loop = &c->nodes[i].control;
+    request->on_done = on_done;
+    request->context = answer;
+    store_submit(c->nodes[i].store, &request);
+}
+
+// Two nodes write the same routes at once: one order everywhere, and each answer is of what is live there.
+static void test_both_write(void **state)
+{
+    struct check *c = *state;
+    open_two(c);
+    struct answer answers[2] = {{0}};
+    CHECK_WAIT(c, check_status(c, 0).is_writable && check_status(c, 1).is_writable);
+    for (unsigned n = 0; n < 600; n++) {
+        char host[32];
+        snprintf(host, sizeof host, "h%u.example", n % 7);
+        submit(c, n % 2, host, 200 + n % 300, &answers[n % 2]);
+        check_turn(c, 0);
+    }
+    CHECK_WAIT(c, answers[0].count == 300 && answers[1].count == 300);
+    assert_int_equal(answers[0].failed + answers[1].failed, 0);
+    assert_true(store_revision(c->nodes[0].store) >= answers[0].revision);
+    assert_true(store_revision(c->nodes[1].store) >= answers[1].revision);
+    CHECK_WAIT(c, check_is_converged(c));
+    assert_int_equal(check_status(c, 0).resyncs, 1);
+    // After lost writes both write again, in the new epoch.
+    check_say(c, "HSET t:meta revision 5");
+    CHECK_WAIT(c, check_status(c, 0).epochs + check_status(c, 1).epochs == 1);
+    CHECK_WAIT(c, check_is_converged(c));
+    CHECK_WAIT(c, check_status(c, 0).is_writable && check_status(c, 1).is_writable);
+    submit(c, 0, "new.example", 200, &answers[0]);
+    submit(c, 1, "new.example", 201, &answers[1]);
+    CHECK_WAIT(c, answers[0].count == 301 && answers[1].count == 301);
+    assert_int_equal(answers[0].failed + answers[1].failed, 0);
+    assert_true(answers[0].revision > FLEET_REVISION_STEP);
+    CHECK_WAIT(c, check_is_converged(c));
+}
+
 // ---- a stream that does not reach back ----
 
 static void test_trimmed_away(void **state)
@@ -409,7 +474,8 @@ static void test_meta_broken(void **state)
     open_two(c);
     check_say(c, "HSET t:meta revision many");
     CHECK_WAIT(c, check_status(c, 0).state == FLEET_VERIFYING);
-    assert_non_null(strstr(check_status(c, 0).detail, "revision \"many\""));
+    check_sleep(c, 300);
+    assert_int_equal(check_count(c, 0, NOUN_ROUTE), 2);
     check_say(c, "HSET t:meta revision 2");
     CHECK_WAIT(c, check_is_converged(c));
     check_say(c, "DEL t:stream");
@@ -473,26 +539,13 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_follow),
-        CASE(test_mark),
-        CASE(test_many),
-        CASE(test_trimmed_away),
-        CASE(test_trimmed_to_nothing),
-        CASE(test_stream_deleted),
-        CASE(test_garbage),
-        CASE(test_undecodable),
-        CASE(test_liar),
-        CASE(test_flushall),
-        CASE(test_accept_empty),
-        CASE(test_lost_writes),
-        CASE(test_diverged),
-        CASE(test_restored_dump),
-        CASE(test_other_history),
-        CASE(test_meta_deleted),
-        CASE(test_meta_broken),
-        CASE(test_foreign_hand),
-        CASE(test_killed),
-        CASE(test_paused),
+        CASE(test_follow),         CASE(test_mark),         CASE(test_many),
+        CASE(test_both_write),     CASE(test_trimmed_away), CASE(test_trimmed_to_nothing),
+        CASE(test_stream_deleted), CASE(test_garbage),      CASE(test_undecodable),
+        CASE(test_liar),           CASE(test_flushall),     CASE(test_accept_empty),
+        CASE(test_lost_writes),    CASE(test_diverged),     CASE(test_restored_dump),
+        CASE(test_other_history),  CASE(test_meta_deleted), CASE(test_meta_broken),
+        CASE(test_foreign_hand),   CASE(test_killed),       CASE(test_paused),
     };
     cmocka_set_test_filter(getenv("CASE"));
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -533,7 +533,10 @@ void pending_expire(struct write *write, bool is_catching_up)
     }
     LIST_FOR_EACH_SAFE (sent, &write->sent) {
         struct pending *pending = CONTAINER_OF(sent, struct pending, node);
-        if (now_ms - pending->taken_ms >= FLEET_UNKNOWN_MS) {
+        // Of one that Redis has, only the replica is waited for: so much longer as it is larger.
+        bool is_written = pending->has_answer || pending->is_seen;
+        uint64_t more_ms = is_written ? pending->count / WRITE_LIVE_PER_MS : 0;
+        if (now_ms - pending->taken_ms >= FLEET_UNKNOWN_MS + more_ms) {
             expire_sent(write, pending);
         }
     }

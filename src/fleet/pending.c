@@ -115,7 +115,12 @@ static void tell_outcome(struct write *write, struct pending *pending, const cha
                                       .node = "",
                                       .revision = revision};
     fleet_tell(write->fleet, &event);
-    log_info("write %s: %s", pending->id, outcome);
+    uint64_t second = write->fleet->loop.now_ms / 1000;
+    write->logged = second == write->logged_at ? write->logged + 1 : 1;
+    write->logged_at = second;
+    if (write->logged <= WRITE_LOG_MAX) {
+        log_info("write %s: %s", pending->id, outcome);
+    }
     let_go(write, pending);
 }
 

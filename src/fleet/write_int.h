@@ -19,6 +19,7 @@ enum {
     WRITE_TICK_MS = 50,          // between looks at deadlines
     WRITE_PING_MS = 250,         // between commands that ask whether Redis is there
     WRITE_DROP_MS = 3000,        // a connection that was silent for so long is made anew
+    WRITE_LOG_MAX = 10,          // outcomes that are logged in a second; all are events
     WRITE_READ_ONLY_MAX =
         4,                // so often a fence may find a replica before the connection is made anew
     WRITE_BUCKETS = 1024, // of the table of ids
@@ -88,6 +89,8 @@ struct write {
     unsigned read_only; // fences that found a replica
     char away[200];     // why there is no connection
     char trouble[200];  // why Redis does not take writes, by its own words; ""
+    uint64_t logged_at; // second
+    unsigned logged;    // outcomes in it
     // What was sent in older generations is settled when this is live.
     bool is_unsettled;
     char settle_epoch[FLEET_EPOCH_LEN + 1];

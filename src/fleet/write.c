@@ -46,7 +46,7 @@ static const char *why_not(struct write *write, char *to, size_t size)
     case FLEET_EMPTY:
         return FLEET_EMPTY_DETAIL;
     case FLEET_AWAY:
-        return "this node does not follow Redis";
+        return "Redis is away: its changes cannot be followed";
     case FLEET_VERIFYING:
     case FLEET_RESYNC:
     case FLEET_FOLLOWING:

@@ -13,6 +13,7 @@
 #include "cert/cert.h"
 #include "cert/seal.h"
 #include "files/files.h"
+#include "fleet/fleet.h"
 #include "model/config.h"
 #include "observe/access_log.h"
 #include "observe/stats.h"
@@ -52,6 +53,7 @@ struct admin_deps {
     struct store *store;
     struct publisher *publisher;
     struct files *files; // NULL: declarations are written here; else they come from these files
+    struct fleet *fleet; // NULL: this node is alone; else declarations are in its Redis
     struct cert_table
         *certs; // NULL: none, and no TLS; else the loop has its buffers (tls_loop_init)
     const struct seal *seal; // of secrets in the store; NULL: they are stored as they are
@@ -79,6 +81,7 @@ void admin_free(struct admin **admin);
 void admin_store_changed(struct admin *admin, bool is_writable, struct str detail);
 void admin_files_changed(struct admin *admin); // what is wrong with the files is not what it was
 void admin_node_changed(struct admin *admin, const char *state);
+void admin_fleet_event(struct admin *admin, const struct fleet_event *event);
 
 // Is the declaration good as far as it can be told from itself: a certificate and its key, the CAs that
 // routes and pools name? Fills a certificate's facts (cert/check.h). Any thread, also without an admin.

@@ -27,6 +27,8 @@ enum {
     ADMIN_SERIES_MAX = 10000,   // targets with series of their own in /metrics
     ADMIN_NAMES_WAIT_MS = 1000, // for the first answers of names, after a change
     ADMIN_NAMES_POLL_MS = 5,
+    ADMIN_WAIT_DEFAULT_MS = 5000, // ?wait=fleet without a timeout
+    ADMIN_WAIT_MAX_MS = 3600000,  // the longest ?timeout=
 };
 
 struct call;
@@ -120,6 +122,7 @@ struct call {
     enum noun noun;
     char *key; // canonical; owned
     enum call_wait wait;
+    uint64_t wait_ms; // of ?wait=fleet
     unsigned attempts;
     bool is_conditional; // the client's If-Match: no attempt after the first
 
@@ -127,6 +130,17 @@ struct call {
     char *late_text; // owned
     unsigned late_status;
     uint64_t late_until_ms; // loop time
+
+    // What is written, while all nodes are waited for (done.c); holds the call.
+    struct fleet_wait *fleet_wait;
+    char *written_text; // owned; NULL: none is sent
+    unsigned written_status;
+    bool written_with_names;
+
+    // Members of a problem; "" or NULL: none.
+    const char *outcome; // "unknown", "written"
+    const char *lagging; // nodes
+    char request_id[STORE_ID_LEN + 1];
 
     // The answer's fields; 0 or NULL: not sent.
     uint64_t etag;
@@ -294,6 +308,26 @@ bool targets_put_series(const struct admin *admin, struct target_series *series,
 // Uses the call's timer. `text` is copied.
 void answer_when_named(struct call *call, unsigned status, struct str text);
 
+// done.c: what is written and live here.
+// The answer: `text` (JSON, copied), or with NULL a head alone; 202 with ?wait=none; with ?wait=fleet when all
+// nodes serve it, else 504. `with_names`: as answer_when_named() does.
+void answer_done(struct call *call, unsigned status, const char *text, bool with_names);
+// 504: it is written, but these lag.
+void answer_lagging(struct call *call, const char *lagging);
+// Calls on_done (with the call) when all nodes serve call->revision or the time is up, as fleet_wait() does; it is
+// to clear call->fleet_wait and to drop the call. False: nobody is waited for (no ?wait=fleet, no fleet, no
+// revision, no client), or there are too many waits.
+bool call_wait_fleet(struct call *call, void (*on_done)(void *context, const char *lagging));
+// The client is gone.
+void call_wait_end(struct call *call);
+
+// fleet.c: what is known of the fleet.
+// The store as a writer sees it. Returns whether it can be written.
+bool admin_store_state(const struct admin *admin, struct store_status *store);
+// A new member "fleet" of the status' "store"; nothing without a fleet.
+void fleet_put_status(const struct admin *admin, json_t *store);
+void fleet_put_metrics(const struct admin *admin, struct buf *out);
+
 // stats.c: a metric's text.
 void metric_put_family(struct buf *out, const char *name, const char *help, const char *type);
 void metric_put_gauge(struct buf *out, const char *name, const char *help, uint64_t value);
@@ -308,6 +342,8 @@ json_t *object_load(struct call *call, uint64_t *revision);
 bool object_condition(struct call *call, struct store_change *change);
 // ?wait= and ?timeout=; false: answered.
 bool object_wait(struct call *call);
+// What became of a request that the store did not answer for, into the answer to come.
+void object_outcome(struct call *call, const struct store_request *request);
 // Submits one change (moved in) and calls on_done with it when the store has answered; the call is
 // held meanwhile and may have lost its client.
 void object_submit(struct call *call, struct store_change *change,

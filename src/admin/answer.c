@@ -163,6 +163,14 @@ void answer_put_errors(struct buf *to, const struct problems *problems)
     buf_put_char(to, ']');
 }
 
+static void put_member(struct buf *out, const char *name, const char *text)
+{
+    if (text != NULL) {
+        buf_printf(out, ",\"%s\":", name);
+        buf_put_json(out, str_from_c(text));
+    }
+}
+
 // `errors` is a JSON array, or empty.
 static void send_problem(struct call *call, unsigned status, struct str detail, struct str errors)
 {
@@ -182,6 +190,9 @@ static void send_problem(struct call *call, unsigned status, struct str detail, 
     buf_put_json(out, http_reason(status));
     buf_printf(out, ",\"status\":%u,\"detail\":", status);
     buf_put_json(out, detail);
+    put_member(out, "outcome", call->outcome);
+    put_member(out, "id", call->request_id[0] == '\0' ? NULL : call->request_id);
+    put_member(out, "lagging", call->lagging);
     buf_put(out, STR(",\"errors\":"));
     buf_put(out, errors.len == 0 ? STR("[]") : errors);
     buf_put(out, STR("}\n"));

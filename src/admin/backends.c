@@ -43,6 +43,7 @@ void backends_make(struct call *call, struct store_change *pool)
     if (is_missing) {
         request->changes[1] = route;
     }
+    request->wants_fleet = call->wait == WAIT_FLEET;
     request->loop = call->admin->loop;
     request->on_done = switch_on_done;
     request->context = call;

@@ -59,9 +59,7 @@ static void begin_emit(struct batch *batch)
         status = 503;
         call->retry_after_sec = 1;
     }
-    if (batch->request != NULL && batch->request->err == 0) {
-        call->revision = batch->request->revision;
-    }
+    status = batch->lagging[0] != '\0' ? 504 : status;
     batch->done += is_done ? batch->line_count : 0;
     batch->failed += is_done ? 0 : batch->line_count;
     batch->state = BATCH_EMIT;
@@ -71,12 +69,28 @@ static void begin_emit(struct batch *batch)
     loop_task_add(call->admin->loop, &batch->work);
 }
 
+static void on_everywhere(void *context, const char *lagging)
+{
+    struct call *call = context;
+    struct batch *batch = call->state;
+    call->fleet_wait = NULL;
+    str_copy(batch->lagging, sizeof batch->lagging, str_from_c(lagging));
+    begin_emit(batch);
+    call_drop(call); // the hold of the wait
+}
+
 static void on_done(struct store_request *request)
 {
     struct call *call = request->context;
     struct batch *batch = call->state;
     batch->request = request;
-    begin_emit(batch);
+    if (request->err == 0) {
+        call->revision = request->revision;
+    }
+    // One that lags already is not waited for again.
+    if (request->err != 0 || batch->lagging[0] != '\0' || !call_wait_fleet(call, on_everywhere)) {
+        begin_emit(batch);
+    }
     call_drop(call);
 }
 
@@ -94,6 +108,7 @@ static void submit_block(struct batch *batch)
     }
     memcpy(request->changes, batch->changes, batch->change_count * sizeof *batch->changes);
     batch->change_count = 0; // they belong to the request now
+    request->wants_fleet = batch->call->wait == WAIT_FLEET;
     request->loop = batch->call->admin->loop;
     request->on_done = on_done;
     request->context = batch->call;
@@ -190,10 +205,16 @@ static struct batch_chunk *open_chunk(struct batch *batch)
 
 static void write_sum(const struct batch *batch, struct buf *out)
 {
-    if (batch->is_many) {
-        buf_printf(out, "{\"done\":%llu,\"failed\":%llu}\n", (unsigned long long)batch->done,
-                   (unsigned long long)batch->failed);
+    if (!batch->is_many && batch->lagging[0] == '\0') {
+        return;
     }
+    buf_printf(out, "{\"done\":%llu,\"failed\":%llu", (unsigned long long)batch->done,
+               (unsigned long long)batch->failed);
+    if (batch->lagging[0] != '\0') {
+        buf_put(out, STR(",\"lagging\":"));
+        buf_put_json(out, str_from_c(batch->lagging));
+    }
+    buf_put(out, STR("}\n"));
 }
 
 // Writes the answers of some more lines. Returns whether there is more to do now.
@@ -313,6 +334,9 @@ static const struct call_ops batch_ops = {
 void call_batch(struct call *call)
 {
     struct admin *admin = call->admin;
+    if (!object_wait(call)) {
+        return;
+    }
     if (admin->batch_count >= ADMIN_BATCH_MAX) {
         answer_status(call, 503, "%u batches are under way already", ADMIN_BATCH_MAX);
         return;

@@ -58,6 +58,7 @@ struct batch {
     // Over all blocks.
     uint64_t done;
     uint64_t failed;
+    char lagging[1024]; // nodes that did not serve a block in time; "": none
 };
 
 // Reads one line of JSON into the block. Its faults become the line's answer.

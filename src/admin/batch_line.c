@@ -207,11 +207,17 @@ bool batch_is_done(const struct batch *batch)
     return batch->failed_lines == 0 && (batch->request == NULL || batch->request->err == 0);
 }
 
-static void put_failure(struct buf *out, uint64_t number, int err, const char *errors)
+// `request` NULL: the store did not see it.
+static void put_failure(struct buf *out, uint64_t number, int err, const char *errors,
+                        const struct store_request *request)
 {
     buf_printf(out, "{\"line\":%llu,\"status\":%d,\"result\":\"failed\",\"detail\":",
                (unsigned long long)number, err_status(err));
     buf_put_json(out, str_from_c(err_text(err)));
+    if (request != NULL && err == ERR_UNAVAILABLE && request->outcome != STORE_NOT_WRITTEN) {
+        buf_printf(out, ",\"outcome\":\"%s\",\"id\":\"%s\"",
+                   request->outcome == STORE_WRITTEN ? "written" : "unknown", request->id);
+    }
     buf_put(out, STR(",\"errors\":"));
     buf_put(out, errors == NULL ? STR("[]") : str_from_c(errors));
     buf_put(out, STR("}\n"));
@@ -233,7 +239,7 @@ static void put_change(const struct batch *batch, const struct batch_line *line,
         }
         answer_put_errors(&errors, &change->problems);
         buf_put_char(&errors, '\0');
-        put_failure(out, line->number, err, errors.failed ? NULL : errors.p);
+        put_failure(out, line->number, err, errors.failed ? NULL : errors.p, batch->request);
         buf_fini(&errors);
         return;
     }
@@ -252,7 +258,7 @@ void batch_put_answer(const struct batch *batch, unsigned index, struct buf *out
 {
     const struct batch_line *line = &batch->lines[index];
     if (line->err != 0) {
-        put_failure(out, line->number, line->err, line->errors);
+        put_failure(out, line->number, line->err, line->errors, NULL);
         return;
     }
     struct store_change *change =

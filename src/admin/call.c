@@ -19,6 +19,7 @@ static void free_call(struct loop *loop, struct loop_deferred *deferred)
     buf_fini(&call->out);
     free(call->key);
     free(call->late_text);
+    free(call->written_text);
     free(call->text);
     free(call);
 }
@@ -58,6 +59,7 @@ void call_leave(struct call *call)
     if (call->ops != NULL && call->ops->on_gone != NULL) {
         call->ops->on_gone(call);
     }
+    call_wait_end(call);
     call_drop(call);
 }
 

@@ -343,6 +343,41 @@ void admin_node_changed(struct admin *admin, const char *state)
     buf_fini(&data);
 }
 
+static void put_member(struct buf *to, const char *name, const char *text)
+{
+    if (text[0] != '\0') {
+        buf_printf(to, ",\"%s\":", name);
+        buf_put_json(to, str_from_c(text));
+    }
+}
+
+static void put_count(struct buf *to, const char *name, uint64_t count)
+{
+    if (count > 0) {
+        buf_printf(to, ",\"%s\":%llu", name, (unsigned long long)count);
+    }
+}
+
+void admin_fleet_event(struct admin *admin, const struct fleet_event *event)
+{
+    struct buf data;
+    buf_init(&data, 0);
+    buf_put(&data, STR("{\"state\":"));
+    buf_put_json(&data, str_from_c(event->state));
+    put_member(&data, "node", event->node);
+    put_member(&data, "id", event->id);
+    put_member(&data, "outcome", event->outcome);
+    put_count(&data, "revision", event->revision);
+    if (strcmp(event->state, "resynced") == 0) {
+        buf_printf(&data, ",\"changed\":%llu,\"deleted\":%llu", (unsigned long long)event->changed,
+                   (unsigned long long)event->deleted);
+    }
+    put_member(&data, "detail", event->detail);
+    buf_put_char(&data, '}');
+    add_aside(admin->events, event->type, &data);
+    buf_fini(&data);
+}
+
 void events_add_certificate(struct admin_events *events,
                             const struct publish_certificate_event *event)
 {

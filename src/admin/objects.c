@@ -3,8 +3,6 @@
 #include "admin/admin_int.h"
 #include "http/uri.h"
 
-enum { WAIT_TIMEOUT_MAX_MS = 3600000 };
-
 static bool has_escaped_slash(struct str text)
 {
     for (size_t i = 0; i + 2 < text.len; i++) {
@@ -50,18 +48,19 @@ bool object_wait(struct call *call)
         if (str_eq(value, STR("none"))) {
             call->wait = WAIT_NONE;
         } else if (str_eq(value, STR("fleet"))) {
-            call->wait = WAIT_FLEET; // this node is the whole fleet
+            call->wait = WAIT_FLEET;
         } else if (!str_eq(value, STR("node"))) {
             answer_status(call, 400, "wait is node, fleet or none");
             return false;
         }
     }
-    uint64_t ms = 0;
+    uint64_t ms = ADMIN_WAIT_DEFAULT_MS;
     if (call_param(call, STR("timeout"), &value) &&
-        (text_duration_ms(value, &ms) != 0 || ms > WAIT_TIMEOUT_MAX_MS)) {
+        (text_duration_ms(value, &ms) != 0 || ms > ADMIN_WAIT_MAX_MS)) {
         answer_status(call, 400, "timeout is a duration of at most 1h, like 5s");
         return false;
     }
+    call->wait_ms = ms;
     return true;
 }
 
@@ -174,6 +173,7 @@ void object_submit(struct call *call, struct store_change *change,
     }
     request->changes[0] = *change;
     *change = (struct store_change){.noun = change->noun};
+    request->wants_fleet = call->wait == WAIT_FLEET;
     request->loop = call->admin->loop;
     request->on_done = on_done;
     request->context = call;
@@ -183,10 +183,20 @@ void object_submit(struct call *call, struct store_change *change,
 
 static void answer_unavailable(struct call *call)
 {
-    struct store_status status = {0};
-    store_get_status(call->admin->store, &status);
+    struct store_status status;
+    (void)admin_store_state(call->admin, &status);
     answer_status(call, 503, "the store cannot write%s%s", status.detail[0] == '\0' ? "" : ": ",
                   status.detail);
+}
+
+void object_outcome(struct call *call, const struct store_request *request)
+{
+    if (request->err != ERR_UNAVAILABLE || request->outcome == STORE_NOT_WRITTEN) {
+        return;
+    }
+    call->outcome = request->outcome == STORE_WRITTEN ? "written" : "unknown";
+    call->revision = request->outcome == STORE_WRITTEN ? request->revision : 0;
+    str_copy(call->request_id, sizeof call->request_id, str_from_c(request->id));
 }
 
 bool object_finish(struct call *call, const struct store_request *request)
@@ -204,6 +214,7 @@ bool object_finish(struct call *call, const struct store_request *request)
         call->row->run(call);
         return false;
     }
+    object_outcome(call, request);
     if (is_conflict && !call->is_conditional) {
         answer_status(call, 409, "others change it all the time: try again");
     } else if (change->problems.count > 0) {
@@ -225,12 +236,7 @@ static void on_put_done(struct store_request *request)
         const struct store_change *change = &request->changes[0];
         unsigned status = change->was_new ? 201 : 200;
         call->etag = change->revision;
-        if (change->was_same) {
-            answer_json(call, call->wait == WAIT_NONE ? 202 : status, str_from_c(change->value));
-        } else {
-            answer_when_named(call, call->wait == WAIT_NONE ? 202 : status,
-                              str_from_c(change->value));
-        }
+        answer_done(call, status, change->value, !change->was_same);
     }
     store_request_free(&request);
     call_drop(call);
@@ -314,7 +320,7 @@ static void on_delete_done(struct store_request *request)
 {
     struct call *call = request->context;
     if (object_finish(call, request)) {
-        answer_send(call, call->wait == WAIT_NONE ? 202 : 204, NULL, STR_NULL);
+        answer_done(call, 204, NULL, false);
     }
     store_request_free(&request);
     call_drop(call);

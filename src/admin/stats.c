@@ -181,8 +181,8 @@ static void put_files_metrics(const struct admin *admin, struct buf *out)
 
 static void put_store_metrics(struct admin *admin, struct buf *out)
 {
-    struct store_status store = {0};
-    store_get_status(admin->store, &store);
+    struct store_status store;
+    (void)admin_store_state(admin, &store);
     metric_put_gauge(out, "store_writable", "1 while the store takes writes", store.is_writable);
     metric_put_gauge(out, "store_pending", "Writes that wait for the store", store.pending);
     metric_put_total(out, "store_commits_total", "Commits of the store", store.commits);
@@ -190,6 +190,7 @@ static void put_store_metrics(struct admin *admin, struct buf *out)
     buf_printf(out, "pointsman_store_last_commit_seconds %.9f\n",
                (double)store.last_commit_ns / 1e9);
     put_files_metrics(admin, out);
+    fleet_put_metrics(admin, out);
 }
 
 static void put_node_metrics(struct call *call, struct buf *out)

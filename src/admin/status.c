@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What this node is and does now: status, nodes, health.
+// What this node is and does now.
 #include "admin/admin_int.h"
-#include "base/clock.h"
 
 static void read_status(const struct admin *admin, struct admin_status *status)
 {
@@ -50,14 +49,15 @@ static void put_files(const struct admin *admin, json_t *store)
 
 static json_t *encode_store(struct admin *admin)
 {
-    struct store_status store = {0};
-    store_get_status(admin->store, &store);
+    struct store_status store;
+    (void)admin_store_state(admin, &store);
     json_t *value = json_pack("{s:b,s:o,s:I,s:I,s:I,s:f}", "writable", (int)store.is_writable,
                               "detail", json_text(str_from_c(store.detail)), "revision",
                               (json_int_t)store_revision(admin->store), "pending",
                               (json_int_t)store.pending, "commits", (json_int_t)store.commits,
                               "last_commit_seconds", (double)store.last_commit_ns / 1e9);
     put_files(admin, value);
+    fleet_put_status(admin, value);
     return value;
 }
 
@@ -91,39 +91,4 @@ void call_status(struct call *call)
     certificates_put_status(admin, answer);
     targets_put_status(admin, answer);
     answer_json_tree(call, 200, answer);
-}
-
-void call_nodes(struct call *call)
-{
-    struct admin *admin = call->admin;
-    struct admin_status status;
-    read_status(admin, &status);
-    uint64_t connections = 0;
-    json_decref(encode_workers(&status, &connections));
-    char seen[CLOCK_ISO_LEN];
-    clock_iso(seen, admin->loop->real_ns);
-    json_t *node = json_pack(
-        "{s:o,s:o,s:s,s:s,s:I,s:o,s:{s:I}}", //
-        "name", json_text(status.node_name), "zone", json_text(status.node_zone), "address",
-        admin->deps.config->admin.address, "version", POINTSMAN_VERSION, "revision",
-        (json_int_t)publisher_revision(admin->publisher), "seen",
-        json_text(str_make(seen, sizeof seen)), "load", "connections", (json_int_t)connections);
-    answer_json_tree(call, 200, json_pack("[o]", node));
-}
-
-void call_health(struct call *call)
-{
-    answer_send(call, 200, "text/plain; charset=utf-8", STR("alive\n"));
-}
-
-void call_ready(struct call *call)
-{
-    struct admin_status status;
-    read_status(call->admin, &status);
-    if (status.is_ready && !status.is_draining) {
-        answer_send(call, 200, "text/plain; charset=utf-8", STR("ready\n"));
-        return;
-    }
-    answer_send(call, 503, "text/plain; charset=utf-8",
-                status.is_draining ? STR("draining\n") : STR("loading\n"));
 }

@@ -193,13 +193,8 @@ void switch_on_done(struct store_request *request)
     struct call *call = request->context;
     if (object_finish(call, request)) {
         const struct store_change *change = &request->changes[0];
-        unsigned status = call->wait == WAIT_NONE ? 202 : 200;
         call->etag = change->revision;
-        if (change->was_same) {
-            answer_json(call, status, str_from_c(change->value));
-        } else {
-            answer_when_named(call, status, str_from_c(change->value));
-        }
+        answer_done(call, 200, change->value, !change->was_same);
     }
     store_request_free(&request);
     call_drop(call);

@@ -38,7 +38,7 @@ static void on_removed(struct store_request *request)
         ++call->attempts < ADMIN_RETRY_MAX) {
         remove_target(call); // with a client or without: a drain is seen through
     } else if (object_finish(call, request)) {
-        answer_send(call, call->wait == WAIT_NONE ? 202 : 204, NULL, STR_NULL);
+        answer_done(call, 204, NULL, false);
     }
     store_request_free(&request);
     call_drop(call);

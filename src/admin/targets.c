@@ -148,13 +148,10 @@ static void on_put_done(struct store_request *request)
         unsigned status = state->was_new ? 201 : 200;
         call->etag = change->revision;
         char *text = json_dumps(target, JSON_COMPACT);
-        status = call->wait == WAIT_NONE ? 202 : status;
         if (text == NULL) {
             answer_err(call, ERR_MEMORY);
-        } else if (state->was_new) {
-            answer_when_named(call, status, str_from_c(text));
         } else {
-            answer_json(call, status, str_from_c(text));
+            answer_done(call, status, text, state->was_new);
         }
         free(text);
         json_decref(pool);

@@ -2,6 +2,7 @@
 #include "cli/options.h"
 #include "cli/cli.h"
 #include "cli/command.h"
+#include "cli/store_url.h"
 #include <unistd.h>
 
 #define SETTING_FLAGS                                                                             \
@@ -106,7 +107,8 @@ static int read_sources(const struct args *args, struct config *config, const ch
         int flag_err = apply_flag(config, &args->flags[i], &seen, problems);
         err = err != 0 ? err : flag_err;
     }
-    return err != 0 ? err : config_check(config, problems);
+    err = err != 0 ? err : config_check(config, problems);
+    return err != 0 ? err : store_url_check(config, problems);
 }
 
 int cli_parse_serve(int argc, char **argv, struct config *config, struct serve_options *options,

@@ -279,8 +279,8 @@ int fleet_new(struct fleet **out, const struct fleet_config *config, struct prob
     fleet_keys_init(&fleet->keys, config->prefix);
     str_copy(fleet->node_id, sizeof fleet->node_id, store_node_id(config->store));
     str_copy(fleet->status.url, sizeof fleet->status.url, str_from_c(config->url->shown));
-    atomic_init(&fleet->is_content_there, store_mark(config->store)[0] != '\0');
-    (void)fleet_place_read(&fleet->place, store_mark(config->store));
+    atomic_init(&fleet->is_content_there,
+                fleet_place_read(&fleet->place, store_mark(config->store)));
     int err = loop_init(&fleet->loop);
     if (err == 0) {
         fleet->loop.owner = fleet;
@@ -321,9 +321,31 @@ static void *fleet_main(void *argument)
     return NULL;
 }
 
+// Marks a new file as a replica before the first declaration is in it: one that holds declarations without a mark
+// was a store of its own, which is never overwritten.
+static int mark_replica(struct fleet *fleet)
+{
+    struct store_request *request = NULL;
+    if (store_mark(fleet->config.store)[0] == '\0') {
+        request = store_request_new(0);
+        if (request == NULL) {
+            return ERR_MEMORY;
+        }
+        request->way = STORE_REPLAY;
+        str_copy(request->mark, sizeof request->mark, STR("new"));
+        request->loop = fleet->control;
+        store_submit(fleet->config.store, &request);
+    }
+    return 0;
+}
+
 int fleet_start(struct fleet *fleet, struct loop *control)
 {
     fleet->control = control;
+    int err = mark_replica(fleet);
+    if (err != 0) {
+        return err;
+    }
     sigset_t all;
     sigset_t before;
     sigfillset(&all);

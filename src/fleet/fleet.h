@@ -111,7 +111,7 @@ struct fleet_status {
 // Before store_start(): becomes the front of its store. 0; ERR_MEMORY, ERR_SYSTEM, ERR_INVALID with a problem.
 int fleet_new(struct fleet **fleet, const struct fleet_config *config,
               struct problems *problems) WARN_UNUSED;
-// After store_start(). 0, or ERR_SYSTEM.
+// After store_start(). 0, or ERR_SYSTEM, ERR_MEMORY.
 int fleet_start(struct fleet *fleet, struct loop *control) WARN_UNUSED;
 // Ends the thread: writes under way are answered (503, outcome unknown if they were sent), the node's
 // heartbeat is taken away. Later requests are refused. Before store_stop(). NULL is allowed.

@@ -6,6 +6,7 @@
 
 enum {
     STEP_RECORDS = 16, // looked at in one turn of the loop
+    RETRY_MS = 5000,   // when the store cannot be written
     SECRET_MAX =
         256 * 1024, // of a certificate: chain and key, at most 64 KiB each, as JSON in base64
 };
@@ -18,8 +19,9 @@ struct reseal {
     struct store *store;
     const struct seal *seal;
     struct loop_task task;
-    unsigned noun;   // index into nouns[]
-    struct buf last; // key of the record looked at last; empty: none yet
+    struct loop_timer timer; // for another attempt
+    unsigned noun;           // index into nouns[]
+    struct buf last;         // key of the record looked at last; empty: none yet
     struct buf keys[STEP_RECORDS];
     unsigned key_count;
     unsigned key_at;
@@ -80,6 +82,11 @@ static void on_done(struct store_request *request)
     store_request_free(&request);
     if (err == 0) {
         reseal->done++;
+    } else if (err == ERR_UNAVAILABLE) {
+        // The store cannot be written now: this key again, later.
+        reseal->key_at -= reseal->key_at > 0;
+        loop_timer_set(reseal->control, &reseal->timer, RETRY_MS);
+        return;
     } else if (err != ERR_PRECONDITION && err != ERR_NOT_FOUND) { // somebody has written it since
         log_warning("secrets are not all sealed anew, the next start goes on: %s", err_text(err));
         return;
@@ -183,6 +190,11 @@ static void run(struct loop *loop, struct loop_task *task)
     }
 }
 
+static void on_retry(struct loop *loop, struct loop_timer *timer)
+{
+    loop_task_add(loop, &CONTAINER_OF(timer, struct reseal, timer)->task);
+}
+
 int reseal_start(struct reseal **out, struct loop *control, struct store *store,
                  const struct seal *seal)
 {
@@ -201,6 +213,7 @@ int reseal_start(struct reseal **out, struct loop *control, struct store *store,
     for (unsigned i = 0; i < STEP_RECORDS; i++) {
         buf_init(&reseal->keys[i], 0);
     }
+    loop_timer_init(&reseal->timer, on_retry);
     loop_task_init(&reseal->task, run);
     loop_task_add(control, &reseal->task);
     *out = reseal;
@@ -215,6 +228,7 @@ void reseal_free(struct reseal **place)
         return;
     }
     loop_task_cancel(&reseal->task);
+    loop_timer_cancel(reseal->control, &reseal->timer);
     buf_fini(&reseal->last);
     for (unsigned i = 0; i < STEP_RECORDS; i++) {
         buf_fini(&reseal->keys[i]);

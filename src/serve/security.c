@@ -7,7 +7,10 @@
 #include "serve/reseal.h"
 #include <stdlib.h>
 
-enum { TICKETS_LOOK_MS = 3600 * 1000 }; // how often is looked whether new ticket keys are due
+enum {
+    TICKETS_LOOK_MS = 3600 * 1000, // how often is looked whether new ticket keys are due
+    TICKETS_RETRY_MS = 5000,       // after they could not be stored
+};
 
 struct security {
     const struct config *config;
@@ -20,6 +23,8 @@ struct security {
     struct tls_ticket_ring tickets;
     struct loop_timer ticket_timer;
     struct reseal *reseal;
+    bool is_ticket_warned;
+    bool is_stopped; // its timer stays off
 };
 
 static int fetch(void *context, struct str name, struct buf *secret)
@@ -96,10 +101,20 @@ int security_new(struct security **out, const struct config *config, struct stor
 
 static void on_tickets_stored(struct store_request *request)
 {
+    struct security *security = request->context;
     int err = request->err;
     store_request_free(&request);
-    if (err != 0 && err != ERR_PRECONDITION) { // another node was faster
-        log_warning("no new session ticket keys could be stored: %s", err_text(err));
+    if (err == 0 || err == ERR_PRECONDITION) { // another node was faster
+        security->is_ticket_warned = false;
+        return;
+    }
+    if (!security->is_ticket_warned) {
+        log_warning("no new session ticket keys could be stored, it is tried again: %s",
+                    err_text(err));
+    }
+    security->is_ticket_warned = true;
+    if (!security->is_stopped) {
+        loop_timer_set(security->control, &security->ticket_timer, TICKETS_RETRY_MS);
     }
 }
 
@@ -114,6 +129,7 @@ static void on_tickets_due(struct loop *loop, struct loop_timer *timer)
     } else if (request != NULL) {
         request->loop = loop;
         request->on_done = on_tickets_stored;
+        request->context = security;
         store_submit(security->store, &request);
     }
     loop_timer_set(loop, timer, TICKETS_LOOK_MS);
@@ -138,6 +154,7 @@ void security_stop(struct security *security)
     if (security == NULL) {
         return;
     }
+    security->is_stopped = true;
     if (security->control != NULL) {
         loop_timer_cancel(security->control, &security->ticket_timer);
     }

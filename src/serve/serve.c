@@ -12,6 +12,7 @@
 #include "net/outq.h"
 #include "serve/demo.h"
 #include "serve/security.h"
+#include "serve/membership.h"
 #include "serve/system.h"
 #include "serve/workers.h"
 #include "upstream/prober.h"
@@ -30,7 +31,8 @@ struct node {
     struct config *config;
     struct loop control;
     struct store *store;
-    struct files *files; // NULL: the store is no folder
+    struct files *files;           // NULL: the store is no folder
+    struct membership *membership; // NULL: the store is no Redis
     struct store_line line;
     struct security *security;
     struct publisher *publisher;
@@ -50,7 +52,7 @@ struct node {
     bool has_outq;
     bool has_tls; // the control loop has its wire buffers
     bool is_ready;
-    bool is_draining;
+    atomic_bool is_draining; // the fleet's thread reads it
 };
 
 // ---- the admin API's hooks, the store's feed ----
@@ -59,9 +61,11 @@ static void fill_status(void *context, struct admin_status *status)
 {
     struct node *node = context;
     status->uptime_ms = node->control.now_ms - node->started_ms;
+    struct fleet *fleet = membership_fleet(node->membership);
     status->is_draining = node->is_draining;
     status->is_ready = node->is_ready && !node->is_draining &&
-                       (node->files == NULL || files_is_ready(node->files));
+                       (node->files == NULL || files_is_ready(node->files)) &&
+                       (fleet == NULL || fleet_is_ready(fleet));
     status->node_name = str_from_c(node->name);
     status->node_zone = str_from_c(node->config->node.zone);
     workers_status(node->workers, status);
@@ -95,6 +99,40 @@ static void on_store_state(void *context, bool is_writable, struct str detail)
     }
     if (node->admin != NULL) {
         admin_store_changed(node->admin, is_writable, detail);
+    }
+}
+
+// Of the replica: what is written into Redis waits until it can be held here.
+static void on_replica_state(void *context, bool is_writable, struct str detail)
+{
+    char text[300];
+    snprintf(text, sizeof text, "the local replica cannot be written: %.*s", STR_ARG(detail));
+    on_store_state(context, is_writable, is_writable ? detail : str_from_c(text));
+}
+
+static void on_fleet_state(void *context, bool is_writable, const char *detail)
+{
+    on_store_state(context, is_writable, str_from_c(detail));
+}
+
+static void on_fleet_event(void *context, const struct fleet_event *event)
+{
+    struct node *node = context;
+    if (node->admin != NULL) {
+        admin_fleet_event(node->admin, event);
+    }
+}
+
+// The fleet's thread, and control.
+static void fill_load(void *context, struct fleet_load *load)
+{
+    struct node *node = context;
+    load->is_draining = atomic_load_explicit(&node->is_draining, memory_order_relaxed);
+    load->workers = stats_worker_count();
+    load->requests = stats_counter_sum(COUNTER_requests_total);
+    for (unsigned i = 0; i < load->workers; i++) {
+        load->connections +=
+            atomic_load_explicit(&stats_of_worker(i)->connections, memory_order_relaxed);
     }
 }
 
@@ -240,6 +278,10 @@ static int configure_targets(struct node *node)
 static int open_store(struct node *node, struct problems *problems)
 {
     const struct config *config = node->config;
+    int membership_err = membership_open(&node->membership, config, &node->store, problems);
+    if (membership_err != 0 || node->membership != NULL) {
+        return membership_err;
+    }
     if (config_store_folder(config) == NULL) {
         return store_open(&node->store, str_from_c(config->store.url), problems);
     }
@@ -296,6 +338,19 @@ static int load(struct node *node, struct problems *problems)
              (unsigned long long)((clock_monotonic_ns() - before) / NS_PER_MS),
              (unsigned long long)publisher_revision(node->publisher));
     return open_files(node, problems);
+}
+
+static int join_fleet(struct node *node, struct problems *problems)
+{
+    const struct membership_hooks fleet = {
+        .node_name = node->name,
+        .seal = security_seal(node->security),
+        .load = fill_load,
+        .on_state = on_fleet_state,
+        .on_event = on_fleet_event,
+        .context = node,
+    };
+    return membership_join(node->membership, &fleet, problems);
 }
 
 static int start_workers(struct node *node, struct problems *problems)
@@ -373,6 +428,7 @@ static int start_admin(struct node *node, struct problems *problems)
         .store = node->store,
         .publisher = node->publisher,
         .files = node->files,
+        .fleet = membership_fleet(node->membership),
         .certs = security_certs(node->security),
         .seal = security_seal(node->security),
         .access_log = node->access_log,
@@ -410,7 +466,9 @@ static int start_admin(struct node *node, struct problems *problems)
 
 static int start_threads(struct node *node, bool demo, struct problems *problems)
 {
-    struct store_feed feed = {on_change, on_store_state, node, &node->line};
+    struct fleet *fleet = membership_fleet(node->membership);
+    struct store_feed feed = {on_change, fleet == NULL ? on_store_state : on_replica_state, node,
+                              &node->line};
     publisher_on_live(node->publisher, on_live, node);
     int err = prober_start(node->prober, &node->control);
     if (err == 0) {
@@ -418,6 +476,9 @@ static int start_threads(struct node *node, bool demo, struct problems *problems
     }
     if (err == 0) {
         err = store_start(node->store, &node->control, &feed);
+    }
+    if (err == 0 && fleet != NULL) {
+        err = fleet_start(fleet, &node->control);
     }
     if (err == 0) {
         err = security_start(node->security, &node->control);
@@ -446,6 +507,12 @@ static int start(struct node *node, bool demo, struct problems *problems)
         return problems_add(problems, ERR_INVALID, "--demo",
                             "writes declarations, but they come from the files of store.url");
     }
+    if (demo && config_store_is_redis(node->config)) {
+        return problems_add(
+            problems, ERR_INVALID, "--demo",
+            "declares targets of this process, but what is in store.url is served by other nodes "
+            "too: leave store.url out");
+    }
     if (watch_signals(node) != 0) {
         return problems_add(problems, ERR_SYSTEM, "", "cannot watch signals: %s", strerror(errno));
     }
@@ -462,6 +529,9 @@ static int start(struct node *node, bool demo, struct problems *problems)
         system_node_name(store_node_id(node->store), node->name, sizeof node->name);
     }
     err = start_workers(node, problems);
+    if (err == 0) {
+        err = join_fleet(node, problems);
+    }
     if (err == 0) {
         err = start_admin(node, problems);
     }
@@ -483,6 +553,7 @@ static void stop(struct node *node)
     if (node->publisher != NULL) {
         publisher_hurry(node->publisher);
     }
+    fleet_stop(membership_fleet(node->membership));
     store_stop(node->store);
     if (node->has_outq) {
         // The store's last answers, and those to what they, or clients meanwhile, still submitted: each
@@ -496,6 +567,7 @@ static void stop(struct node *node)
     demo_free(&node->demo);
     files_free(&node->files); // before the store, which its reader reads
     admin_free(&node->admin);
+    membership_free(&node->membership);
     security_close_store(node->security);
     store_close(&node->store);
     if (node->publisher != NULL) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // From what Ceryx keeps of a host to declarations.
 #include "ceryx/translate.h"
+#include "base/utf8.h"
 #include "ceryx/ceryx_int.h"
 #include "http/uri.h"
 #include "model/value.h"
@@ -79,6 +80,9 @@ static int read_target(struct str text, struct target *target, struct problems *
     if (text.len > CERYX_TARGET_MAX) {
         return problems_add(problems, ERR_INVALID, "/target", "target: is longer than %d bytes",
                             CERYX_TARGET_MAX);
+    }
+    if (!utf8_is_valid(text)) {
+        return problems_add(problems, ERR_INVALID, "/target", "target: is not UTF-8");
     }
     struct str rest = text;
     if (str_starts_case(text, STR("https://"))) {
@@ -225,6 +229,10 @@ static int make_certificate(const struct ceryx_source *source, struct ceryx_part
     if (source->certificate_path.len == 0 || source->key_path.len == 0 ||
         strcmp(parts->key, "*") == 0) {
         return 0;
+    }
+    if (!utf8_is_valid(source->certificate_path) || !utf8_is_valid(source->key_path)) {
+        return problems_add(problems, ERR_INVALID, "/settings/certificate_path",
+                            "certificate_path, key_path: is not UTF-8");
     }
     json_t *value = json_pack("{s:o,s:o,s:[s]}", "chain_file", text_of(source->certificate_path),
                               "key_file", text_of(source->key_path), "hosts", parts->key);

@@ -115,6 +115,9 @@ static const char *parse_host_port(struct str text, const struct scheme *scheme,
     if (wrong != NULL) {
         return text.len == 0 ? "the host is missing" : wrong;
     }
+    if (prefix == 0 && str_eq(str_make(out, len), STR("unix"))) {
+        return "a host cannot be called \"unix\": \"unix:80\" would be a socket";
+    }
     size_t skip = 0;
     if (out[0] == '[') {
         skip = 1;

@@ -141,6 +141,8 @@ static void refuses_targets(void **state)
         {"http://app/%zz", "target"},
         {"http://a b", "target"},
         {"unix:/run/x", "target"},
+        {"http://\xff", "UTF-8"},
+        {"http://app/\xff", "UTF-8"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct ceryx_source source = source_of("a.test", rows[i].target);

@@ -143,6 +143,8 @@ static void test_refused(void **state)
     assert_refused(STR("unix:"), "absolute path");
     assert_refused(STR("unix:x.sock"), "absolute path");
     assert_refused(STR("unix:/a\nb"), "control byte");
+    assert_refused(STR("unix"), "cannot be called");
+    assert_refused(STR("http://UNIX./"), "cannot be called");
 }
 
 static void test_limits(void **state)

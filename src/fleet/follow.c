@@ -205,7 +205,7 @@ static void enter_following(struct follow *follow, const struct found *found)
     follow->is_whole = true;
     follow->settle_revision = found->place.revision;
     if (follow->fleet->state != FLEET_FOLLOWING) {
-        follow->count = FOLLOW_COUNT;
+        follow->count = FOLLOW_COUNT_FIRST;
         follow_set_state(follow, FLEET_FOLLOWING, "");
         follow_tell(follow, "following", "");
     }
@@ -362,21 +362,14 @@ static void on_read(void *context, struct redis *redis, const struct redis_reply
 
 static void read_on(struct follow *follow)
 {
-    follow->asked.read =
-        follow_call_read(follow, &follow->place, follow->count, FOLLOW_BLOCK_MS, on_read);
+    follow->asked.read = follow_call_read(follow, &follow->place, FOLLOW_BLOCK_MS, on_read);
 }
 
 static void on_entries(struct follow *follow, const struct redis_reply *reply)
 {
     char why[FOLLOW_WHY_MAX] = "";
-    size_t bytes = 0;
     follow->entry_ms = now_ms(follow);
-    enum taken taken = follow_take(follow, reply, &follow->place, true, &bytes, why, sizeof why);
-    if (bytes > FOLLOW_REPLY_BYTES) {
-        follow->count = follow->count < 8 ? 1 : follow->count / 8;
-    } else if (follow->count < FOLLOW_COUNT) {
-        follow->count *= 2;
-    }
+    enum taken taken = follow_take(follow, reply, &follow->place, true, why, sizeof why);
     switch (taken) {
     case TAKEN_ALL:
         return;
@@ -485,7 +478,7 @@ void follow_on_resynced(struct follow *follow, const struct fleet_place *place)
     fleet_tell(fleet, &event);
     log_info("%s: resync: %s", fleet->config.url->shown, detail);
     if (fleet->state == FLEET_RESYNC) {
-        follow->count = FOLLOW_COUNT;
+        follow->count = FOLLOW_COUNT_FIRST;
         follow->wants_settle = true;
         follow->is_whole = false;
         follow->settle_revision = place->revision;
@@ -584,7 +577,7 @@ int follow_new(struct fleet *fleet, struct problems *problems)
     fleet->follow = follow;
     follow->fleet = fleet;
     follow->place = fleet->place;
-    follow->count = FOLLOW_COUNT;
+    follow->count = FOLLOW_COUNT_FIRST;
     replay_line_init(&follow->line, follow);
     loop_timer_init(&follow->tick, on_tick);
     const struct redis_config config = {

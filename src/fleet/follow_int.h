@@ -14,22 +14,23 @@
 #include "fleet/fleet_int.h"
 
 enum {
-    FOLLOW_BLOCK_MS = 300,        // one XREAD waits so long: what else is asked waits behind it
-    FOLLOW_COUNT = 500,           // entries of one XREAD; fewer when they are large
+    FOLLOW_BLOCK_MS = 300, // one XREAD waits so long: what else is asked waits behind it
+    FOLLOW_COUNT = 500,    // entries of one XREAD; fewer when they are large
+    FOLLOW_COUNT_FIRST = 16,
     FOLLOW_REPLY_BYTES = 8 << 20, // a larger reply makes the next one ask for fewer
     FOLLOW_SENT_MAX = 2000,       // requests that the replica has at a time
     FOLLOW_SENT_BYTES = 32 << 20, // and their texts; one is always sent
     FOLLOW_SENT_CHANGES = 50000,
     FOLLOW_RETRY_MS = 500, // after something that failed
     FOLLOW_TICK_MS = 100,
-    FOLLOW_LOOK_MS = 250,      // between two looks at a history that is another
-    FOLLOW_LOOKS = 3,          // so many at most, while it is still changing
-    FOLLOW_SILENT_MS = 3000,   // a connection that does not answer is made anew
-    FOLLOW_IDLE_MS = 300,      // nothing has come for so long: is something wrong?
-    FOLLOW_TOLD_MAX = 10,      // events and log lines of what is skipped, in a second
-    RESYNC_PAGE = 1000,        // records of one HSCAN, about
+    FOLLOW_LOOK_MS = 250,     // between two looks at a history that is another
+    FOLLOW_LOOKS = 3,         // so many at most, while it is still changing
+    FOLLOW_SILENT_MS = 3000,  // a connection that does not answer is made anew
+    FOLLOW_IDLE_MS = 300,     // nothing has come for so long: is something wrong?
+    FOLLOW_TOLD_MAX = 10,     // events and log lines of what is skipped, in a second
+    RESYNC_PAGE = 1000,       // records of one HSCAN, about
     RESYNC_EXTRA_MAX = 50000, // keys that are taken for deletion at a time
-    RESYNC_TRIES = 3,          // without a pause
+    RESYNC_TRIES = 3,         // without a pause
     FOLLOW_WHY_MAX = 256,
 };
 
@@ -233,11 +234,10 @@ enum taken {
 };
 // The reply of XREAD: requests in line, *place moves on. Without marks the live place stays where it is.
 enum taken follow_take(struct follow *follow, const struct redis_reply *reply,
-                       struct fleet_place *place, bool with_marks, size_t *bytes, char *why,
-                       size_t why_size);
+                       struct fleet_place *place, bool with_marks, char *why, size_t why_size);
 // XREAD from the place; block 0: answers at once. False: the connection is gone.
-bool follow_call_read(struct follow *follow, const struct fleet_place *place, unsigned count,
-                      unsigned block_ms, redis_on_reply *on_reply) WARN_UNUSED;
+bool follow_call_read(struct follow *follow, const struct fleet_place *place, unsigned block_ms,
+                      redis_on_reply *on_reply) WARN_UNUSED;
 // Of the stream's fields, one by its name; empty: there is none.
 struct str follow_field(const struct redis_reply *item, struct str name);
 

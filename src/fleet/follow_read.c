@@ -17,12 +17,12 @@ struct str follow_field(const struct redis_reply *item, struct str name)
     return STR_NULL;
 }
 
-bool follow_call_read(struct follow *follow, const struct fleet_place *place, unsigned count,
-                      unsigned block_ms, redis_on_reply *on_reply)
+bool follow_call_read(struct follow *follow, const struct fleet_place *place, unsigned block_ms,
+                      redis_on_reply *on_reply)
 {
     char count_text[16];
     char block_text[16];
-    snprintf(count_text, sizeof count_text, "%u", count);
+    snprintf(count_text, sizeof count_text, "%u", follow->count);
     snprintf(block_text, sizeof block_text, "%u", block_ms);
     struct str argv[9];
     unsigned argc = 0;
@@ -196,10 +196,9 @@ static enum taken take_entry(struct follow *follow, const struct redis_reply *it
 }
 
 enum taken follow_take(struct follow *follow, const struct redis_reply *reply,
-                       struct fleet_place *place, bool with_marks, size_t *bytes, char *why,
-                       size_t why_size)
+                       struct fleet_place *place, bool with_marks, char *why, size_t why_size)
 {
-    *bytes = 0;
+    size_t bytes = 0;
     const struct redis_reply *stream = redis_reply_item(reply, 0);
     const struct redis_reply *entries = redis_reply_item(stream, 1);
     if (entries->type != REDIS_ARRAY) {
@@ -208,8 +207,13 @@ enum taken follow_take(struct follow *follow, const struct redis_reply *reply,
     enum taken taken = TAKEN_ALL;
     for (unsigned i = 0; i < entries->count && taken == TAKEN_ALL; i++) {
         const struct redis_reply *item = redis_reply_item(entries, i);
-        *bytes += follow_field(item, STR("c")).len;
+        bytes += follow_field(item, STR("c")).len;
         taken = take_entry(follow, item, place, with_marks, why, why_size);
+    }
+    if (bytes > FOLLOW_REPLY_BYTES) {
+        follow->count = follow->count < 8 ? 1 : follow->count / 8;
+    } else if (follow->count < FOLLOW_COUNT) {
+        follow->count *= 2;
     }
     replay_send(&follow->line);
     return taken;

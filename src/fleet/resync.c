@@ -156,8 +156,7 @@ static void on_stream(void *context, struct redis *redis, const struct redis_rep
         return;
     }
     char why[FOLLOW_WHY_MAX];
-    size_t bytes;
-    enum taken taken = follow_take(follow, reply, &resync->place, false, &bytes, why, sizeof why);
+    enum taken taken = follow_take(follow, reply, &resync->place, false, why, sizeof why);
     if (taken == TAKEN_MEMORY) {
         fail(resync, "out of memory");
     } else if (taken != TAKEN_ALL) {
@@ -172,8 +171,7 @@ static void on_stream(void *context, struct redis *redis, const struct redis_rep
 static void read_stream(struct resync *resync)
 {
     if (!resync->is_reading) {
-        resync->is_reading =
-            follow_call_read(resync->follow, &resync->place, FOLLOW_COUNT, 0, on_stream);
+        resync->is_reading = follow_call_read(resync->follow, &resync->place, 0, on_stream);
     }
 }
 

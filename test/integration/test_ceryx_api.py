@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The API of Ceryx: as its users and their scripts call it, on the admin address and on one of its own."""
 import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.http1 import Connection
@@ -235,3 +238,103 @@ def test_refused_store(pointsman, tmp_path):
     assert ask(node, "GET", "/api/routes").json == [shown("a.test", "http://10.0.0.1")]
     response = ask(node, "DELETE", "/api/routes/a.test")
     assert response.status == 409 and str(folder) in response.json["detail"]
+
+
+# ---- with Redis ----
+
+@pytest.fixture
+def nodes(redis, fleet):
+    server = redis()
+    found = fleet(server, 2, CERYX)
+    found.redis = server
+    return found
+
+
+def keys_of(client, host):
+    return client.get(f"ceryx:routes:{host}"), client.hgetall(f"ceryx:settings:{host}")
+
+
+def test_writes_the_keys_of_ceryx(nodes, origin):
+    """What another Ceryx on the same Redis would read."""
+    client, target = nodes.redis.client, origin(respond(body=b"here"))
+    client.hset("ceryx:settings:a.test", "old", "1")
+    for body, settings in [({"target": target.address, "settings": {"enforce_https": False}}, {"enforce_https": "0", "mode": "proxy"}),
+                           ({"target": f"http://{target.address}/"}, {"enforce_https": "0", "mode": "proxy"}),
+                           ({"target": f"http://{target.address}/", "settings": {"enforce_https": True, "mode": "redirect"}},
+                            {"enforce_https": "1", "mode": "redirect"})]:
+        assert ask(nodes[0], "PUT", "/api/routes/a.test", body).status == 200
+        url = body["target"] if "://" in body["target"] else f"http://{body['target']}"
+        assert keys_of(client, "a.test") == (url, settings)
+        assert re.fullmatch("[0-9a-f]{16}:[0-9a-f]{16}", client.hget("pointsman:ceryx", "a.test"))
+    ask(nodes[0], "PUT", "/api/routes/$wildcard", {"target": target.address})
+    assert keys_of(client, "$wildcard")[0] == f"http://{target.address}"
+    nodes.wait_body("b.test", "here")
+    expected = [shown("$wildcard", f"http://{target.address}"),
+                shown("a.test", f"http://{target.address}/", enforce_https=True, mode="redirect")]
+    wait_until(lambda: ask(nodes[1], "GET", "/api/routes").json == expected, "the same on the other node", 2)
+
+    for host in ["a.test", "$wildcard"]:
+        assert ask(nodes[1], "DELETE", f"/api/routes/{host}").status == 204
+        assert keys_of(client, host) == (None, {})
+    assert client.hgetall("pointsman:ceryx") == {}
+    nodes.wait_body("b.test", 503)
+
+
+def test_same_again_makes_no_revision(nodes):
+    body = {"target": "10.0.0.1:80", "settings": {"enforce_https": True}}
+    ask(nodes[0], "PUT", "/api/routes/a.test", body)
+    revision = nodes[0].status()["revision"]
+    nodes.redis.client.delete("ceryx:settings:a.test")  # but the keys are as they should be
+    ask(nodes[0], "PUT", "/api/routes/a.test", body)
+    assert nodes[0].status()["revision"] == revision
+    assert keys_of(nodes.redis.client, "a.test")[1] == {"enforce_https": "1", "mode": "proxy"}
+
+
+def test_delete_takes_keys_that_nobody_can_read(nodes):
+    client = nodes.redis.client
+    client.set("ceryx:routes:bad.test", "ftp://nowhere")
+    client.hset("ceryx:settings:bad.test", "mode", "proxy")
+    assert ask(nodes[0], "GET", "/api/routes/bad.test").status == 404
+    assert ask(nodes[0], "DELETE", "/api/routes/bad.test").status == 204
+    assert keys_of(client, "bad.test") == (None, {})
+    assert ask(nodes[0], "DELETE", "/api/routes/bad.test").status == 204
+
+
+def test_two_nodes_write_the_same_host(nodes):
+    """Pools that come and go under the feet of another node's call: each is made anew until it fits."""
+    def write(node, scheme):
+        statuses = []
+        for i in range(30):
+            statuses.append(ask(node, "PUT", "/api/routes/a.test", {"target": f"{scheme}://10.0.0.1:{i + 1}"}).status)
+            statuses.append(ask(node, "DELETE", "/api/routes/a.test").status)
+        return statuses
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(write, nodes, ["http", "https"]))
+    assert set(answers[0]) == set(answers[1]) == {200, 204}
+    nodes.wait_equal()
+    for node in nodes:
+        assert ask(node, "GET", "/api/routes").json == []
+        assert node.api("GET", "/v1/pools").json["pools"] == []
+
+
+def test_redis_away(nodes):
+    ask(nodes[0], "PUT", "/api/routes/a.test", {"target": "10.0.0.1:80"})
+    nodes.redis.pause()
+    time.sleep(1.6)  # the time that Redis may be silent, and a ping
+    response = ask(nodes[0], "PUT", "/api/routes/b.test", {"target": "10.0.0.1:80"})
+    assert response.status == 503 and set(response.json) == {"detail"}
+    assert response.headers["Content-Type"] == "application/json"
+    assert ask(nodes[0], "GET", "/api/routes").json == [shown("a.test", "http://10.0.0.1")]
+    nodes.redis.resume()
+    wait_until(lambda: ask(nodes[0], "PUT", "/api/routes/b.test", {"target": "10.0.0.1:80"}).status == 200, "written", 5)
+
+
+def test_environment_of_redis(redis, pointsman):
+    """As in Ceryx' compose file: nothing but its variables."""
+    server = redis(password="p@ss/word")
+    node = pointsman({"store": {"url": None}}, env={
+        "POINTSMAN_CERYX": "true", "CERYX_REDIS_HOST": server.host, "CERYX_REDIS_PORT": str(server.port),
+        "CERYX_REDIS_PASSWORD": "p@ss/word", "CERYX_REDIS_PREFIX": "other", "CERYX_REDIS_TIMEOUT": "200"})
+    assert ask(node, "POST", "/api/routes", {"source": "a.test", "target": "10.0.0.1:80"}).status == 201
+    assert server.client.get("other:routes:a.test") == "http://10.0.0.1:80"

@@ -370,11 +370,11 @@ end
 
 -- ---- may all of it be done? ----
 
-for _, key in ipairs({stream, refs, secrets}) do
-    local kind = call('TYPE', key).ok
-    local wanted = key == stream and 'stream' or 'hash'
-    if kind ~= 'none' and kind ~= wanted then
-        return fail('WRONGTYPE ' .. key .. ' is a ' .. kind .. ', not a ' .. wanted)
+-- Of the others the type is known: they were read.
+if puts[secrets] or drops[secrets] then
+    local kind = call('TYPE', secrets).ok
+    if kind ~= 'none' and kind ~= 'hash' then
+        return fail('WRONGTYPE ' .. secrets .. ' is a ' .. kind .. ', not a hash')
     end
 end
 if not may('HSET', meta, 'a', 'b') or not may('HDEL', meta, 'a') or
@@ -386,7 +386,6 @@ end
 
 if has_changed then
     local changes = table.concat(parts)
-    local length = call('XLEN', stream)
     local entry = {'XADD', stream, 'MAXLEN', '~', ARGV[6], '*', 'v', '1', 'k', 'write', 'e', ARGV[1],
         'r', new_revision, 'p', now, 't', ARGV[4], 'n', ARGV[2]}
     if ARGV[5] == 'w' then
@@ -395,15 +394,22 @@ if has_changed then
     end
     entry[#entry + 1] = 'c'
     entry[#entry + 1] = changes
-    call(unpack(entry))
-    -- The bytes are an estimate: what was trimmed is taken to be as large as the rest.
-    local bytes = length == 0 and 0 or (tonumber(place[4] or '') or 0)
-    bytes = bytes + #changes + 200
-    local left = call('XLEN', stream)
-    bytes = bytes * left / (length + 1)
-    if bytes > tonumber(ARGV[7]) and left > 1 then
-        call('XTRIM', stream, 'MAXLEN', math.ceil(left / 2))
-        bytes = bytes / 2
+    local added = redis.pcall(unpack(entry))
+    if type(added) == 'table' and added.err then
+        if string.find(added.err, '^WRONGTYPE') then
+            return fail('WRONGTYPE ' .. stream .. ' is not a stream')
+        end
+        return added
+    end
+    -- Counted up, and measured when that goes over the bound: most of it may be trimmed by then.
+    local bytes = (tonumber(place[4] or '') or 0) + #changes + 200
+    if bytes > tonumber(ARGV[7]) then
+        local real = redis.pcall('MEMORY', 'USAGE', stream)
+        bytes = type(real) == 'number' and real or bytes
+        if bytes > tonumber(ARGV[7]) then
+            call('XTRIM', stream, 'MAXLEN', math.ceil(call('XLEN', stream) / 2))
+            bytes = bytes / 2
+        end
     end
     call('HSET', meta, 'revision', new_revision, 'tag', ARGV[4], 'stream_bytes',
         string.format('%.0f', bytes))

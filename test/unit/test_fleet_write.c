@@ -358,7 +358,7 @@ static void test_nothing_is_written_by_a_server_that_refuses(void **state)
     } cases[] = {
         {"CONFIG SET maxmemory 1", "OOM", "CONFIG SET maxmemory 0"},
         {"CONFIG SET min-replicas-to-write 1", "NOREPLICAS", "CONFIG SET min-replicas-to-write 0"},
-        {"RENAME pm:stream kept\r\nSET pm:stream x", "pm:stream is a string",
+        {"RENAME pm:stream kept\r\nSET pm:stream x", "pm:stream is not a stream",
          "DEL pm:stream\r\nRENAME kept pm:stream"},
         {"RENAME pm:refs kept\r\nSET pm:refs x", "WRONGTYPE", "DEL pm:refs"},
         {"SET pm:pools x", "WRONGTYPE", "DEL pm:pools"},

@@ -255,8 +255,11 @@ int store_change_replay(struct store_writer *writer, const struct store_request 
                                         (present.revision == change->revision && change->is_first));
     change->was_same = true;
     if (change->reseal) {
-        writer->is_dirty |= present.exists;
-        return present.exists ? write_secret(writer, change, true) : 0;
+        // The only condition that is kept here: a newer secret may have come on another way meanwhile.
+        bool is_meant =
+            present.exists && (change->if_match == 0 || change->if_match == present.revision);
+        writer->is_dirty |= is_meant;
+        return is_meant ? write_secret(writer, change, true) : 0;
     }
     if ((change->value == NULL && !present.exists) || (request->way == STORE_REPLAY && is_as_new)) {
         return 0;

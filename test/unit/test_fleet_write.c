@@ -246,6 +246,14 @@ static void test_secrets(void **state)
     request->changes[0].if_match = revision - 1;
     node_expect(&node, request, ERR_PRECONDITION, "has revision");
     assert_secret(&node, "two anew");
+    // What comes to the replica late is not put over a newer one.
+    request = node_one(NOUN_KEY, "k", NULL);
+    request->changes[0].secret = str_dup(STR("late"));
+    request->changes[0].reseal = true;
+    request->changes[0].if_match = revision - 1;
+    request->way = STORE_REPLAY;
+    node_expect(&node, request, 0, "");
+    assert_secret(&node, "two anew");
     assert_int_equal(node_expect(&node, with_secret("{\"x\":3}", NULL, false), 0, ""),
                      revision + 1);
     assert_secret(&node, "");

@@ -100,8 +100,8 @@ def test_no_setting_is_invented():
 
 def test_every_counter_is_explained():
     names = re.findall(r"X\((\w+),", table_of("src/observe/stats.h", "COUNTER_TABLE"))
-    for path in ("stats.c", "certificates.c", "targets_metrics.c"):
-        names += re.findall(r'put_(?:gauge|family|total)\(\s*out,\s*"(\w+)"', read(f"src/admin/{path}"))
+    for path in (SOURCE / "admin").glob("*.c"):
+        names += re.findall(r'put_(?:gauge|family|total|seconds)\(\s*out,\s*"(\w+)"', path.read_text())
     series = re.search(r"\} families\[\] = \{(.*?)\};", read("src/admin/targets_metrics.c"), re.DOTALL)
     names += re.findall(r'\{"(\w+)"', series[1])
     assert len(names) > 80
@@ -246,16 +246,34 @@ def check_output(output, expected, script):
 def test_examples_run(pointsman, tmp_path, page):
     server = pointsman(args=["--demo"], https=True)
     wait_until(lambda: server.status()["routes"] == 3, "the demo's routes")
+    run_blocks(server, tmp_path, page)
+
+
+@pytest.mark.parametrize("page, config", [
+    ("docs/import.md", {}),
+])
+def test_examples_with_redis_run(pointsman, redis, tmp_path, page, config):
+    store = redis()
+    if "store" in config:
+        config = dict(config, store={"url": store.url()})
+    server = pointsman(config, https=True)
+    run_blocks(server, tmp_path, page, {"127.0.0.1:6379": store.address})
+
+
+def run_blocks(server, tmp_path, page, addresses=None):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "pointsman").symlink_to(server.binary)
     env = dict(os.environ, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
                POINTSMAN_ADMIN=f"127.0.0.1:{server.admin_port}")
+    addresses = dict(addresses or {}, **{
+        "127.0.0.1:8080": f"127.0.0.1:{server.port}",
+        "127.0.0.1:8081": f"127.0.0.1:{server.admin_port}",
+        "127.0.0.1:8443": f"127.0.0.1:{server.https_port}"})
     found = blocks(page)
     assert found
     for script, expected in found:
-        script = script.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
-        script = script.replace("127.0.0.1:8081", f"127.0.0.1:{server.admin_port}")
-        script = script.replace("127.0.0.1:8443", f"127.0.0.1:{server.https_port}")
+        for shown, real in addresses.items():
+            script = script.replace(shown, real)
         done = subprocess.run(["bash", "-eu", "-c", script], cwd=server.folder, env=env,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=60, check=False)
@@ -337,6 +355,26 @@ def with_unit(value):
     ("src/files/files.h", "FILES_FAULTS_SHOWN", "faults of the files", "| {} |"),
     ("src/cli/copy_int.h", "COPY_ROUTES_PER_FILE", "routes of a file that", "| {}, or"),
     ("src/cli/copy_int.h", "COPY_FILE_BYTES", "routes of a file that", "{m} MiB"),
+    ("src/redis/redis.h", "REDIS_REPLY_MAX", "Redis: one reply", "{m} MiB"),
+    ("src/redis/redis.h", "REDIS_OUTPUT_MAX", "Redis: one reply", "{m} MiB"),
+    ("src/redis/redis.h", "REDIS_CONNECT_MS", "Redis: connect", "{} ms"),
+    ("src/redis/redis.h", "REDIS_SENTINEL_MS", "Redis: connect", "{} ms"),
+    ("src/redis/redis.h", "REDIS_RETRY_MIN_MS", "Redis: pause", "{} to"),
+    ("src/redis/redis.h", "REDIS_RETRY_MAX_MS", "Redis: pause", "to {} ms"),
+    ("src/fleet/fleet.h", "FLEET_SILENCE_MS", "silence of Redis", "{} ms"),
+    ("src/fleet/fleet.h", "FLEET_UNKNOWN_MS", "wait for the answer of a write", "{} ms"),
+    ("src/fleet/fleet.h", "FLEET_WAIT_REPLICAS_MS", "wait for replicas", "{} ms"),
+    ("src/fleet/fleet.h", "FLEET_WAIT_MAX", "calls that wait for the fleet", "| {} |"),
+    ("src/fleet/fleet.h", "FLEET_NODE_MAX", "nodes that are listed", "| {} |"),
+    ("src/fleet/fleet.h", "FLEET_LIVE_MS", "silence of a node", "{} ms"),
+    ("src/fleet/fleet.h", "FLEET_FORGET_MS", "silence of a node", "{} ms"),
+    ("src/fleet/fleet.h", "FLEET_REVISION_STEP", "changes that a new epoch", "| {} "),
+    ("src/cli/import_int.h", "IMPORT_BATCH_LINES", "import: lines", "| {}, "),
+    ("src/cli/import_int.h", "IMPORT_VALUE_MAX", "import: lines", "{m} MiB"),
+    ("src/cli/import_rule.h", "RULE_TEXT_MAX", "import: a rule", "{} bytes"),
+    ("src/cli/import_rule.h", "RULE_TERM_MAX", "import: a rule", ", {}, "),
+    ("src/cli/import_rule.h", "RULE_DEPTH_MAX", "import: a rule", ", {} |"),
+    ("src/cli/import_int.h", "IMPORT_TREE_BYTES", "import: all keys", "{m} MiB"),
     ("src/store/store.h", "STORE_PENDING_MAX", "writes that wait", "{}, or"),
     ("src/store/store.h", "STORE_PENDING_CHANGES_MAX", "writes that wait", "or {}"),
 ])

@@ -33,7 +33,8 @@ static struct compare_slot *find(const struct compare *compare, uint64_t key)
 static bool grow(struct compare *compare)
 {
     struct compare old = *compare;
-    struct compare larger = {.size = old.size == 0 ? 256 : old.size * 2, .count = old.count};
+    struct compare larger = old;
+    larger.size = old.size == 0 ? 256 : old.size * 2;
     larger.slots = calloc(larger.size, sizeof *larger.slots);
     if (larger.slots == NULL) {
         return false;
@@ -77,6 +78,7 @@ static bool on_record(void *context, const struct store_record *record)
         return false;
     }
     slot->content = hash_content(record->revision, record->value);
+    loading->compare->unseen++;
     return true;
 }
 
@@ -97,17 +99,21 @@ int compare_see(struct compare *compare, struct str key, uint64_t revision, stru
         return ERR_MEMORY;
     }
     uint64_t content = hash_content(revision, value);
-    *is_other = compare->count != before || (slot->content & ~1ull) != content;
+    bool is_new = compare->count != before;
+    *is_other = is_new || (slot->content & ~1ull) != content;
+    compare->unseen -= !is_new && (slot->content & 1) == 0;
     slot->content = content | 1;
     return 0;
 }
 
 int compare_keep(struct compare *compare, struct str key)
 {
+    size_t before = compare->count;
     struct compare_slot *slot = slot_of(compare, key);
     if (slot == NULL) {
         return ERR_MEMORY;
     }
+    compare->unseen -= compare->count == before && (slot->content & 1) == 0;
     slot->content |= 1;
     return 0;
 }

@@ -104,6 +104,7 @@ struct compare {
     struct compare_slot *slots;
     size_t size; // a power of two, or 0
     size_t count;
+    size_t unseen; // of those that the replica had
 };
 
 void compare_fini(struct compare *compare);

@@ -425,6 +425,9 @@ static bool find_extras(struct resync *resync)
     drop_extras(resync);
     resync->has_more_extras = false;
     resync->is_extra_known = true;
+    if (listing.compare->unseen == 0) {
+        return true;
+    }
     int err = store_reader_list(resync->reader, noun, on_listed, &listing);
     err = listing.is_out_of_memory ? ERR_MEMORY : err;
     if (err != 0) {

@@ -386,6 +386,7 @@ static void test_compare(void **state)
     assert_false(compare_is_seen(&compare, STR("x")));
     assert_int_equal(compare_keep(&compare, STR("x")), 0);
     assert_true(compare_is_seen(&compare, STR("x")));
+    assert_int_equal(compare.unseen, 0); // nothing was loaded
     compare_fini(&compare);
 }
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum {
-    TIMEOUT_MS = 30000, // a block of a thousand changes on a slow server
+    TIMEOUT_MS = 5000, // for connecting, and for each reply
     PASSWORD_MAX = 4096,
 };
 
@@ -22,7 +22,10 @@ static int read_password(struct copy_redis *redis, const char *path)
     if (len < 0) {
         fprintf(stderr, "pointsman: %s: %s\n", path, strerrordesc_np(errno));
     } else {
-        struct str password = str_trim(str_make(text, (size_t)len));
+        struct str password = str_make(text, (size_t)len);
+        while (password.len > 0 && (unsigned char)password.p[password.len - 1] <= ' ') {
+            password.len--; // the end of its line
+        }
         free(redis->url.password);
         redis->url.password = str_dup(password);
         explicit_bzero(text, (size_t)len);

@@ -26,6 +26,7 @@ struct command {
     const char *example;      // lines, each with its line feed
     const struct flag *flags; // ended by one without a name
     enum command_kind kind;
+    bool has_wait; // takes --wait and --wait-timeout as well
     unsigned argument_min;
     unsigned argument_max;
     // Returns the exit status. NULL: serve and check, which read their flags into a struct config.
@@ -112,6 +113,7 @@ int run_cert_rm(const struct args *args);
 int run_apply(const struct args *args);
 int run_export(const struct args *args);
 int run_status(const struct args *args);
+int run_nodes(const struct args *args);
 int run_store_copy(const struct args *args);
 int run_import_hipache(const struct args *args);
 int run_import_auto_ssl(const struct args *args);

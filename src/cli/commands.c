@@ -15,6 +15,13 @@ static const struct flag client_flags[] = {
     {"config", "FILE", "take admin address and token file from this configuration"},
 };
 
+static const struct flag wait_flags[] = {
+    {"wait", "none|node|fleet",
+     "return when all nodes serve it (fleet), this one does (node, the default), or answer at once "
+     "with what was written (none)"},
+    {"wait-timeout", "TIME", "with --wait fleet: fail when a node lags after this time (5s)"},
+};
+
 static const struct command commands[] = {
     {.name = "serve",
      .arguments = "",
@@ -60,6 +67,7 @@ static const struct command commands[] = {
                 "pointsman route put old.example.com --redirect https://www.example.com\n",
      .flags = route_put_flags,
      .kind = COMMAND_DATA,
+     .has_wait = true,
      .argument_min = 1,
      .argument_max = UINT_MAX,
      .run = run_route_put},
@@ -70,6 +78,7 @@ static const struct command commands[] = {
      .example = "pointsman route rm shop.example.com/api\n",
      .flags = no_flags,
      .kind = COMMAND_CLIENT,
+     .has_wait = true,
      .argument_min = 1,
      .argument_max = UINT_MAX,
      .run = run_route_rm},
@@ -99,6 +108,7 @@ static const struct command commands[] = {
                 "pointsman pool put api api.internal:8080 --balance hash --hash header:x-tenant\n",
      .flags = pool_put_flags,
      .kind = COMMAND_DATA,
+     .has_wait = true,
      .argument_min = 1,
      .argument_max = UINT_MAX,
      .run = run_pool_put},
@@ -109,6 +119,7 @@ static const struct command commands[] = {
      .example = "pointsman pool rm shop-web\n",
      .flags = no_flags,
      .kind = COMMAND_CLIENT,
+     .has_wait = true,
      .argument_min = 1,
      .argument_max = UINT_MAX,
      .run = run_pool_rm},
@@ -177,6 +188,7 @@ static const struct command commands[] = {
                 "--key /etc/letsencrypt/live/shop/privkey.pem\n",
      .flags = cert_put_flags,
      .kind = COMMAND_DATA,
+     .has_wait = true,
      .argument_min = 1,
      .argument_max = 1,
      .run = run_cert_put},
@@ -187,6 +199,7 @@ static const struct command commands[] = {
      .example = "pointsman cert rm shop\n",
      .flags = no_flags,
      .kind = COMMAND_CLIENT,
+     .has_wait = true,
      .argument_min = 1,
      .argument_max = UINT_MAX,
      .run = run_cert_rm},
@@ -224,6 +237,14 @@ static const struct command commands[] = {
      .flags = no_flags,
      .kind = COMMAND_DATA,
      .run = run_status},
+    {.name = "nodes",
+     .arguments = "",
+     .summary = "list the nodes that share the store",
+     .details = "A node is away when Redis has had no heartbeat of it for 5 seconds.",
+     .example = "pointsman nodes\n",
+     .flags = no_flags,
+     .kind = COMMAND_DATA,
+     .run = run_nodes},
     {.name = "store copy",
      .arguments = "FROM TO",
      .summary = "copy all declarations from one store into another",
@@ -351,6 +372,11 @@ const struct flag *command_flag(const struct command *command, unsigned index)
         own++;
     }
     index -= own;
+    enum { WAIT_COUNT = sizeof wait_flags / sizeof wait_flags[0] };
+    if (command->has_wait && index < WAIT_COUNT) {
+        return &wait_flags[index];
+    }
+    index -= command->has_wait ? WAIT_COUNT : 0;
     enum { CLIENT_COUNT = sizeof client_flags / sizeof client_flags[0] };
     if (command->kind == COMMAND_DATA && index-- == 0) {
         return &json_flag;

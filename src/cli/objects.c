@@ -3,12 +3,33 @@
 #include "cli/cli.h"
 #include "cli/input.h"
 
-enum { PAGE_MAX = 1000 }; // objects a page
+enum {
+    PAGE_MAX = 1000,       // objects a page
+    WAIT_STALL_SEC = 3700, // more than the server waits for a fleet at most
+};
 
 void object_path(struct buf *path, const struct object_kind *kind, const char *key)
 {
     buf_printf(path, "/v1/%s/", kind->plural);
     path_put_key(path, str_from_c(key));
+    buf_put_char(path, '\0');
+}
+
+void object_path_wait(struct buf *path, const struct args *args, struct client *client)
+{
+    const char *wait = args_flag(args, "wait");
+    const char *timeout = args_flag(args, "wait-timeout");
+    if (wait == NULL && timeout == NULL) {
+        return;
+    }
+    path->len -= path->len > 0; // its end
+    buf_put(path, STR("?wait="));
+    path_put_segment(path, str_from_c(wait == NULL ? "node" : wait));
+    if (timeout != NULL) {
+        buf_put(path, STR("&timeout="));
+        path_put_segment(path, str_from_c(timeout));
+        client_set_stall(client, WAIT_STALL_SEC);
+    }
     buf_put_char(path, '\0');
 }
 
@@ -76,6 +97,10 @@ int object_put(const struct args *args, const struct object_kind *kind, json_t *
     struct client *client = NULL;
     int status = text == NULL || path.failed ? out_of_memory() : client_open(args, &client);
     if (status == CLI_DONE) {
+        object_path_wait(&path, args, client);
+        status = path.failed ? out_of_memory() : CLI_DONE;
+    }
+    if (status == CLI_DONE) {
         status = put_body(client, args, kind, path.p, str_from_c(text));
     }
     client_close(&client);
@@ -105,11 +130,13 @@ int object_show(const struct args *args, const struct object_kind *kind)
     return status;
 }
 
-static int remove_object(struct client *client, const struct object_kind *kind, const char *key)
+static int remove_object(struct client *client, const struct args *args,
+                         const struct object_kind *kind, const char *key)
 {
     struct buf path;
     buf_init(&path, 0);
     object_path(&path, kind, key);
+    object_path_wait(&path, args, client);
     if (path.failed) {
         return out_of_memory();
     }
@@ -135,7 +162,7 @@ int objects_remove(const struct args *args, const struct object_kind *kind)
         return status;
     }
     for (unsigned i = 0; i < args->word_count; i++) {
-        int one = remove_object(client, kind, args->words[i]);
+        int one = remove_object(client, args, kind, args->words[i]);
         status = one != CLI_DONE ? one : status;
     }
     client_close(&client);

@@ -2,6 +2,7 @@
 // pointsman status
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/nodes.h"
 #include "cli/output.h"
 
 // "3d 4h", "4h 12m", "12m 5s", "5s".
@@ -126,6 +127,7 @@ static void print_facts(const json_t *status)
     table_put_c(&table, "store");
     put_store(&table, json_object_get(status, "store"));
     put_files(&table, json_object_get(json_object_get(status, "store"), "files"));
+    nodes_put_fleet(&table, json_object_get(json_object_get(status, "store"), "fleet"));
     table_print(&table, stdout);
     table_fini(&table);
 }

@@ -60,26 +60,38 @@ static bool serves(const struct fleet *fleet, const struct fleet_wait *wait,
     return revision >= wait->revision && strcmp(epoch, wait->epoch) == 0;
 }
 
+static int by_text(const void *a, const void *b)
+{
+    const char *const *left = a;
+    const char *const *right = b;
+    return strcmp(*left, *right);
+}
+
 // Names those that are not known to serve it. With `all`: nobody else is, for what they said is too old.
 static void name_lagging(struct fleet_wait *wait, bool all)
 {
     const struct fleet *fleet = wait->fleet;
     const struct node_list *list = &fleet->nodes->list;
-    size_t len = 0;
-    unsigned more = 0;
+    const char *names[FLEET_NODE_MAX];
+    unsigned count = 0;
     for (unsigned i = 0; i < list->count; i++) {
         const struct fleet_node *node = &list->items[i].node;
         bool is_behind = (all && !node->is_self) || !serves(fleet, wait, node);
-        if (!node->is_live || !is_behind) {
-            continue;
+        if (node->is_live && is_behind) {
+            names[count++] = node->name;
         }
+    }
+    qsort(names, count, sizeof *names, by_text);
+    size_t len = 0;
+    unsigned more = 0;
+    for (unsigned i = 0; i < count; i++) {
         // Room is left for the number of those that are not named.
-        if (len + strlen(node->name) + 40 > sizeof wait->lagging) {
+        if (len + strlen(names[i]) + 40 > sizeof wait->lagging) {
             more++;
             continue;
         }
         len += (size_t)snprintf(wait->lagging + len, sizeof wait->lagging - len, "%s%s",
-                                len == 0 ? "" : ", ", node->name);
+                                len == 0 ? "" : ", ", names[i]);
     }
     if (more > 0) {
         snprintf(wait->lagging + len, sizeof wait->lagging - len, " and %u more", more);

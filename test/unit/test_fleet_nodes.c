@@ -304,7 +304,7 @@ static void test_wait_given_up(void **state)
     check_sleep(c, 50);
     check_close(c, 0); // whoever waits is told
     assert_int_equal(other.calls, 1);
-    assert_string_equal(other.lagging, "node-1, node-0");
+    assert_string_equal(other.lagging, "node-0, node-1");
     assert_int_equal(waiter.calls, 0);
 }
 

@@ -13,6 +13,7 @@ enum {
     IMPORT_BATCH_LINES = 1000,
     IMPORT_BATCH_BYTES = 8 << 20,
     IMPORT_ROUNDS_MAX = 20,        // times that a batch is sent without what was refused
+    IMPORT_PAUSE_MS = 500,         // before it is sent again to a node that could not write
     IMPORT_PIPELINE = 100,         // values that are asked for at once
     IMPORT_VALUE_MAX = 1 << 20,    // bytes of a value in Redis
     IMPORT_REASON_MAX = 600,       // bytes of a reason
@@ -60,6 +61,7 @@ struct import {
     uint64_t created, updated, unchanged, refused;
     uint64_t told[IMPORT_LEVELS];
     uint64_t others; // keys that are not of this kind
+    bool is_busy;    // the node could not write
     bool has_failed; // printed; nothing more is done
 };
 

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/import_int.h"
 #include "cli/input.h"
+#include <unistd.h>
 
 static void free_op(struct import_op *op)
 {
@@ -70,7 +71,9 @@ static int take_answer(struct import *import, const unsigned *map, unsigned coun
         return -1;
     }
     struct import_op *op = &import->ops[map[number - 1]];
-    if (strcmp(result, "failed") == 0) {
+    if (json_integer_value(json_object_get(answer, "status")) == 503) {
+        import->is_busy = true; // written or not: to write it again does no harm
+    } else if (strcmp(result, "failed") == 0) {
         tell_errors(import, op, answer);
         op->is_answered = true;
         import->refused++;
@@ -97,7 +100,9 @@ static void take_answers(struct import *import, const unsigned *map, unsigned co
         }
         lines++;
     }
-    if (lines < count) {
+    if (lines == 0 && answer->status == 503) {
+        import->is_busy = true;
+    } else if (lines < count) {
         import->has_failed = true;
         answer_report(answer, "import");
     }
@@ -144,7 +149,14 @@ void import_flush(struct import *import)
     unsigned left = import->is_dry_run ? 0 : import->op_count;
     for (unsigned round = 0; round < IMPORT_ROUNDS_MAX && left > 0 && !import->has_failed;
          round++) {
+        if (import->is_busy) {
+            usleep(IMPORT_PAUSE_MS * 1000);
+            import->is_busy = false;
+        }
         left = send_round(import);
+    }
+    if (left > 0 && import->is_busy) {
+        import_fail(import, "the node cannot write now: see pointsman status");
     }
     for (unsigned i = 0; left > 0 && !import->has_failed && i < import->op_count; i++) {
         if (!import->ops[i].is_answered) {

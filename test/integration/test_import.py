@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """pointsman import: what Hipache, lua-resty-auto-ssl and Traefik left in Redis is served."""
 import json
+import threading
 
 import pytest
 
@@ -129,6 +130,20 @@ def test_what_the_node_refuses_is_told(pointsman, origin, redis):
     assert (sums["refused"], sums["created"]) == (1, 3)
     assert told(lines, "traefik/tls/certificates/0")[0][1].startswith("refused: /value/")
     assert server.get(host="a.example").text == server.get(host="c.example").text == "one"
+
+
+def test_a_node_that_cannot_write_for_a_moment(pointsman, redis):
+    """What it could not write is sent again."""
+    store = redis()
+    server = pointsman({"store": {"url": store.url()}})
+    write(store, {f"frontend:h{i}.example": ["w", "http://127.0.0.1:9"] for i in range(2500)})
+    store.client.config_set("maxmemory", "1")  # writes are refused: out of memory
+    timer = threading.Timer(2, store.client.config_set, ("maxmemory", "0"))
+    timer.start()
+    _, lines, sums = run_import(server, "hipache", store)
+    timer.join()
+    assert not lines and sums["routes"] == 2500
+    assert server.status()["routes"] == 2500
 
 
 def test_a_node_that_cannot_be_reached(pointsman, redis):

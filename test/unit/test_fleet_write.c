@@ -351,6 +351,48 @@ static void test_guards_and_companions(void **state)
     node_close(&node);
 }
 
+// Both change what they have both seen: one order, and the other one learns of it.
+static void test_of_two_nodes_one_is_faster(void **state)
+{
+    (void)state;
+    struct node nodes[2];
+    for (unsigned i = 0; i < 2; i++) {
+        node_open(&nodes[i], &server, false, NULL);
+        node_wait_writable(&nodes[i]);
+    }
+    uint64_t revision = node_expect(&nodes[0], node_one(NOUN_ROUTE, "a", A), 0, "");
+    for (unsigned round = 0; round < 20; round++) {
+        void *slots[2];
+        NODE_WAIT(&nodes[0], store_revision(nodes[0].store) == revision);
+        NODE_WAIT(&nodes[1], store_revision(nodes[1].store) == revision);
+        for (unsigned i = 0; i < 2; i++) {
+            char value[128];
+            snprintf(
+                value, sizeof value,
+                "{\"host\":\"a\",\"path\":\"/\",\"respond\":{\"status\":200,\"body\":\"%u/%u\"}}",
+                round, i);
+            struct store_request *request = node_one(NOUN_ROUTE, "a", value);
+            request->changes[0].if_match = revision;
+            node_submit(&nodes[i], request, &slots[i]);
+        }
+        unsigned winners = 0;
+        for (unsigned i = 0; i < 2; i++) {
+            NODE_WAIT(&nodes[i], slots[i] != (void *)&nodes[i]);
+            struct store_request *request = slots[i];
+            struct store_record record;
+            assert_int_equal(store_get(nodes[i].store, NOUN_ROUTE, STR("a"), &record), 0);
+            assert_int_equal(record.revision, revision + 1); // also where it was refused
+            winners += request->err == 0;
+            assert_true(request->err == 0 || request->err == ERR_PRECONDITION);
+            store_request_free(&request);
+        }
+        assert_int_equal(winners, 1);
+        revision++;
+    }
+    node_close(&nodes[0]);
+    node_close(&nodes[1]);
+}
+
 // ---- what Redis refuses ----
 
 static void test_nothing_is_written_by_a_server_that_refuses(void **state)
@@ -541,6 +583,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_secrets, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_secret_without_a_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_guards_and_companions, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_of_two_nodes_one_is_faster, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nothing_is_written_by_a_server_that_refuses, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_scripts_are_loaded_again, setup, teardown),

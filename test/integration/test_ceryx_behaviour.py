@@ -141,3 +141,13 @@ def test_wrong_environment_is_named(pointsman):
     assert node.process.wait(20) == 1
     node.process = None
     assert "CERYX_REDIS_PORT: must be a port" in node.stderr()
+
+
+def test_key_of_another_certificate(pointsman, certs):
+    one, other = certs.issue(["one.test"]), certs.issue(["other.test"])
+    node = pointsman({"tls": {"default_certificate": str(one.chain_file), "default_key": str(other.key_file)}},
+                     https=True, start=False)
+    node.start(wait=False)
+    assert node.process.wait(20) == 1
+    node.process = None
+    assert str(one.chain_file) in node.stderr()

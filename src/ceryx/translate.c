@@ -214,12 +214,14 @@ static int make_route(const struct ceryx_source *source, const struct target *ta
         is_redirect ? make_redirect(source, target) : make_proxy(source, target, parts->name);
     parts->route = canonise(NOUN_ROUTE, parts->key, route, "/target", problems);
     json_decref(route);
-    if (parts->route != NULL && target->is_https && !is_redirect) {
+    bool has_pool = target->is_https && !is_redirect;
+    if (parts->route != NULL && has_pool) {
         json_t *pool = make_pool(target);
         parts->pool = canonise(NOUN_POOL, parts->name, pool, "/target", problems);
         json_decref(pool);
     }
-    return problems->err;
+    bool is_whole = parts->route != NULL && (!has_pool || parts->pool != NULL);
+    return is_whole ? 0 : problems->err;
 }
 
 // Settings that name both files; Ceryx asks by the name in the handshake, which "$wildcard" never is.
@@ -239,7 +241,7 @@ static int make_certificate(const struct ceryx_source *source, struct ceryx_part
     parts->certificate =
         canonise(NOUN_CERTIFICATE, parts->name, value, "/settings/certificate_path", problems);
     json_decref(value);
-    return problems->err;
+    return parts->certificate != NULL ? 0 : problems->err;
 }
 
 int ceryx_translate(const struct ceryx_source *source, struct ceryx_parts *parts,
@@ -250,7 +252,7 @@ int ceryx_translate(const struct ceryx_source *source, struct ceryx_parts *parts
         return ERR_NOT_FOUND;
     }
     char name[CERYX_NAME_MAX + 1];
-    struct target target;
+    struct target target = {0};
     int err = ceryx_key(source->host, &parts->key, problems);
     if (err == 0) {
         ceryx_name(str_from_c(parts->key), name);

@@ -251,6 +251,7 @@ def test_examples_run(pointsman, tmp_path, page):
 
 @pytest.mark.parametrize("page, config", [
     ("docs/import.md", {}),
+    ("docs/fleet.md", {"store": {}}),
 ])
 def test_examples_with_redis_run(pointsman, redis, tmp_path, page, config):
     store = redis()
@@ -258,6 +259,23 @@ def test_examples_with_redis_run(pointsman, redis, tmp_path, page, config):
         config = dict(config, store={"url": store.url()})
     server = pointsman(config, https=True)
     run_blocks(server, tmp_path, page, {"127.0.0.1:6379": store.address})
+
+
+@pytest.mark.parametrize("page", ["docs/fleet.md", "docs/ceryx.md", "docs/files.md"])
+def test_example_configurations_are_good(page, tmp_path):
+    """Blocks of YAML that are a configuration; their files are made."""
+    import yaml
+    (tmp_path / "keys").write_text("ab" * 32)
+    (tmp_path / "keys").chmod(0o600)
+    (tmp_path / "routes.d").mkdir()
+    given = [body for info, body in FENCE.findall(read(page)) if info == "yaml" and "store:" in body]
+    assert given
+    for body in given:
+        assert "url" in yaml.safe_load(body)["store"]
+        (tmp_path / "c.yaml").write_text(body.replace("/etc/pointsman/keys", str(tmp_path / "keys")))
+        done = subprocess.run([find_binary(), "check", "--config", "c.yaml"], cwd=tmp_path,
+                              capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def run_blocks(server, tmp_path, page, addresses=None):

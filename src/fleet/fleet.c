@@ -141,13 +141,19 @@ void fleet_set_state(struct fleet *fleet, enum fleet_follow_state state, const c
     } else if (fleet->away_since_ns == 0) {
         fleet->away_since_ns = clock_monotonic_ns();
     }
+    // A node that never came to Redis says why, too.
+    bool is_news = is_other || (detail != NULL && detail[0] != '\0' &&
+                                strncmp(fleet->said, detail, sizeof fleet->said - 1) != 0);
+    str_copy(fleet->said, sizeof fleet->said, str_from_c(detail));
     if (detail != NULL) {
         str_copy(status->detail, sizeof status->detail, str_from_c(detail));
     }
     fleet_status_unlock(fleet);
-    if (is_other) {
+    if (is_news) {
         log_info("%s: %s%s%s", fleet->config.url->shown, fleet_follow_name(state),
                  detail == NULL || detail[0] == '\0' ? "" : ": ", detail == NULL ? "" : detail);
+    }
+    if (is_other) {
         write_follow_changed(fleet);
     }
 }

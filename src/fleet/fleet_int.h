@@ -138,6 +138,7 @@ struct fleet {
 
     // The thread's; follow's to set.
     enum fleet_follow_state state;
+    char said[128];           // the last reason that was logged
     struct fleet_place place; // as it is live here
 
     // Shared. `place_revision` and `is_content_there` are written by the fleet's thread (release), read by anyone.

@@ -13,6 +13,7 @@
 #include "cert/cert.h"
 #include "cert/seal.h"
 #include "files/files.h"
+#include "ceryx/watch.h"
 #include "fleet/fleet.h"
 #include "model/config.h"
 #include "observe/access_log.h"
@@ -53,6 +54,7 @@ struct admin_deps {
     struct store *store;
     struct publisher *publisher;
     struct files *files; // NULL: declarations are written here; else they come from these files
+    struct ceryx_watch *ceryx; // NULL: Ceryx' keys in Redis are not looked at
     struct fleet *fleet; // NULL: this node is alone; else declarations are in its Redis
     struct cert_table
         *certs; // NULL: none, and no TLS; else the loop has its buffers (tls_loop_init)

@@ -328,6 +328,10 @@ bool admin_store_state(const struct admin *admin, struct store_status *store);
 void fleet_put_status(const struct admin *admin, json_t *store);
 void fleet_put_metrics(const struct admin *admin, struct buf *out);
 
+// ceryx_metrics.c: what became of Ceryx' keys; nothing where they are not looked at. A member "ceryx" of the status.
+void ceryx_put_status(const struct admin *admin, json_t *status);
+void ceryx_put_metrics(const struct admin *admin, struct buf *out);
+
 // stats.c: a metric's text.
 void metric_put_family(struct buf *out, const char *name, const char *help, const char *type);
 void metric_put_gauge(struct buf *out, const char *name, const char *help, uint64_t value);

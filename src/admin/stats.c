@@ -191,6 +191,7 @@ static void put_store_metrics(struct admin *admin, struct buf *out)
                (double)store.last_commit_ns / 1e9);
     put_files_metrics(admin, out);
     fleet_put_metrics(admin, out);
+    ceryx_put_metrics(admin, out);
 }
 
 static void put_node_metrics(struct call *call, struct buf *out)

@@ -88,6 +88,7 @@ void call_status(struct call *call)
         (json_int_t)publisher_pool_count(publisher), "skipped",
         (json_int_t)publisher_skipped_count(publisher), "workers", workers, "retired",
         encode_retired(admin), "store", encode_store(admin));
+    ceryx_put_status(admin, answer);
     certificates_put_status(admin, answer);
     targets_put_status(admin, answer);
     answer_json_tree(call, 200, answer);

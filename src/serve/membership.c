@@ -9,6 +9,7 @@ struct membership {
     struct redis_url url;
     struct redis_tls tls;
     struct fleet *fleet;
+    struct ceryx_watch *ceryx; // NULL: Ceryx' keys are not looked at
 };
 
 // Declarations without a mark were made here and are nowhere else: following Redis would delete them.
@@ -55,6 +56,29 @@ int membership_open(struct membership **out, const struct config *config, struct
     return refuse_own(membership, problems);
 }
 
+// Ceryx' keys are in the same Redis.
+static int watch_ceryx(struct membership *membership, const struct seal *seal,
+                       struct problems *problems)
+{
+    const struct config *config = membership->config;
+    const struct ceryx_watch_config watch = {
+        .url = &membership->url,
+        .tls = &membership->tls,
+        .loop = fleet_loop(membership->fleet),
+        .store = membership->store,
+        .seal = seal,
+        .prefix = config->ceryx.prefix,
+        .store_prefix = config->store.prefix,
+        .node_id = fleet_node_id(membership->fleet).p,
+        .miss_timeout_ms = config->ceryx.miss_timeout_ms,
+    };
+    int err = ceryx_watch_new(&membership->ceryx, &watch, problems);
+    if (err == 0) {
+        ceryx_watch_start(membership->ceryx);
+    }
+    return err;
+}
+
 int membership_join(struct membership *membership, const struct membership_hooks *hooks,
                     struct problems *problems)
 {
@@ -81,12 +105,34 @@ int membership_join(struct membership *membership, const struct membership_hooks
         .on_event = hooks->on_event,
         .context = hooks->context,
     };
-    return fleet_new(&membership->fleet, &fleet, problems);
+    int err = fleet_new(&membership->fleet, &fleet, problems);
+    return err != 0 || !config->ceryx.enabled ? err
+                                              : watch_ceryx(membership, hooks->seal, problems);
 }
 
 struct fleet *membership_fleet(const struct membership *membership)
 {
     return membership == NULL ? NULL : membership->fleet;
+}
+
+struct ceryx_watch *membership_ceryx(const struct membership *membership)
+{
+    return membership == NULL ? NULL : membership->ceryx;
+}
+
+const struct misses_source *membership_misses(const struct membership *membership)
+{
+    const struct ceryx_watch *ceryx = membership_ceryx(membership);
+    return ceryx == NULL ? NULL : ceryx_watch_misses(ceryx);
+}
+
+void membership_leave(struct membership *membership)
+{
+    if (membership != NULL) {
+        ceryx_watch_leave(membership->ceryx);
+        fleet_stop(membership->fleet);
+        ceryx_watch_stop(membership->ceryx);
+    }
 }
 
 void membership_free(struct membership **place)
@@ -96,6 +142,7 @@ void membership_free(struct membership **place)
     if (membership == NULL) {
         return;
     }
+    ceryx_watch_free(&membership->ceryx);
     fleet_free(&membership->fleet);
     redis_url_fini(&membership->url);
     free(membership);

@@ -2,6 +2,7 @@
 // Declarations that nodes share through Redis: its address, the replica, the fleet. Control thread (or the
 // starting one).
 #pragma once
+#include "ceryx/watch.h"
 #include "fleet/fleet.h"
 #include "model/config.h"
 
@@ -26,5 +27,12 @@ int membership_join(struct membership *membership, const struct membership_hooks
                     struct problems *problems) WARN_UNUSED;
 // NULL: there is none.
 struct fleet *membership_fleet(const struct membership *membership);
+// Who watches Ceryx' keys; NULL: nobody.
+struct ceryx_watch *membership_ceryx(const struct membership *membership);
+// For struct proxy_shared; NULL: no host is looked up.
+const struct misses_source *membership_misses(const struct membership *membership);
+// Ends the fleet's thread and all that is on it, once no worker runs any more. Before store_stop(). NULL is
+// allowed.
+void membership_leave(struct membership *membership);
 // After store_stop() and its last answers; before store_close(). The fleet is stopped by then.
 void membership_free(struct membership **membership);

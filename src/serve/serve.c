@@ -381,6 +381,7 @@ static int start_workers(struct node *node, struct problems *problems)
     node->shared.tickets = security_tickets(node->security);
     node->shared.origin_tls = security_origin_tls(node->security);
     node->shared.access_log = node->access_log;
+    node->shared.misses = membership_misses(node->membership);
     node->shared.worker_count = count;
     return workers_new(&node->workers, &node->shared, problems);
 }
@@ -429,6 +430,7 @@ static int start_admin(struct node *node, struct problems *problems)
         .publisher = node->publisher,
         .files = node->files,
         .fleet = membership_fleet(node->membership),
+        .ceryx = membership_ceryx(node->membership),
         .certs = security_certs(node->security),
         .seal = security_seal(node->security),
         .access_log = node->access_log,
@@ -528,9 +530,9 @@ static int start(struct node *node, bool demo, struct problems *problems)
     } else {
         system_node_name(store_node_id(node->store), node->name, sizeof node->name);
     }
-    err = start_workers(node, problems);
+    err = join_fleet(node, problems);
     if (err == 0) {
-        err = join_fleet(node, problems);
+        err = start_workers(node, problems);
     }
     if (err == 0) {
         err = start_admin(node, problems);
@@ -553,7 +555,7 @@ static void stop(struct node *node)
     if (node->publisher != NULL) {
         publisher_hurry(node->publisher);
     }
-    fleet_stop(membership_fleet(node->membership));
+    membership_leave(node->membership);
     store_stop(node->store);
     if (node->has_outq) {
         // The store's last answers, and those to what they, or clients meanwhile, still submitted: each

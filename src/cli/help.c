@@ -70,7 +70,7 @@ void help_print_command(FILE *to, const struct command *command)
 
 static void print_summary(FILE *to, const struct command *command)
 {
-    fprintf(to, "  %-14s%s\n", command->name, command->summary);
+    fprintf(to, "  %-16s %s\n", command->name, command->summary);
 }
 
 void help_print_all(FILE *to)

@@ -17,7 +17,8 @@ from support.process import ROOT, find_binary
 
 COMMANDS = ["serve", "check", "route list", "route get", "route put", "route rm", "pool list",
             "pool get", "pool put", "pool rm", "pool drain", "pool up", "pool switch", "cert list",
-            "cert get", "cert put", "cert rm", "apply", "export", "status", "version", "help"]
+            "cert get", "cert put", "cert rm", "apply", "export", "status", "nodes", "store copy",
+            "import hipache", "import auto-ssl", "import traefik", "version", "help"]
 
 
 def run(*args, env=None, cwd=None, input=None):
@@ -50,7 +51,7 @@ def test_help_lists_what_exists():
     assert done.returncode == 0
     for command in COMMANDS:
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE), command
-    for later in ("tenant", "top", "explain", "collect", "orchestrate", "import"):
+    for later in ("tenant", "top", "explain", "collect", "orchestrate"):
         assert not re.search(rf"^  {later}\b", done.stdout, re.MULTILINE), later
     assert run("--help").stdout == done.stdout
     assert run().returncode == 2

@@ -15,7 +15,7 @@ enum {
     WRITE_SENT_BYTES = 32 << 20, // and their bytes; one is always sent
     WRITE_ORPHAN_MAX = 10000,    // without an outcome; over it the oldest ends as unknown
     WRITE_LATE_MS = 500,         // one that has less left of FLEET_UNKNOWN_MS is not sent any more
-    WRITE_LIVE_PER_MS = 5,       // changes that a slow replica takes in a millisecond
+    WRITE_LIVE_PER_MS = 1,       // changes that a slow replica takes in a millisecond
     WRITE_TICK_MS = 50,          // between looks at deadlines
     WRITE_PING_MS = 250,         // between commands that ask whether Redis is there
     WRITE_DROP_MS = 3000,        // a connection that was silent for so long is made anew

@@ -278,6 +278,58 @@ static void tells_events(void **state)
     assert_int_equal(admin_do(check, "GET", "/v1/events?since=x", NULL, NULL), 400);
 }
 
+static void force_pool(struct admin_check *check, uint64_t revision, const char *name)
+{
+    struct store_request *request = store_request_new(1);
+    request->way = STORE_FORCE;
+    request->revision = revision;
+    request->changes[0].noun = NOUN_POOL;
+    request->changes[0].key = str_dup(str_from_c(name));
+    request->changes[0].value = str_dup(STR("{\"targets\":[]}"));
+    request->changes[0].revision = revision;
+    store_submit(check->store, &request);
+    uint64_t until = clock_monotonic_ns() + 10 * NS_PER_SEC;
+    struct store_record record;
+    while (store_get(check->store, NOUN_POOL, str_from_c(name), &record) != 0) {
+        assert_true(clock_monotonic_ns() < until);
+        loop_turn(&check->control, 5);
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        loop_turn(&check->control, 2);
+    }
+}
+
+static void assert_events(struct admin_check *check, const char *query, bool has_x, bool has_y)
+{
+    struct script_stream script;
+    begin_events(check, &script, query, NULL);
+    const char *text = script_stream_text(&script);
+    assert_int_equal(strstr(text, "\"key\":\"x\"") != NULL, has_x);
+    assert_int_equal(strstr(text, "\"key\":\"y\"") != NULL, has_y);
+    assert_null(strstr(text, "id: 50\n"));
+    script_stream_leave(&script);
+    script_stream_fini(&script);
+}
+
+// A resync brings one revision in several feeds: who resumes in between misses nothing.
+static void tells_all_of_a_revision_in_parts(void **state)
+{
+    struct admin_check *check = *state;
+    put_pool(check, "a");
+    force_pool(check, 50, "x");
+    assert_events(check, "/v1/events?since=50", true, false);
+    force_pool(check, 50, "y");
+    assert_events(check, "/v1/events?since=1", true, true);
+    assert_events(check, "/v1/events?since=50", true, true);
+    put_pool(check, "b");
+    assert_events(check, "/v1/events?since=50", false, false);
+    struct script_stream script;
+    begin_events(check, &script, "/v1/events?since=1", NULL);
+    assert_non_null(strstr(script_stream_text(&script), "id: 51\n"));
+    script_stream_leave(&script);
+    script_stream_fini(&script);
+}
+
 static void add_changes(struct admin_check *check, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -326,6 +378,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(bounds_lines, admin_setup, admin_teardown),
         cmocka_unit_test_setup_teardown(client_leaves_a_batch, admin_setup, admin_teardown),
         cmocka_unit_test_setup_teardown(tells_events, admin_setup, admin_teardown),
+        cmocka_unit_test_setup_teardown(tells_all_of_a_revision_in_parts, admin_setup,
+                                        admin_teardown),
         cmocka_unit_test_setup_teardown(cuts_slow_readers, admin_setup, admin_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

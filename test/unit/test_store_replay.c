@@ -460,6 +460,33 @@ static void test_nothing_is_left_out(void **state)
     assert_int_equal(store_count(check->store, NOUN_ROUTE), 3);
 }
 
+static void test_shared_reads_one_moment(void **state)
+{
+    struct check *check = *state;
+    struct store *shared = NULL;
+    struct problems problems;
+    problems_init(&problems);
+    assert_int_equal(store_open_shared(&shared, check->path, &problems), ERR_INVALID); // no mark
+    assert_null(shared);
+    problems_fini(&problems);
+    problems_init(&problems);
+    check_expect(check, make_secret(STORE_REPLAY, 3, "v", "s", false), 0);
+    check_expect(check, make(STORE_REPLAY, 4, "a", "1", "m4"), 0);
+    assert_int_equal(store_open_shared(&shared, check->path, &problems), 0);
+    check_expect(check, make(STORE_REPLAY, 5, "a", "2", "m5"), 0); // the owner goes on
+    struct store_record record;
+    assert_int_equal(store_get(shared, NOUN_ROUTE, STR("a"), &record), 0);
+    assert_true(str_eq(record.value, STR("1")));
+    assert_int_equal(store_revision(shared), 4);
+    assert_int_equal(store_count(shared, NOUN_ROUTE), 1);
+    assert_int_equal(store_get_secret(shared, NOUN_CERTIFICATE, STR("c"), &record), 0);
+    assert_true(str_eq(record.secret, STR("s")));
+    store_close(&shared);
+    assert_int_equal(revision_of(check, "a"), 5);
+    assert_int_equal(store_open_shared(&shared, "/tmp/no/such/file", &problems), ERR_UNAVAILABLE);
+    problems_fini(&problems);
+}
+
 static void test_replica_needs_a_path(void **state)
 {
     (void)state;
@@ -489,6 +516,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_front_takes_writes_alone, setup, teardown),
         cmocka_unit_test(test_first_refused_change_gives_the_error),
         cmocka_unit_test_setup_teardown(test_nothing_is_left_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shared_reads_one_moment, setup, teardown),
         cmocka_unit_test(test_replica_needs_a_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -252,6 +252,7 @@ def test_examples_run(pointsman, tmp_path, page):
 @pytest.mark.parametrize("page, config", [
     ("docs/import.md", {}),
     ("docs/fleet.md", {"store": {}}),
+    ("docs/ceryx.md", {"store": {}, "ceryx": {"enabled": True, "miss_timeout": "1s"}}),
 ])
 def test_examples_with_redis_run(pointsman, redis, tmp_path, page, config):
     store = redis()

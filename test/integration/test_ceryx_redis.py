@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Ceryx' keys in Redis, written by others: followed by requests that see the change."""
 import concurrent.futures
+import pathlib
+import re
 import time
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from support.net import wait_until
 from support.origin import respond
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CERYX = {"ceryx": {"enabled": True, "miss_timeout": "2s"}}
 
 
@@ -282,3 +285,27 @@ def test_the_next_node_scans(redis, fleet, here):
     wait_until(lambda: ceryx_of(second)["scanning"], "the other one scans", 2.5)
     server.client.set("ceryx:routes:a.example", here.address)
     wait_until(lambda: second.status()["routes"] == 1, "it is adopted", 2)
+
+
+def test_rights(redis, fleet, here):
+    """What docs/fleet.md grants is enough, and with fewer channels it only scans."""
+    text = (ROOT / "docs" / "fleet.md").read_text()
+    rights = re.search(r"```text acl\nuser pointsman (.*?)```", text, re.S)[1].split()
+    more = re.search(r"besides: `(~ceryx.*?)`", text, re.S)[1].split()
+    rights = [">word" if each == ">PASSWORD" else each for each in rights]
+    server = redis(options=["--notify-keyspace-events", "K$hg"])
+    server.client.execute_command("ACL", "SETUSER", "pointsman", *rights, *more)
+    nodes = fleet(server.url("pointsman", "word"), 1, CERYX)
+    wait_ready(nodes)
+    wait_until(lambda: ceryx_of(nodes[0])["notified"], "notified", 8)
+    server.client.set("ceryx:routes:a.example", here.address)
+    assert answer_of(nodes[0], "a.example") == "here"
+    server.client.set("ceryx:routes:a.example", here.address + "/b")
+    wait_until(lambda: nodes[0].get_route("a.example").json.get("target_path") == "/b", "b", 1.2)
+    nodes[0].stop()
+    server.client.execute_command("ACL", "SETUSER", "pointsman", "resetchannels")
+    nodes[0].start()
+    wait_until(lambda: ceryx_of(nodes[0])["scans"] > 1, "scans", 8)
+    assert not ceryx_of(nodes[0])["notified"]
+    server.client.set("ceryx:routes:a.example", here.address + "/c")
+    wait_until(lambda: nodes[0].get_route("a.example").json.get("target_path") == "/c", "c", 1.2)

@@ -331,7 +331,8 @@ static bool send_page(struct ceryx_watch *watch)
     buf_init(&pattern, 0);
     put_literal(&pattern, watch->config.prefix);
     buf_put(&pattern, STR(":routes:*"));
-    snprintf(count, sizeof count, "%d", CERYX_PAGE);
+    // Who is gone costs less to find than who has changed.
+    snprintf(count, sizeof count, "%d", scan->phase == SCAN_ROUTES ? CERYX_PAGE : CERYX_PAGE * 4);
     bool is_sent = false;
     if (page != NULL && scan->phase == SCAN_ROUTES && !pattern.failed) {
         const struct str argv[] = {STR("SCAN"),  str_from_c(scan->cursor),

@@ -287,7 +287,7 @@ static void test_used_by_many(void **state)
     const struct problems *problems = &request->changes[0].problems;
     assert_int_equal(problems->count, STORE_REFERRER_MAX + 1);
     for (unsigned i = 0; i < STORE_REFERRER_MAX; i++) {
-        char expected[64];
+        char expected[160];
         snprintf(expected, sizeof expected, "pool \"p\" is used by route \"%s\"", keys[i]);
         assert_string_equal(problems->items[i].detail, expected);
     }

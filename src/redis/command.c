@@ -6,7 +6,8 @@
 enum {
     LINE_FIRST = 64,
     LINE_KEPT = 4096, // items that an empty line keeps
-    HEADER_MAX = 16,  // "$" or "*", a number, CRLF
+    DIGITS_MAX = 20,  // of 64 bits
+    HEADER_MAX = 24,  // "$" or "*", a number, CRLF
     ARGUMENT_MAX = 1 << 20,
 };
 
@@ -68,12 +69,12 @@ void redis_line_fini(struct redis_line *line)
 // "$123\r\n"; returns its length.
 static size_t write_header(char *to, char sign, size_t number)
 {
-    char digits[HEADER_MAX];
+    char digits[DIGITS_MAX];
     size_t count = 0;
     do {
         digits[count++] = (char)('0' + number % 10);
         number /= 10;
-    } while (number > 0);
+    } while (number > 0 && count < DIGITS_MAX);
     char *at = to;
     *at++ = sign;
     while (count > 0) {

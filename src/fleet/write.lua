@@ -90,9 +90,22 @@ for _ = 1, guard_count do
     if not guard_commands[arguments[1]] then
         return fail('ERR ' .. tostring(arguments[1]) .. ' cannot be a guard')
     end
-    local reply = flatten(call(unpack(arguments)))
+    local reply = redis.pcall(unpack(arguments))
+    if type(reply) == 'table' and reply.err then
+        if not string.find(reply.err, 'WRONGTYPE', 1, true) then
+            return reply
+        end
+        -- A key of another type has nothing of what is asked for, as if it were not there.
+        reply = false
+        if arguments[1] == 'HMGET' then
+            reply = {}
+            for i = 3, #arguments do
+                reply[i - 2] = false
+            end
+        end
+    end
     at = at + 1
-    if reply ~= ARGV[at - 1] then
+    if flatten(reply) ~= ARGV[at - 1] then
         return {'guard'}
     end
 end
@@ -103,6 +116,7 @@ end
 
 local companion_types = {SET = '', DEL = '', HSET = 'hash', HDEL = 'hash'}
 local companions = {}
+local kinds = {} -- of keys, as the companions before leave them
 for i = 1, companion_count do
     local arguments = take_arguments()
     local wanted = companion_types[arguments[1]]
@@ -112,9 +126,16 @@ for i = 1, companion_count do
     if not may(unpack(arguments)) then
         return fail('NOPERM this user may not ' .. arguments[1] .. ' ' .. arguments[2])
     end
-    local kind = call('TYPE', arguments[2]).ok
+    local kind = kinds[arguments[2]] or call('TYPE', arguments[2]).ok
     if wanted ~= '' and kind ~= 'none' and kind ~= wanted then
         return fail('WRONGTYPE ' .. arguments[2] .. ' is a ' .. kind .. ', not a ' .. wanted)
+    end
+    if arguments[1] == 'DEL' then
+        for j = 2, #arguments do
+            kinds[arguments[j]] = 'none'
+        end
+    else
+        kinds[arguments[2]] = wanted == '' and 'string' or wanted
     end
     companions[i] = arguments
 end

@@ -333,6 +333,20 @@ static void test_guards_and_companions(void **state)
     node_expect(&node, request, 0, "");
     assert_non_null(strstr(say("HGET cx:mine a"), "$1\r\n1\r\n"));
     assert_non_null(strstr(say("EXISTS cx:routes:a"), ":0"));
+    // A key of another type has nothing of it.
+    say("SET cx:settings:b text");
+    say("HSET cx:routes:b x y");
+    request = node_one(NOUN_ROUTE, "a", A);
+    extra(request, true, "GET cx:routes:b", "");
+    free(extra(request, true, "HMGET cx:settings:b mode x", "")->expected);
+    fields = request->extras->next;
+    fields->expected = calloc(1, 2);
+    fields->expected_len = 2;
+    node_expect(&node, request, 0, "");
+    request = node_one(NOUN_ROUTE, "a", A);
+    extra(request, true, "GET cx:routes:b", "http://t");
+    node_expect(&node, request, ERR_PRECONDITION, "has changed in Redis");
+    assert_true(node.is_writable);
     // Also when the declaration is there as it is.
     request = node_one(NOUN_ROUTE, "a", A);
     extra(request, false, "HSET cx:mine a 2", NULL);
@@ -344,6 +358,12 @@ static void test_guards_and_companions(void **state)
     extra(request, false, "HSET cx:other x y", NULL);
     say("SET cx:other text");
     node_expect(&node, request, ERR_UNAVAILABLE, "cx:other is a string, not a hash");
+    // But not if it is deleted before.
+    request = node_one(NOUN_ROUTE, "a", A);
+    extra(request, false, "DEL cx:settings:b", NULL);
+    extra(request, false, "HSET cx:settings:b mode proxy", NULL);
+    node_expect(&node, request, 0, "");
+    assert_non_null(strstr(say("HGET cx:settings:b mode"), "proxy"));
     request = node_one(NOUN_ROUTE, "a", A2);
     extra(request, false, "FLUSHALL now", NULL);
     node_expect(&node, request, ERR_UNAVAILABLE, "cannot go with a write");

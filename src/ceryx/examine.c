@@ -6,7 +6,7 @@
 
 // What the script says of a host: a row of these.
 enum field {
-    FIELD_TARGET, // [text]: an error, for the key is no string
+    FIELD_TARGET, // [text]: why it cannot be read: no string, or too long
     FIELD_ENFORCE_HTTPS,
     FIELD_MODE,
     FIELD_CERTIFICATE,
@@ -20,7 +20,7 @@ enum field {
 enum { HASH_LEN = 16, HOST_ARGS = 3 };
 
 static const char script[] =
-    "local out, prefix, whole = {}, ARGV[1], ARGV[2] == '1'\n"
+    "local out, prefix, whole, most = {}, ARGV[1], ARGV[2] == '1', 4096\n"
     "for i = 3, #ARGV, 3 do\n"
     "  local host, key, name = ARGV[i], ARGV[i + 1], ARGV[i + 2]\n"
     "  local target = redis.pcall('GET', prefix .. ':routes:' .. host)\n"
@@ -28,6 +28,12 @@ static const char script[] =
     "  local s = redis.pcall('HMGET', prefix .. ':settings:' .. host,\n"
     "    'enforce_https', 'mode', 'certificate_path', 'key_path')\n"
     "  if s.err then s = {false, false, false, false} end\n"
+    "  if type(target) == 'string' and #target > most then\n"
+    "    target = {'its target is too long'}\n"
+    "  end\n"
+    "  for j = 1, 4 do\n"
+    "    if s[j] and #s[j] > most then s[j] = false target = {'its settings are too long'} end\n"
+    "  end\n"
     "  local route\n"
     "  if whole or not target then route = redis.call('HGET', KEYS[2], key)\n"
     "  else route = redis.call('HEXISTS', KEYS[2], key) end\n"
@@ -109,6 +115,8 @@ struct draft {
     struct ceryx_source source; // views into the reply
     struct ceryx_present present;
     struct str mark;   // p NULL: it was never adopted
+    bool has_field;    // of the mark, whatever it says
+    bool is_unread;    // its keys hold what is not read at all
     struct str stored; // the route's value; p NULL: there is none, or it was not read
     char *key;
     char name[CERYX_NAME_MAX + 1];
@@ -145,7 +153,9 @@ static void read_row(struct draft *draft, const struct redis_reply *row, const c
         .certificate_path = text_of(row, FIELD_CERTIFICATE),
         .key_path = text_of(row, FIELD_KEY),
     };
+    draft->is_unread = redis_reply_item(row, FIELD_TARGET)->type == REDIS_ARRAY;
     draft->mark = text_of(row, FIELD_MARK);
+    draft->has_field = draft->mark.p != NULL;
     if (draft->mark.len != CERYX_DIGESTS_LEN || draft->mark.p[DIGEST_LEN] != ':') {
         draft->mark = STR_NULL;
     }
@@ -166,6 +176,15 @@ static bool is_ours(const struct draft *draft)
     }
     ceryx_digests(&draft->source, draft->stored, digests);
     return str_eq(str_from(draft->mark, DIGEST_LEN), str_from(str_from_c(digests), DIGEST_LEN));
+}
+
+// Is the source what was looked at last?
+static bool is_same(const struct draft *draft)
+{
+    char digests[CERYX_DIGESTS_LEN + 1];
+    ceryx_digests(&draft->source, STR_NULL, digests);
+    return draft->mark.p != NULL &&
+           str_eq(str_sub(draft->mark, 0, DIGEST_LEN), str_make(digests, DIGEST_LEN));
 }
 
 // Was anything adopted, or is it marked as refused?
@@ -201,7 +220,8 @@ static int add_extras(struct draft *draft, bool is_marked, struct str value)
 {
     const struct ceryx_watch_config *config = &draft->watch->config;
     struct store_extra *extras = NULL;
-    int err = ceryx_guard(config->prefix, &draft->source, &extras);
+    // What was not read cannot be compared: if it is something else by then, the mark shows it.
+    int err = draft->is_unread ? 0 : ceryx_guard(config->prefix, &draft->source, &extras);
     if (err == 0) {
         err = is_marked ? ceryx_mark(config->store_prefix, &draft->source, value, &extras)
                         : ceryx_unmark(config->store_prefix, draft->source.host, &extras);
@@ -254,7 +274,7 @@ static int delete_route(struct draft *draft, struct problems *problems)
 
 static int on_gone(struct draft *draft, struct problems *problems, enum row_kind *kind)
 {
-    *kind = draft->mark.p == NULL ? ROW_ABSENT : ROW_UNMARK;
+    *kind = draft->has_field ? ROW_UNMARK : ROW_ABSENT;
     if (draft->rows->for_lookup || *kind == ROW_ABSENT || !is_ours(draft)) {
         return 0;
     }
@@ -275,6 +295,9 @@ static int on_bad(struct draft *draft, const char *why, struct problems *problem
         return 0;
     }
     draft->rows->refused++;
+    if (draft->rows->for_lookup && is_same(draft)) {
+        return 0; // a scan has said so already
+    }
     watch_refused(draft->watch, draft->host, why, false);
     if (draft->rows->for_lookup) {
         return 0;
@@ -306,14 +329,6 @@ static int on_good(struct draft *draft, const struct ceryx_parts *parts, struct 
     return add_extras(draft, true, route == NULL ? STR_NULL : str_from_c(route->value));
 }
 
-static bool is_same(const struct draft *draft)
-{
-    char digests[CERYX_DIGESTS_LEN + 1];
-    ceryx_digests(&draft->source, STR_NULL, digests);
-    return draft->mark.p != NULL &&
-           str_eq(str_sub(draft->mark, 0, DIGEST_LEN), str_make(digests, DIGEST_LEN));
-}
-
 static int judge(struct draft *draft, const struct redis_reply *row, struct problems *problems,
                  enum row_kind *kind)
 {
@@ -330,14 +345,14 @@ static int judge(struct draft *draft, const struct redis_reply *row, struct prob
         ceryx_name(str_from_c(draft->key), draft->name);
     }
     if (target->type == REDIS_NIL) {
-        *kind = draft->mark.p == NULL ? ROW_ABSENT : ROW_UNMARK;
+        *kind = draft->has_field ? ROW_UNMARK : ROW_ABSENT;
         return err == 0 ? on_gone(draft, problems, kind) : 0;
     }
     if (!draft->rows->for_lookup && is_same(draft)) {
         *kind = ROW_SAME;
         return 0;
     }
-    if (err != 0 || target->type == REDIS_ARRAY) {
+    if (err != 0 || draft->is_unread) {
         char why[200];
         str_copy(why, sizeof why,
                  err == 0 ? redis_reply_item(target, 0)->text

@@ -62,9 +62,11 @@ void watch_mark(struct ceryx_watch *watch, const char *host, const char *digests
 static void on_state(void *context, struct redis *redis, bool is_ready, const char *detail)
 {
     struct ceryx_watch *watch = context;
-    watch_lock(watch)->is_connected = is_ready;
-    watch_unlock(watch);
     (void)redis;
+    struct ceryx_watch_status *status = watch_lock(watch);
+    status->is_connected = is_ready;
+    status->is_scanning = status->is_scanning && is_ready;
+    watch_unlock(watch);
     if (is_ready) {
         watch->lease_ms = 0;
     } else {

@@ -41,7 +41,9 @@ static void go_on(struct ceryx_watch *watch)
     struct watch_work *work = &watch->work;
     rows_fini(&work->rows);
     work->at += work->chunk;
+    work->limit = work->limit * 2 < work->count ? work->limit * 2 : work->count;
     work->chunk = 0;
+    work->tries = 0;
     work->has_values = false;
     next_chunk(watch);
 }
@@ -77,7 +79,7 @@ static void on_refused(struct ceryx_watch *watch, int err, const char *detail)
     }
     if (work->chunk > 1) {
         work->limit = work->chunk > 10 ? work->chunk / 10 : 1;
-    } else if (err != ERR_PRECONDITION) {
+    } else if (err != ERR_PRECONDITION && err != ERR_NOT_FOUND) {
         const char *host = work->hosts[work->at];
         watch_refused(watch, host, detail, false);
         watch_mark(watch, host, work->rows.refused_mark);

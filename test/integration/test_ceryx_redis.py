@@ -181,6 +181,29 @@ def test_what_was_there_before(redis, fleet, here):
     assert sorted(metrics) == [0, 3000]
 
 
+def test_keys_of_other_types(redis, fleet, here):
+    """What cannot be read is refused alone: the others are adopted, and the nodes write on."""
+    server = redis()
+    client = server.client
+    client.set("ceryx:routes:was.example", here.address)
+    nodes = fleet(server, 2, CERYX)
+    wait_ready(nodes)
+    wait_until(lambda: nodes[0].get_route("was.example").status == 200, "it is adopted", 5)
+    client.delete("ceryx:routes:was.example")
+    client.rpush("ceryx:routes:was.example", "x")
+    client.set("ceryx:routes:text.example", here.address)
+    client.set("ceryx:settings:text.example", "no hash")
+    client.set("ceryx:routes:huge.example", "x" * (1 << 20))
+    client.set("ceryx:routes:other.example", here.address)
+    for node in nodes:
+        wait_until(lambda: node.get_route("other.example").status == 200, "the scan goes on", 5)
+        wait_until(lambda: node.get_route("text.example").status == 200, "without settings", 5)
+        wait_until(lambda: node.get_route("was.example").status == 404, "its route goes", 5)
+    wait_passes(nodes)
+    assert sum(ceryx_of(node)["refused"] for node in nodes) == 2
+    nodes[0].put_route("mine.example", targets=[here.address])
+
+
 def test_certificates_of_settings(redis, fleet, here, certs):
     server = redis()
     certificate = certs.issue(["tls.example"])

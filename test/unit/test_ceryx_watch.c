@@ -345,6 +345,33 @@ static void test_scan(void **state)
     end(b);
 }
 
+// Keys that cannot be read are refused alone; a route that was made of one before goes.
+static void test_unreadable(void **state)
+{
+    (void)state;
+    struct bench *b = begin(NULL);
+    char line[6000] = "SET ceryx:routes:long.example ";
+    memset(line + strlen(line), 'x', 5000);
+    say(b, line);
+    say(b, "SET ceryx:routes:a.example 10.0.0.1:8000");
+    say(b, "SET ceryx:settings:a.example text");
+    say(b, "SET ceryx:routes:was.example 10.0.0.1:8000");
+    say(b, "HSET p:ceryx gone.example broken");
+    make_watch(b, 0);
+    WAIT(&b->client, status_of(b, 0).scans >= 2);
+    assert_int_equal(status_of(b, 0).adopted, 2);
+    assert_int_equal(status_of(b, 0).refused, 1);
+    assert_string_equal(status_of(b, 0).refused_detail, "its target is too long");
+    client_ask(&b->client, "HEXISTS p:ceryx gone.example");
+    assert_int_equal(b->client.number, 0);
+    say(b, "DEL ceryx:routes:was.example");
+    say(b, "RPUSH ceryx:routes:was.example x");
+    wait_pass(b);
+    assert_int_equal(count_lines(b, "del route was.example"), 1);
+    assert_int_equal(status_of(b, 0).refused, 2);
+    end(b);
+}
+
 // A route that is not what was adopted any more stays when its key goes.
 static void test_replaced_route_stays(void **state)
 {
@@ -471,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_changed_meanwhile),
         cmocka_unit_test(test_too_many_and_late),
         cmocka_unit_test(test_scan),
+        cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_replaced_route_stays),
         cmocka_unit_test(test_refused_alone),
         cmocka_unit_test(test_store_away),

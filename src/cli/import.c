@@ -164,21 +164,20 @@ static int open_redis(struct import *import, const struct args *args)
 {
     struct problems problems;
     problems_init(&problems);
-    struct redis_url url = {0};
-    struct redis_tls tls = {
+    import->tls = (struct redis_tls){
         .ca_file = args_flag(args, "redis-ca"),
         .no_verify = args_flag(args, "redis-insecure") != NULL,
     };
     int status = CLI_DONE;
-    if (redis_url_parse(&url, str_from_c(import->url), &problems) != 0) {
+    if (redis_url_parse(&import->url, str_from_c(args->words[0]), &problems) != 0) {
         status = CLI_WRONG_USE;
-    } else if (redis_sync_open(&import->redis, &url, &tls, IMPORT_TIMEOUT_MS, &problems) != 0) {
+    } else if (redis_sync_open(&import->redis, &import->url, &import->tls, IMPORT_TIMEOUT_MS,
+                               &problems) != 0) {
         status = CLI_FAILED;
     }
     for (unsigned i = 0; i < problems.count; i++) {
         fprintf(stderr, "pointsman: %s\n", problems.items[i].detail);
     }
-    redis_url_fini(&url);
     problems_fini(&problems);
     return status;
 }
@@ -204,7 +203,6 @@ static int run_import(const struct args *args, const char *subject, const char *
     const char *given = args_flag(args, "prefix");
     struct import import = {
         .subject = subject,
-        .url = args->words[0],
         .args = args,
         .prefix = str_from_c(given != NULL ? given : prefix),
         .is_dry_run = args_flag(args, "dry-run") != NULL,
@@ -225,6 +223,7 @@ static int run_import(const struct args *args, const char *subject, const char *
     free(import.declarations.slots);
     client_close(&import.client);
     redis_sync_close(&import.redis);
+    redis_url_fini(&import.url);
     return status;
 }
 

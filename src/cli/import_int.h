@@ -43,8 +43,9 @@ struct import_seen {
 };
 
 struct import {
-    const char *subject; // "hipache"
-    const char *url;
+    const char *subject;  // "hipache"
+    struct redis_url url; // these outlive the connection
+    struct redis_tls tls;
     struct str prefix;
     bool is_dry_run;
     bool is_json;

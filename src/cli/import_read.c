@@ -38,7 +38,7 @@ static void end_page(struct page *page)
 
 static void lost(struct import *import)
 {
-    import_fail(import, "%s: %s", import->url, redis_sync_error(import->redis));
+    import_fail(import, "%s: %s", import->url.shown, redis_sync_error(import->redis));
 }
 
 static void take_reply(struct import *import, const struct import_source *source, struct str key,
@@ -85,7 +85,7 @@ static bool scan(struct import *import, struct str pattern, char *cursor, size_t
         return false;
     }
     if (reply->type == REDIS_ERROR) {
-        import_fail(import, "%s: %.*s", import->url, STR_ARG(reply->text));
+        import_fail(import, "%s: %.*s", import->url.shown, STR_ARG(reply->text));
         return false;
     }
     const struct redis_reply *keys = redis_reply_item(reply, 1);

@@ -143,7 +143,7 @@ const char *redis_peer(const struct redis *redis);
 struct redis_sync;
 
 // Connects on a loop of its own. 0; ERR_UNAVAILABLE and others with a problem that names the URL (shown).
-// Any thread that is not in a loop.
+// Any thread that is not in a loop. `url` and `tls` outlive it.
 int redis_sync_open(struct redis_sync **sync, const struct redis_url *url,
                     const struct redis_tls *tls, unsigned timeout_ms,
                     struct problems *problems) WARN_UNUSED;

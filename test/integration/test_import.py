@@ -164,6 +164,11 @@ def test_redis_that_cannot_be_read(pointsman, redis, dead_address):
         assert result.returncode == 1, result.stdout
         assert text in result.stderr
         assert "wrong@" not in result.stderr
+    store.client.execute_command("ACL", "SETUSER", "blind", "on", ">hidden", "~*", "+ping")
+    result = server.cli("import", "hipache", f"redis://blind:hidden@{store.address}", check=False)
+    assert result.returncode == 1
+    assert "NOPERM" in result.stderr
+    assert "hidden" not in result.stderr
     assert server.cli("import", "hipache", "http://x", check=False).returncode == 2
     assert server.cli("import", "nginx", "redis://x", check=False).returncode == 2
 

@@ -44,7 +44,8 @@ const char *redis_connect_text(int error, char *to, size_t size)
 
 void redis_copy_printable(char *to, size_t size, struct str text)
 {
-    size_t len = str_copy(to, size, text);
+    // "unknown command 'AUTH', with args beginning with: …": a password.
+    size_t len = str_copy(to, size, str_sub(text, 0, str_find(text, STR(", with args"))));
     for (size_t i = 0; i < len; i++) {
         if ((unsigned char)to[i] < 0x20 || (unsigned char)to[i] > 0x7e) {
             to[i] = '?';

@@ -173,6 +173,22 @@ static void test_login(void **state)
     redis_server_fini(&server);
 }
 
+// A server without AUTH repeats what it was given.
+static void test_password_is_not_repeated(void **state)
+{
+    (void)state;
+    static const char *const arguments[] = {"--rename-command", "AUTH", "LOGIN", NULL};
+    struct redis_server server;
+    struct client c;
+    redis_server_init(&server);
+    redis_server_start(&server, arguments);
+    begin_at(&c, &server, "redis://me:s3cret@127.0.0.1:%u");
+    WAIT(&c, c.lost_count > 0);
+    assert_string_equal(c.detail, "ERR unknown command 'AUTH'");
+    client_end(&c);
+    redis_server_fini(&server);
+}
+
 static void test_nobody_there(void **state)
 {
     (void)state;
@@ -435,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_nested),
         cmocka_unit_test(test_pipeline),
         cmocka_unit_test(test_login),
+        cmocka_unit_test(test_password_is_not_repeated),
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_replica),
         cmocka_unit_test(test_killed),

@@ -270,6 +270,11 @@ void proxy_drain(struct proxy *proxy, uint64_t tunnel_ms)
     loop_timer_set(proxy->loop, &proxy->drain_timer, tunnel_ms);
 }
 
+void proxy_ask_nobody(struct proxy *proxy)
+{
+    proxy->misses.source = NULL;
+}
+
 bool proxy_is_idle(const struct proxy *proxy)
 {
     return proxy->server.conn_count == 0;

@@ -36,6 +36,8 @@ int proxy_new(struct proxy **proxy, struct loop *loop, unsigned index,
               struct proxy_shared *shared) WARN_UNUSED;
 // Ends all connections. The loop's thread, or after it has ended.
 void proxy_free(struct proxy **proxy);
+// The thread of its loop has ended: whom it asks for hosts may be freed before it is.
+void proxy_ask_nobody(struct proxy *proxy);
 // Accepts from a listening socket, which stays the caller's. Before the thread starts.
 int proxy_listen(struct proxy *proxy, int fd, enum http_accept kind) WARN_UNUSED;
 // Worker: stops accepting (what waits in the queue is taken first), ends idle connections; the others

@@ -187,6 +187,7 @@ void workers_stop(struct workers *workers)
         if (workers->items[i].is_running) {
             pthread_join(workers->items[i].thread, NULL);
             workers->items[i].is_running = false;
+            proxy_ask_nobody(workers->items[i].proxy);
         }
     }
 }

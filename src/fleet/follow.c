@@ -416,7 +416,8 @@ static void on_read(void *context, struct redis *redis, const struct redis_reply
 
 void follow_go_on(struct follow *follow)
 {
-    if (!redis_is_ready(follow->redis)) {
+    // A write's last reply may ask for it when this has stopped.
+    if (follow->redis == NULL || !redis_is_ready(follow->redis)) {
         return;
     }
     if (follow->resync != NULL) {

@@ -175,8 +175,9 @@ static enum taken take_entry(struct follow *follow, const struct redis_reply *it
     }
     bool is_same_epoch = str_eq(entry.epoch, str_from_c(place->epoch));
     if (is_same_epoch && entry.revision <= place->revision) {
-        str_copy(place->stream_id, sizeof place->stream_id, entry.stream_id);
-        return TAKEN_ALL; // it is in what was read already
+        // None is given twice: what is there went back, and went on from there another way.
+        snprintf(why, why_size, "revision %llu came again", (unsigned long long)entry.revision);
+        return TAKEN_GAP;
     }
     if (!is_same_epoch || entry.kind == FLEET_ENTRY_EPOCH) {
         snprintf(why, why_size, "a new epoch began with revision %llu",

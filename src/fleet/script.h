@@ -67,6 +67,7 @@ static inline bool fleet_script_is_unknown(const struct redis_reply *reply)
 struct fleet_writer {
     const struct fleet_keys *keys;
     struct str epoch; // that the store must have, else FLEET_CALL_EPOCH
+    uint64_t seen;    // and a revision that is not lower, else the same
     struct str node;
     uint64_t session; // of fence.lua; 0 when no other connection of the node writes
     uint64_t stream_entries;
@@ -95,7 +96,7 @@ enum fleet_call_result {
     FLEET_CALL_WRITTEN, // done: its changes' answers are filled in
     FLEET_CALL_SAME, // the same, but nothing has changed: no revision of its own, no entry in the stream
     FLEET_CALL_REFUSED, // nothing was written; its changes say why
-    FLEET_CALL_EPOCH,   // nothing was written: the store has another epoch
+    FLEET_CALL_EPOCH,   // nothing was written: the store has another epoch, or went back in it
     FLEET_CALL_FENCED,  // nothing was written: a newer session of this node is there
     FLEET_CALL_EMPTY,   // nothing was written: the store was never made, or was emptied
     FLEET_CALL_UNKNOWN, // nothing was written: to be sent again with its text (NOSCRIPT)

@@ -327,6 +327,7 @@ static bool send_one(struct write *write, struct pending *pending)
     struct fleet *fleet = write->fleet;
     const struct fleet_writer writer = {.keys = &fleet->keys,
                                         .epoch = str_from_c(fleet->place.epoch),
+                                        .seen = fleet->place.revision,
                                         .node = str_from_c(fleet->node_id),
                                         .session = write->session,
                                         .stream_entries = fleet->config.stream_entries,

@@ -5,13 +5,14 @@
 --
 -- KEYS  meta, stream, refs, secrets, fence, then a hash for each noun
 -- ARGV  epoch, node, session, id, flags ("w"), entries and bytes of the stream, names of the nouns
---       (blanks between), then how many changes, guards and companions, then
+--       (blanks between), how many changes, guards and companions, the revision that the caller has seen, then
 --       for each change: noun, key, op (put, del, reseal), value, secret, secret mode (set, keep, none),
 --                        condition ("", "*" there, "!" not there, or its revision), refs ("pool:web", TABs)
 --       for each guard: argument count, arguments, expected
 --       for each companion: argument count, arguments
 -- Gives {"ok", revision, "n5 u5 s3 d5 r3 "} (created, replaced, same, deleted, resealed; a revision each) |
---       {"refused", revision, "INDEX KIND NUMBER "...} | {"epoch", epoch} | {"fenced"} | {"empty"} | {"guard"}
+--       {"refused", revision, "INDEX KIND NUMBER "...} | {"epoch", epoch} (another, or it went back) |
+--       {"fenced"} | {"empty"} | {"guard"}
 local meta, stream, refs, secrets, fence = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
 
@@ -33,7 +34,8 @@ end
 if place[3] and place[3] ~= '1' then
     return fail('BROKEN ' .. meta .. ' was written by a newer version')
 end
-if place[1] ~= ARGV[1] then
+-- Writes were lost when the caller has seen more: their revisions are not given again.
+if place[1] ~= ARGV[1] or revision < tonumber(ARGV[12]) then
     return {'epoch', place[1]}
 end
 local session = call('HGET', fence, ARGV[2])
@@ -54,7 +56,7 @@ end
 
 local change_count, guard_count = tonumber(ARGV[9]), tonumber(ARGV[10])
 local companion_count = tonumber(ARGV[11])
-local first = 12
+local first = 13
 local at = first + 8 * change_count
 
 -- ---- guards and companions ----

@@ -156,6 +156,7 @@ static void add_head(struct fleet_call *call, const struct fleet_writer *writer,
     add_number(call, request->count);
     add_number(call, count_extras(request, true));
     add_number(call, count_extras(request, false));
+    add_number(call, writer->seen);
 }
 
 int fleet_call_format(struct fleet_call *call, const struct fleet_writer *writer,

@@ -311,6 +311,25 @@ static void test_liar(void **state)
     assert_int_equal(check_status(c, 0).epochs, 0);
 }
 
+// An older copy took the place of what is there, and others wrote before this node looked: revisions that it
+// has seen come again, and the next one fits.
+static void test_revisions_again(void **state)
+{
+    struct check *c = *state;
+    open_two(c);
+    check_route(c, "a.example", "203");
+    check_route(c, "b.example", "204");
+    CHECK_WAIT(c, check_is_converged(c));
+    char line[80];
+    snprintf(line, sizeof line, "HSET t:meta revision %llu",
+             (unsigned long long)check_revision(c) - 2);
+    check_say(c, line);
+    check_route(c, "a.example", "210");
+    check_route(c, "b.example", "211");
+    check_route(c, "a.example", "212");
+    CHECK_WAIT(c, check_is_converged(c));
+}
+
 // ---- a store that came back empty ----
 
 static void test_flushall(void **state)
@@ -539,13 +558,28 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_follow),         CASE(test_mark),         CASE(test_many),
-        CASE(test_both_write),     CASE(test_trimmed_away), CASE(test_trimmed_to_nothing),
-        CASE(test_stream_deleted), CASE(test_garbage),      CASE(test_undecodable),
-        CASE(test_liar),           CASE(test_flushall),     CASE(test_accept_empty),
-        CASE(test_lost_writes),    CASE(test_diverged),     CASE(test_restored_dump),
-        CASE(test_other_history),  CASE(test_meta_deleted), CASE(test_meta_broken),
-        CASE(test_foreign_hand),   CASE(test_killed),       CASE(test_paused),
+        CASE(test_follow),
+        CASE(test_mark),
+        CASE(test_many),
+        CASE(test_both_write),
+        CASE(test_trimmed_away),
+        CASE(test_trimmed_to_nothing),
+        CASE(test_stream_deleted),
+        CASE(test_garbage),
+        CASE(test_undecodable),
+        CASE(test_liar),
+        CASE(test_flushall),
+        CASE(test_accept_empty),
+        CASE(test_revisions_again),
+        CASE(test_lost_writes),
+        CASE(test_diverged),
+        CASE(test_restored_dump),
+        CASE(test_other_history),
+        CASE(test_meta_deleted),
+        CASE(test_meta_broken),
+        CASE(test_foreign_hand),
+        CASE(test_killed),
+        CASE(test_paused),
     };
     cmocka_set_test_filter(getenv("CASE"));
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -328,6 +328,7 @@ static void test_arguments(void **state)
     fleet_keys_init(&keys, "pm");
     const struct fleet_writer writer = {.keys = &keys,
                                         .epoch = STR(EPOCH),
+                                        .seen = 7,
                                         .node = STR("n"),
                                         .session = 3,
                                         .stream_entries = 100,
@@ -350,12 +351,13 @@ static void test_arguments(void **state)
     fleet_call_init(&call);
     for (unsigned round = 0; round < 2; round++) {
         assert_int_equal(fleet_call_format(&call, &writer, request, TAG, round == 1), 0);
-        unsigned first = 3 + 5 + NOUN_COUNT + 11;
+        unsigned first = 3 + 5 + NOUN_COUNT + 12;
         assert_int_equal(call.argc, first + 3000 * 8);
         assert_true(str_eq(call.argv[0], round == 1 ? STR("EVAL") : STR("EVALSHA")));
         assert_true(str_eq(call.argv[2], STR("11")));
         assert_true(str_eq(call.argv[3], STR("pm:meta")));
-        assert_true(str_eq(call.argv[first - 3], STR("3000")));
+        assert_true(str_eq(call.argv[first - 4], STR("3000")));
+        assert_true(str_eq(call.argv[first - 1], STR("7")));
         for (unsigned i = 0; i < 3000; i++) {
             const struct str *at = &call.argv[first + i * 8];
             char number[12];

@@ -513,11 +513,13 @@ void write_live(struct fleet *fleet, uint64_t revision)
 
 static void expire_sent(struct write *write, struct pending *pending)
 {
-    if (pending->has_answer && pending->result != FLEET_CALL_WRITTEN) {
+    if (pending->has_answer && pending->result == FLEET_CALL_REFUSED) {
         pending_end(write, pending); // nothing was written: there is no more to wait for
     } else if (pending->has_answer || pending->is_seen) {
         end_written(write, pending,
-                    "it is written, but this node does not serve it yet: it is behind");
+                    is_live(write, pending->revision)
+                        ? "it is written, but the replicas have not confirmed it in time"
+                        : "it is written, but this node does not serve it yet: it is behind");
     } else {
         end_unknown(write, pending, UNKNOWN_DETAIL);
     }
@@ -534,7 +536,9 @@ void pending_expire(struct write *write, bool is_catching_up)
             break;
         }
         pending_refuse(write, pending,
-                       is_catching_up ? FLEET_BEHIND_DETAIL : "too many writes wait for Redis");
+                       is_catching_up      ? FLEET_BEHIND_DETAIL
+                       : pending->is_again ? "Redis has another history than this node follows"
+                                           : "too many writes wait for Redis");
     }
     LIST_FOR_EACH_SAFE (sent, &write->sent) {
         struct pending *pending = CONTAINER_OF(sent, struct pending, node);

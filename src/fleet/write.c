@@ -416,6 +416,15 @@ static bool has_open_secret(const struct fleet *fleet, struct store_request *req
     return request->err != 0;
 }
 
+// What Redis takes must become live here: with a full disk it would not.
+static bool is_replica_full(struct write *write, char *to, size_t size)
+{
+    struct store_status replica;
+    store_get_status(write->fleet->config.store, &replica);
+    snprintf(to, size, "the local replica cannot be written: %s", replica.detail);
+    return !replica.is_writable;
+}
+
 static const char *why_not_taken(struct write *write, const struct store_request *request,
                                  char *text, size_t size)
 {
@@ -427,7 +436,7 @@ static const char *why_not_taken(struct write *write, const struct store_request
          write->line_changes + request->count > STORE_PENDING_CHANGES_MAX)) {
         return "too many changes wait to be written";
     }
-    return why_not(write, text, size);
+    return is_replica_full(write, text, size) ? text : why_not(write, text, size);
 }
 
 void write_take(struct fleet *fleet, struct store_request *request)

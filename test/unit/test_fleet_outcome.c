@@ -2,6 +2,8 @@
 // What becomes of a write when Redis is silent, dies, or loses its connections: what is answered, when, and
 // what is told afterwards.
 #include "fleet_check.h"
+#include "fleet/follow_int.h"
+#include "fleet/nodes_int.h"
 #include <dirent.h>
 #include <signal.h>
 
@@ -351,7 +353,58 @@ static void test_a_server_that_became_a_replica(void **state)
     node_close(&node);
 }
 
+static void test_a_replica_that_cannot_be_written(void **state)
+{
+    (void)state;
+    struct node node;
+    char elsewhere[100];
+    node_open(&node, &server, false, NULL);
+    node_wait_writable(&node);
+    node_expect(&node, node_one(NOUN_ROUTE, "a", A), 0, "");
+    snprintf(elsewhere, sizeof elsewhere, "%s.away", node.path);
+    assert_int_equal(rename(node.path, elsewhere), 0);
+    // Nobody knows before the first one.
+    struct store_request *request = node_run(&node, node_one(NOUN_ROUTE, "b", B));
+    assert_int_equal(request->err, ERR_UNAVAILABLE);
+    assert_int_equal(request->outcome, STORE_WRITTEN);
+    store_request_free(&request);
+    request = node_run(&node, node_one(NOUN_ROUTE, "c", C));
+    assert_int_equal(request->err, ERR_UNAVAILABLE);
+    assert_int_equal(request->outcome, STORE_NOT_WRITTEN);
+    assert_non_null(strstr(node_detail(request, 0), "the local replica cannot be written"));
+    store_request_free(&request);
+    assert_false(is_written("c"));
+    assert_int_equal(rename(elsewhere, node.path), 0);
+    NODE_WAIT(&node, node.fleet->place.revision == node.fleet->follow->place.revision);
+    node_expect(&node, node_one(NOUN_ROUTE, "c", C), 0, "");
+    node_close(&node);
+}
+
 // ---- the end ----
+
+// The last reply asks for a look at the history when nothing follows it any more.
+static void test_another_epoch_at_the_end(void **state)
+{
+    (void)state;
+    struct node node;
+    void *slot;
+    node_open(&node, &server, false, NULL);
+    node_wait_writable(&node);
+    NODE_WAIT(&node, node.fleet->nodes->has_beaten);
+    node_expect(&node, node_one(NOUN_ROUTE, "b", B), 0, "");
+    say("HSET pm:meta epoch 00000000deadbeef");
+    node_submit(&node, node_one(NOUN_ROUTE, "a", A), &slot);
+    loop_turn(&node.fleet->loop, 0);
+    loop_turn(&node.fleet->loop, 0); // it is sent
+    usleep(50000);                   // and its reply waits to be read
+    node_stop(&node);
+    assert_true(slot != (void *)&node);
+    struct store_request *request = slot;
+    assert_int_equal(request->err, ERR_UNAVAILABLE);
+    store_request_free(&request);
+    assert_false(is_written("a"));
+    node_close(&node);
+}
 
 static void test_all_is_answered_at_the_end(void **state)
 {
@@ -425,8 +478,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_written_but_not_live, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replicas_are_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_server_that_became_a_replica, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_replica_that_cannot_be_written, setup, teardown),
         cmocka_unit_test_setup_teardown(test_all_is_answered_at_the_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another_epoch_at_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_waits_is_bounded, setup, teardown),
     };
+    cmocka_set_test_filter(getenv("CASE"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,7 +23,7 @@ end
 for _, text in ipairs(redis.call('HVALS', KEYS[3])) do
     local fine, node = pcall(cjson.decode, text)
     local revision = fine and type(node) == 'table' and node.revision
-    if type(revision) == 'number' and revision > floor and revision <= limit - step then
+    if type(revision) == 'number' and revision > floor and revision <= limit / 2 then
         floor = revision
     end
 end

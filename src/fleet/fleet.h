@@ -28,6 +28,10 @@ enum {
     FLEET_REVISION_STEP = 1000000, // revisions that are left out when writes were lost
 };
 #define FLEET_REVISION_MAX ((1ull << 53) - 1) // Redis' scripts count in doubles
+// No store comes that far: what somebody invented must not use up the revisions that are left. What a node
+// says, or a record that is above its store; then what is taken for the store's own.
+#define FLEET_REVISION_CREDIBLE  (FLEET_REVISION_MAX / 2)
+#define FLEET_REVISION_STORE_MAX (FLEET_REVISION_MAX - (1ull << 40))
 
 // Something that operators should know. Texts live until the callback returns.
 struct fleet_event {

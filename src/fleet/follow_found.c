@@ -24,7 +24,7 @@ static int read_meta(struct found *found, const struct redis_reply *reply, char 
     struct str revision = text_at(reply, 2);
     struct str schema = text_at(reply, 4);
     if (!is_epoch(epoch) || str_to_u64(revision, &found->place.revision) != 0 ||
-        found->place.revision > FLEET_REVISION_MAX) {
+        found->place.revision > FLEET_REVISION_STORE_MAX) {
         snprintf(why, why_size, "the store's meta is broken: epoch \"%.*s\", revision \"%.*s\"",
                  (int)(epoch.len > 40 ? 40 : epoch.len), epoch.p == NULL ? "" : epoch.p,
                  (int)(revision.len > 40 ? 40 : revision.len),

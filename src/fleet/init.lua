@@ -19,7 +19,7 @@ local nodes = redis.call('HGETALL', KEYS[3])
 for i = 1, #nodes, 2 do
     local fine, node = pcall(cjson.decode, nodes[i + 1])
     local revision = fine and type(node) == 'table' and node.revision
-    if type(revision) == 'number' and revision > 0 and revision <= limit - step then
+    if type(revision) == 'number' and revision > 0 and revision <= limit / 2 then
         local seen = tonumber(node.seen) or 0
         if nodes[i] ~= ARGV[5] and now - seen <= tonumber(ARGV[7]) then
             holder = type(node.name) == 'string' and node.name or nodes[i]

@@ -202,8 +202,9 @@ static uint64_t highest_of(const struct node_list *list)
 {
     uint64_t highest = 0;
     for (unsigned i = 0; i < list->count; i++) {
-        const struct fleet_node *node = &list->items[i].node;
-        highest = node->revision > highest ? node->revision : highest;
+        uint64_t revision = list->items[i].node.revision;
+        bool is_higher = revision > highest && revision <= FLEET_REVISION_CREDIBLE;
+        highest = is_higher ? revision : highest;
     }
     return highest;
 }

@@ -194,7 +194,8 @@ static int take_record(struct resync *resync, enum noun noun, struct str key, st
     struct compare *compare = &resync->compares[noun];
     uint64_t revision = 0;
     struct str value;
-    if (fleet_record_read(text, &revision, NULL, &value) != 0) {
+    if (fleet_record_read(text, &revision, NULL, &value) != 0 ||
+        (revision > resync->place.revision && revision > FLEET_REVISION_CREDIBLE)) {
         skip(resync, noun, key, "it cannot be read");
         return compare_keep(compare, key); // what was good stays
     }

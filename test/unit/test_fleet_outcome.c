@@ -264,6 +264,28 @@ static void test_an_older_session_is_refused(void **state)
     node_close(&node);
 }
 
+// A session that nobody can be above would end all writes of the node.
+static void test_a_broken_session_is_replaced(void **state)
+{
+    (void)state;
+    static const char *const broken[] = {"nan", "inf", "-inf", "1e300", "9007199254740992", "x"};
+    struct node node;
+    char line[128];
+    node_open(&node, &server, false, NULL);
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+        node_wait_writable(&node);
+        snprintf(line, sizeof line, "HSET pm:fence %s %s", node.fleet->node_id, broken[i]);
+        say(line);
+        uint64_t generation = node.fleet->write->generation;
+        redis_drop(node.fleet->write->redis, "a test");
+        NODE_WAIT(&node, node.fleet->write->generation > generation);
+        assert_true(node.fleet->write->session < 100);
+    }
+    node_wait_writable(&node);
+    node_expect(&node, node_one(NOUN_ROUTE, "a", A), 0, "");
+    node_close(&node);
+}
+
 // ---- written, but ----
 
 static void test_written_but_not_live(void **state)
@@ -475,6 +497,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_killed_in_between, setup_lasting, teardown),
         cmocka_unit_test_setup_teardown(test_an_older_session_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_broken_session_is_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_written_but_not_live, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replicas_are_waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_server_that_became_a_replica, setup, teardown),

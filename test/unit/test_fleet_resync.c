@@ -143,6 +143,25 @@ static void test_record_above(void **state)
     assert_int_equal(check_status(c, 0).epochs, 1);
 }
 
+// One that nothing could be above is nobody's: the store does not follow it to the end of all revisions.
+static void test_record_that_is_invented(void **state)
+{
+    struct check *c = *state;
+    open_one(c);
+    check_route(c, "a.example", "200");
+    CHECK_WAIT(c, check_is_converged(c));
+    check_close(c, 0);
+    const struct str argv[] = {STR("HSET"), STR("t:routes"), STR("x.example"),
+                               STR("9007199254740991 \n{\"respond\":{\"status\":200}}")};
+    check_ask(c, 4, argv);
+    write_bulk(c, 1, 10, 200);
+    check_open(c, 0);
+    CHECK_WAIT(c, check_is_following(c, 0));
+    assert_int_equal(check_status(c, 0).skipped, 1);
+    assert_int_equal(check_status(c, 0).epochs, 0);
+    assert_int_equal(check_count(c, 0, NOUN_ROUTE), 11);
+}
+
 // Others write while it is read; what is read is what there is in the end.
 static void test_meanwhile(void **state)
 {
@@ -401,6 +420,7 @@ int main(void)
         CASE(test_all_nouns),
         CASE(test_broken_record),
         CASE(test_record_above),
+        CASE(test_record_that_is_invented),
         CASE(test_meanwhile),
         CASE(test_interrupted),
         CASE(test_large),

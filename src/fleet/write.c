@@ -96,6 +96,16 @@ static void note_answer(struct write *write)
 
 static void on_fence(void *context, struct redis *redis, const struct redis_reply *reply);
 
+// So that the first writes of a connection are not sent twice: those that come meanwhile would overtake them. A
+// server that does not allow it has them sent with the text.
+static void load_script(struct write *write)
+{
+    const struct str argv[] = {STR("SCRIPT"), STR("LOAD"), str_from_c(fleet_script_write.text)};
+    if (!redis_command(write->redis, 3, argv, NULL, NULL)) {
+        log_debug("the script of writes is not loaded ahead");
+    }
+}
+
 static void send_fence(struct write *write, bool is_probe)
 {
     struct fleet *fleet = write->fleet;
@@ -104,6 +114,9 @@ static void send_fence(struct write *write, bool is_probe)
     const struct str argv[] = {
         str_from_c(fleet->keys.texts[FLEET_FENCE]), str_from_c(fleet->keys.texts[FLEET_META]),
         str_from_c(fleet->node_id), str_from_c(session), is_probe ? STR("1") : STR("0")};
+    if (!is_probe) {
+        load_script(write);
+    }
     write->is_fencing =
         fleet_script_call(write->redis, &fleet_script_fence, 2, sizeof argv / sizeof argv[0], argv,
                           true, on_fence, write);

@@ -118,6 +118,7 @@ struct draft {
     bool has_field;    // of the mark, whatever it says
     bool is_unread;    // its keys hold what is not read at all
     struct str stored; // the route's value; p NULL: there is none, or it was not read
+    uint64_t revision; // its; 0: not known
     char *key;
     char name[CERYX_NAME_MAX + 1];
 };
@@ -142,6 +143,13 @@ static struct str value_of(struct str record)
     return record.p != NULL && str_split(record, '\n', &head, &value) ? value : STR_NULL;
 }
 
+static uint64_t revision_of(struct str record)
+{
+    uint64_t revision;
+    return str_to_u64(str_sub(record, 0, str_find_char(record, ' ')), &revision) == 0 ? revision
+                                                                                      : 0;
+}
+
 static void read_row(struct draft *draft, const struct redis_reply *row, const char *host)
 {
     draft->host = host;
@@ -160,6 +168,7 @@ static void read_row(struct draft *draft, const struct redis_reply *row, const c
         draft->mark = STR_NULL;
     }
     draft->stored = value_of(text_of(row, FIELD_ROUTE));
+    draft->revision = revision_of(text_of(row, FIELD_ROUTE));
     draft->present = (struct ceryx_present){
         .has_route = draft->stored.p != NULL || flag_of(row, FIELD_ROUTE),
         .has_pool = flag_of(row, FIELD_HAS_POOL),
@@ -266,10 +275,17 @@ static struct store_change *find_route(struct draft *draft, unsigned from)
 
 // ---- what becomes of a row ----
 
+// The one that was adopted, and none that somebody puts in its place meanwhile.
 static int delete_route(struct draft *draft, struct problems *problems)
 {
     const struct ceryx_parts parts = {.key = draft->key, .name = draft->name};
-    return add_changes(draft, &parts, problems);
+    unsigned from = draft->change_count;
+    int err = add_changes(draft, &parts, problems);
+    struct store_change *route = err == 0 ? find_route(draft, from) : NULL;
+    if (route != NULL) {
+        route->if_match = draft->revision;
+    }
+    return err;
 }
 
 static int on_gone(struct draft *draft, struct problems *problems, enum row_kind *kind)

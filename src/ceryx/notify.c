@@ -245,7 +245,13 @@ void notify_look(struct ceryx_watch *watch)
     if (watch->is_probing) {
         watch->is_probing = false;
         watch->probe_ms = now_ms + PROBE_MS;
+        bool was_notified = watch_lock(watch)->is_notified;
+        watch_unlock(watch);
         set_notified(watch, watch->probe_seen == SEEN_ALL);
+        if (was_notified && watch->probe_seen != SEEN_ALL) {
+            // Nobody but the server speaks on that connection: one that is dead is not found otherwise.
+            redis_drop(watch->events, "notifications do not come any more");
+        }
     } else {
         watch->is_probing = true;
         watch->probe_ms = now_ms + PROBE_ANSWER_MS;

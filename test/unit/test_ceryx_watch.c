@@ -38,6 +38,9 @@ static void answer(struct bench *b, struct store_request *request)
     }
     for (unsigned i = 0; i < request->count && b->line_count < LINE_MAX; i++) {
         const struct store_change *change = &request->changes[i];
+        if (change->noun == NOUN_ROUTE && change->value == NULL) {
+            assert_int_equal(change->if_match, 7); // the revision of below
+        }
         snprintf(b->lines[b->line_count++], sizeof b->lines[0], "%s %.*s %.40s",
                  change->value == NULL ? "del" : "put", STR_ARG(noun_name(change->noun)),
                  change->key);

@@ -246,6 +246,8 @@ static int add_changes(struct draft *draft, const struct ceryx_parts *parts,
     struct store_change *changes = &draft->changes[draft->change_count];
     struct ceryx_present present =
         draft->rows->for_lookup ? (struct ceryx_present){0} : draft->present;
+    present.has_pool = present.has_pool && !draft->rows->keeps_parts;
+    present.has_certificate = present.has_certificate && !draft->rows->keeps_parts;
     unsigned count = 0;
     int err =
         ceryx_build(draft->watch->config.seal, parts, &present, true, changes, &count, problems);

@@ -34,8 +34,9 @@ enum row_kind {
 struct rows {
     const char *const *hosts;
     unsigned count;
-    bool for_lookup; // one host: the route is made if there is none, and nothing else is touched
-    bool has_values; // stored routes were read as well
+    bool for_lookup;  // one host: the route is made if there is none, and nothing else is touched
+    bool has_values;  // stored routes were read as well
+    bool keeps_parts; // pools and certificates stay, though they are not needed any more
     // The outcome.
     enum row_kind *kinds;          // malloc, `count`
     struct store_request *request; // NULL: nothing is to be written
@@ -80,7 +81,8 @@ struct watch_work {
     unsigned limit; // hosts of a chunk
     unsigned chunk; // of the one under way; 0: none is
     bool has_values;
-    unsigned tries; // of one host that others change
+    bool keeps_parts; // of one host, whose pool others refer to
+    unsigned tries;   // of one host that others change
     struct rows rows;
 };
 

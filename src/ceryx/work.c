@@ -45,6 +45,7 @@ static void go_on(struct ceryx_watch *watch)
     work->chunk = 0;
     work->tries = 0;
     work->has_values = false;
+    work->keeps_parts = false;
     next_chunk(watch);
 }
 
@@ -79,14 +80,18 @@ static void on_refused(struct ceryx_watch *watch, int err, const char *detail)
     }
     if (work->chunk > 1) {
         work->limit = work->chunk > 10 ? work->chunk / 10 : 1;
+    } else if (err == ERR_IN_USE && !work->keeps_parts) {
+        work->keeps_parts = true; // the same again, without that
     } else if (err != ERR_PRECONDITION && err != ERR_NOT_FOUND) {
         const char *host = work->hosts[work->at];
         watch_refused(watch, host, detail, false);
         watch_mark(watch, host, work->rows.refused_mark);
         work->at++;
+        work->keeps_parts = false;
     } else if (++work->tries > 3) {
         work->at++; // it is being changed all the time: the next pass will see
         work->tries = 0;
+        work->keeps_parts = false;
     }
     rows_fini(&work->rows);
     work->chunk = 0;
@@ -201,7 +206,8 @@ static void next_chunk(struct ceryx_watch *watch)
     struct submitted *read = calloc(1, sizeof *read);
     work->rows = (struct rows){.hosts = (const char *const *)work->hosts + work->at,
                                .count = work->chunk,
-                               .has_values = work->has_values};
+                               .has_values = work->has_values,
+                               .keeps_parts = work->keeps_parts};
     if (read != NULL) {
         *read = (struct submitted){.watch = watch, .number = watch->work_number};
     }

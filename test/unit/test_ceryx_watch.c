@@ -420,6 +420,27 @@ static void test_refused_alone(void **state)
     end(b);
 }
 
+// A pool that others refer to stays; the host is served as its key says all the same.
+static void test_pool_in_use(void **state)
+{
+    (void)state;
+    struct bench *b = begin(NULL);
+    say(b, "SET ceryx:routes:a.example https://10.0.0.1");
+    make_watch(b, 0);
+    WAIT(&b->client, status_of(b, 0).adopted == 1);
+    say(b, "HSET p:pools ceryx-a.example x");
+    b->refused = "ceryx-a.example";
+    b->refused_err = ERR_IN_USE;
+    say(b, "SET ceryx:routes:a.example http://10.0.0.2");
+    WAIT(&b->client, status_of(b, 0).adopted == 2);
+    assert_int_equal(count_lines(b, "put route a.example"), 2);
+    say(b, "DEL ceryx:routes:a.example");
+    WAIT(&b->client, status_of(b, 0).deleted == 1);
+    assert_int_equal(count_lines(b, "del pool ceryx-a.example"), 0);
+    assert_int_equal(status_of(b, 0).refused, 0);
+    end(b);
+}
+
 // The store cannot write: another node may; this one tries again.
 static void test_store_away(void **state)
 {
@@ -504,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_replaced_route_stays),
         cmocka_unit_test(test_refused_alone),
+        cmocka_unit_test(test_pool_in_use),
         cmocka_unit_test(test_store_away),
         cmocka_unit_test(test_end_with_requests),
         cmocka_unit_test(test_notifications),

@@ -6,6 +6,26 @@
 #include "http/uri.h"
 #include "net/address.h"
 
+// An address cannot be rebound.
+static bool is_literal(struct str name)
+{
+    bool is_v4 = name.len > 0;
+    for (size_t i = 0; i < name.len; i++) {
+        is_v4 = is_v4 && (ascii_is_digit(name.p[i]) || name.p[i] == '.');
+    }
+    return is_v4 || str_starts(name, STR("["));
+}
+
+// No name that a page's own server could point here.
+static bool host_is_safe(struct str authority)
+{
+    char host[URI_HOST_MAX + 1];
+    size_t len = 0;
+    unsigned port = 0;
+    return authority.len > 0 && uri_parse_host(authority, host, &len, &port) == 0 &&
+           (str_eq(str_make(host, len), STR("localhost")) || is_literal(str_make(host, len)));
+}
+
 static bool host_is_known(const struct admin *admin, struct str authority)
 {
     char host[URI_HOST_MAX + 1];
@@ -19,15 +39,8 @@ static bool host_is_known(const struct admin *admin, struct str authority)
         str_eq(name, STR("[::1]"))) {
         return true;
     }
-    if (admin->is_wildcard) {
-        // A literal cannot be rebound, and any of this machine's addresses may be meant.
-        bool is_v4 = true;
-        for (size_t i = 0; i < len; i++) {
-            is_v4 = is_v4 && (ascii_is_digit(host[i]) || host[i] == '.');
-        }
-        if (host[0] == '[' || is_v4) {
-            return true;
-        }
+    if (admin->is_wildcard && is_literal(name)) {
+        return true; // any of this machine's addresses may be meant
     }
     char own[URI_HOST_MAX + 1];
     size_t own_len = 0;
@@ -78,8 +91,10 @@ unsigned guard_check(const struct admin *admin, const struct call *call,
         return 0;
     }
     // Ceryx' API has neither tokens nor names: its address is for networks whose machines may all use it.
+    // Those of browsers are refused: it serves no pages, and one of a rebound name would be its own origin.
     if (call->is_ceryx_address) {
-        if (call->origin.len > 0 && !origin_is_own(call->origin, call->authority)) {
+        if (call->origin.len > 0 &&
+            !(origin_is_own(call->origin, call->authority) && host_is_safe(call->authority))) {
             *detail = "requests from other origins are refused";
             return 403;
         }

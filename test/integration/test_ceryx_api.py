@@ -224,6 +224,11 @@ def test_address_of_its_own(pointsman):
         assert response.status == 404 and set(response.json) == {"detail"}, path
     response = call("POST", "/api/routes", {"source": "b.test", "target": "x:1"}, Origin="http://evil.test")
     assert response.status == 403 and set(response.json) == {"detail"}
+    # A name that was rebound to this address.
+    for method in ["POST", "GET"]:
+        response = call(method, "/api/routes", host=f"evil.test:{port}", Origin=f"http://evil.test:{port}")
+        assert response.status == 403
+    assert call("GET", "/api/routes", host=f"localhost:{port}", Origin=f"http://localhost:{port}").status == 200
     assert call("DELETE", "/api/routes/a.test").status == 204
     assert node.api("GET", "/api/routes", headers={"Authorization": ""}).status == 401
 

@@ -226,3 +226,24 @@ def test_replica_fills_a_store_that_came_back_empty(redis, fleet):
     nodes.wait_equal()
     assert nodes[0].status()["revision"] > revision
     assert nodes[0].api("GET", "/v1/routes/known.example").status == 200
+
+
+def test_rights_that_it_needs(redis, tmp_path):
+    """What docs/files.md says, and no more."""
+    server = redis()
+    nodes = ("+select +role +client|setname +ping +eval +evalsha +hget +hmget +hset +hdel +hlen "
+             "+hexists +hscan +type +exists +xadd +xlen +xtrim")
+    server.client.execute_command("ACL", "SETUSER", "copy", "on", ">word", "~pointsman:*", "-@all",
+                                  *nodes.split(), "+expire", "+persist", "+rename", "+del")
+    write_routes(tmp_path / "in.d", a="a")
+    url = server.url("copy", "word")
+    assert copy_well(tmp_path, "file:in.d", url)["created"] == 3
+    write_routes(tmp_path / "in.d", b="b")
+    assert copy_well(tmp_path, "file:in.d", url, "--replace")["deleted"] == 1
+    assert copy_well(tmp_path, url, "sqlite:x.db")["routes"] == 2
+    server.client.execute_command("ACL", "SETUSER", "copy", "-rename")
+    server.client.flushall()
+    result = copy(tmp_path, "file:in.d", url)
+    assert result.returncode == 1 and "0 of 3 changes were made" in result.stderr
+    assert "can't run this command" in result.stderr
+    assert not server.client.keys("*")

@@ -140,6 +140,7 @@ struct fleet {
     enum fleet_follow_state state;
     char said[128];           // the last reason that was logged
     struct fleet_place place; // as it is live here
+    char replica_fault[200];  // why the replica does not take what was read; ""
 
     // Shared. `place_revision` and `is_content_there` are written by the fleet's thread (release), read by anyone.
     atomic_bool is_stopping; // requests are refused by the front

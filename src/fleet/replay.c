@@ -111,11 +111,12 @@ static void note_failure(struct replay_line *line, const struct store_request *r
     }
     line->is_failing = true;
     struct fleet *fleet = line->follow->fleet;
-    log_error("the replica could not be written: %s", detail);
-    struct fleet_status *status = fleet_status_lock(fleet);
-    snprintf(status->detail, sizeof status->detail, "the replica cannot be written: %.200s",
-             detail);
-    fleet_status_unlock(fleet);
+    char fault[sizeof fleet->replica_fault];
+    str_copy(fault, sizeof fault, str_from_c(detail));
+    if (strcmp(fault, fleet->replica_fault) != 0) { // it is tried again and again
+        memcpy(fleet->replica_fault, fault, sizeof fault);
+        log_error("the replica could not be written: %s", fault);
+    }
 }
 
 static void on_done(struct store_request *request)
@@ -142,6 +143,7 @@ static void on_done(struct store_request *request)
         }
         return;
     }
+    line->follow->fleet->replica_fault[0] = '\0';
     replay->request = request;
     list_remove(&replay->node);
     follow_on_live(line->follow, replay);

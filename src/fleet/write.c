@@ -42,6 +42,11 @@ static const char *why_not(struct write *write, char *to, size_t size)
                  write->trouble[0] == '\0' ? "the connection is being made" : write->trouble);
         return to;
     }
+    // What Redis takes must become live here: with a full disk it would not.
+    if (fleet->replica_fault[0] != '\0') {
+        snprintf(to, size, "the local replica cannot be written: %s", fleet->replica_fault);
+        return to;
+    }
     switch (fleet->state) {
     case FLEET_EMPTY:
         return FLEET_EMPTY_DETAIL;
@@ -429,15 +434,6 @@ static bool has_open_secret(const struct fleet *fleet, struct store_request *req
     return request->err != 0;
 }
 
-// What Redis takes must become live here: with a full disk it would not.
-static bool is_replica_full(struct write *write, char *to, size_t size)
-{
-    struct store_status replica;
-    store_get_status(write->fleet->config.store, &replica);
-    snprintf(to, size, "the local replica cannot be written: %s", replica.detail);
-    return !replica.is_writable;
-}
-
 static const char *why_not_taken(struct write *write, const struct store_request *request,
                                  char *text, size_t size)
 {
@@ -449,7 +445,7 @@ static const char *why_not_taken(struct write *write, const struct store_request
          write->line_changes + request->count > STORE_PENDING_CHANGES_MAX)) {
         return "too many changes wait to be written";
     }
-    return is_replica_full(write, text, size) ? text : why_not(write, text, size);
+    return why_not(write, text, size);
 }
 
 void write_take(struct fleet *fleet, struct store_request *request)

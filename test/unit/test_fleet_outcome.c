@@ -2,7 +2,6 @@
 // What becomes of a write when Redis is silent, dies, or loses its connections: what is answered, when, and
 // what is told afterwards.
 #include "fleet_check.h"
-#include "fleet/follow_int.h"
 #include "fleet/nodes_int.h"
 #include <dirent.h>
 #include <signal.h>
@@ -394,6 +393,8 @@ static void test_a_replica_that_cannot_be_written(void **state)
     assert_int_equal(request->err, ERR_UNAVAILABLE);
     assert_int_equal(request->outcome, STORE_WRITTEN);
     store_request_free(&request);
+    assert_false(node.is_writable);
+    assert_non_null(strstr(node.detail, "the local replica cannot be written"));
     request = node_run(&node, node_one(NOUN_ROUTE, "c", C));
     assert_int_equal(request->err, ERR_UNAVAILABLE);
     assert_int_equal(request->outcome, STORE_NOT_WRITTEN);
@@ -401,7 +402,7 @@ static void test_a_replica_that_cannot_be_written(void **state)
     store_request_free(&request);
     assert_false(is_written("c"));
     assert_int_equal(rename(elsewhere, node.path), 0);
-    NODE_WAIT(&node, node.fleet->place.revision == node.fleet->follow->place.revision);
+    node_wait_writable(&node);
     node_expect(&node, node_one(NOUN_ROUTE, "c", C), 0, "");
     node_close(&node);
 }

@@ -130,8 +130,9 @@ static void on_ping(void *context, struct redis *redis, const struct redis_reply
     if (reply == NULL || redis->step != REDIS_GREETING) {
         return;
     }
-    // A user that may not PING is one that the server knows.
-    if (reply->type == REDIS_ERROR && !redis_reply_is_error(reply, "NOPERM")) {
+    // A user that may not PING is one that the server knows; one that cannot save refuses it, but can be read.
+    if (reply->type == REDIS_ERROR && !redis_reply_is_error(reply, "NOPERM") &&
+        !redis_reply_is_error(reply, "MISCONF")) {
         on_greeting_fault(redis, reply);
         return;
     }

@@ -199,6 +199,19 @@ static void test_unasked(void **state)
     }
 }
 
+// A server that cannot save refuses even a PING. It can be read all the same.
+static void test_disk_of_the_server(void **state)
+{
+    (void)state;
+    struct peer peer = {.first = "+OK\r\n-MISCONF Redis is configured to save RDB snapshots\r\n"};
+    struct client c;
+    peer_begin(&peer);
+    connect_to(&c, &peer);
+    WAIT(&c, c.ready_count > 0);
+    client_end(&c);
+    peer_end(&peer);
+}
+
 // A connection that is lost as soon as it is there is not made thousands of times a second.
 static void test_lost_at_once(void **state)
 {
@@ -311,9 +324,10 @@ static void test_many_items(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_broken),  cmocka_unit_test(test_excess),
-        cmocka_unit_test(test_unasked), cmocka_unit_test(test_lost_at_once),
-        cmocka_unit_test(test_pieces),  cmocka_unit_test(test_many_items),
+        cmocka_unit_test(test_broken),       cmocka_unit_test(test_excess),
+        cmocka_unit_test(test_unasked),      cmocka_unit_test(test_disk_of_the_server),
+        cmocka_unit_test(test_lost_at_once), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_many_items),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

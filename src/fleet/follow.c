@@ -544,6 +544,7 @@ static void on_state(void *context, struct redis *redis, bool is_ready, const ch
         follow_tell(follow, "back", "");
     }
     follow->looks = 0;
+    follow->count = FOLLOW_COUNT_FIRST; // of a resync, too
     follow_set_state(follow, FLEET_VERIFYING, "");
     follow->wants_check = true;
     follow_go_on(follow);

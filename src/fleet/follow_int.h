@@ -14,9 +14,9 @@
 #include "fleet/fleet_int.h"
 
 enum {
-    FOLLOW_BLOCK_MS = 300, // one XREAD waits so long: what else is asked waits behind it
-    FOLLOW_COUNT = 500,    // entries of one XREAD; fewer when they are large
-    FOLLOW_COUNT_FIRST = 16,
+    FOLLOW_BLOCK_MS = 300,        // one XREAD waits so long: what else is asked waits behind it
+    FOLLOW_COUNT = 500,           // entries of one XREAD; fewer when they are large
+    FOLLOW_COUNT_FIRST = 1,       // of each connection: a reply over REDIS_REPLY_MAX ends one
     FOLLOW_REPLY_BYTES = 8 << 20, // a larger reply makes the next one ask for fewer
     FOLLOW_SENT_MAX = 2000,       // requests that the replica has at a time
     FOLLOW_SENT_BYTES = 32 << 20, // and their texts; one is always sent

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The client of Redis with real servers.
 #include "redis_client.h"
+#include <stdlib.h>
 #include <unistd.h>
 
 static void connect_to(struct client *c, const struct redis_server *server)

@@ -104,7 +104,7 @@ static void on_tick(struct loop *loop, struct loop_timer *timer)
 {
     struct ceryx_watch *watch = CONTAINER_OF(timer, struct ceryx_watch, tick);
     // A server that has stopped to answer is asked anew, elsewhere if it has moved.
-    if (redis_is_ready(watch->redis) && redis_waiting_ms(watch->redis) > SILENCE_MS) {
+    if (redis_is_ready(watch->redis) && redis_silent_ms(watch->redis) > SILENCE_MS) {
         redis_drop(watch->redis, "no answer for 1 s");
     }
     watch_look(watch);

@@ -559,7 +559,7 @@ static void on_tick(struct loop *loop, struct loop_timer *timer)
     status->away_ms =
         fleet->state == FLEET_FOLLOWING ? 0 : now_ms(follow) - follow->away_since_ms + 1;
     fleet_status_unlock(fleet);
-    if (redis_is_ready(follow->redis) && redis_waiting_ms(follow->redis) > FOLLOW_SILENT_MS) {
+    if (redis_is_ready(follow->redis) && redis_silent_ms(follow->redis) > FOLLOW_SILENT_MS) {
         redis_drop(follow->redis, "no answer for 3 s");
         return;
     }

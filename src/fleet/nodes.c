@@ -185,14 +185,14 @@ void nodes_look(struct nodes *nodes)
 
 bool nodes_is_away(const struct nodes *nodes)
 {
-    return nodes->lost_ms == 0 ? redis_waiting_ms(nodes->redis) > FLEET_SILENCE_MS
+    return nodes->lost_ms == 0 ? redis_silent_ms(nodes->redis) > FLEET_SILENCE_MS
                                : nodes->fleet->loop.now_ms - nodes->lost_ms > FLEET_SILENCE_MS;
 }
 
 static void on_timer(struct loop *loop, struct loop_timer *timer)
 {
     struct nodes *nodes = CONTAINER_OF(timer, struct nodes, timer);
-    if (redis_is_ready(nodes->redis) && redis_waiting_ms(nodes->redis) > NODES_SILENT_MS) {
+    if (redis_is_ready(nodes->redis) && redis_silent_ms(nodes->redis) > NODES_SILENT_MS) {
         redis_drop(nodes->redis, "no answer to the heartbeat for 2 s");
     } else if (!nodes->is_asked) {
         nodes_beat_now(nodes->fleet);

@@ -492,9 +492,9 @@ bool redis_command(struct redis *redis, unsigned argc, const struct str *argv,
            redis_link_command(&redis->link, argc, argv, on_reply, context);
 }
 
-uint64_t redis_waiting_ms(const struct redis *redis)
+uint64_t redis_silent_ms(const struct redis *redis)
 {
-    return redis_link_waiting_ms(&redis->link);
+    return redis_link_silent_ms(&redis->link);
 }
 
 unsigned redis_pending(const struct redis *redis)

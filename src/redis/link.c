@@ -178,6 +178,7 @@ static bool receive(struct redis_link *link)
     ssize_t n = net_recv(&link->io, link->tls, link->loop->read_buf, LOOP_READ_LEN, &is_drained);
     int error = n < 0 ? errno : 0;
     if (n > 0) {
+        link->heard_ms = link->loop->now_ms;
         link->is_readable = !is_drained || link->is_fin;
         if (!redis_reader_feed(&link->reader, str_make(link->loop->read_buf, (size_t)n))) {
             say_why(link, "%s", err_text(ERR_MEMORY));
@@ -444,4 +445,11 @@ uint64_t redis_link_waiting_ms(const struct redis_link *link)
     uint64_t since_ms = link->line.items[link->line.first].since_ms;
     // An oldest command is there, however young it is.
     return link->loop->now_ms > since_ms ? link->loop->now_ms - since_ms : 1;
+}
+
+uint64_t redis_link_silent_ms(const struct redis_link *link)
+{
+    uint64_t waiting_ms = redis_link_waiting_ms(link);
+    uint64_t heard_ms = link->loop->now_ms - link->heard_ms; // ago
+    return waiting_ms > heard_ms + 1 ? heard_ms + 1 : waiting_ms;
 }

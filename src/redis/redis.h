@@ -132,8 +132,9 @@ bool redis_command(struct redis *redis, unsigned argc, const struct str *argv,
 // younger than 100 ms). `why` is the detail of on_state. Nothing, while it waits for its next attempt.
 void redis_drop(struct redis *redis, const char *why);
 
-// How long the oldest command without a reply has waited; 0: there is none.
-uint64_t redis_waiting_ms(const struct redis *redis);
+// For how long nothing has come while a command waits for its reply; 0: none does. A reply of which parts come
+// is not silence, however long it takes.
+uint64_t redis_silent_ms(const struct redis *redis);
 unsigned redis_pending(const struct redis *redis);
 // Who it is connected to, or was last: "10.0.0.7:6379". Lives as long as the connection, changes with it.
 const char *redis_peer(const struct redis *redis);

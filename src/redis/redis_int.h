@@ -114,7 +114,8 @@ struct redis_link {
     struct redis_reader reader;
     struct redis_line line;
     enum redis_phase phase;
-    uint32_t opened; // counts: it is another connection than before
+    uint32_t opened;   // counts: it is another connection than before
+    uint64_t heard_ms; // loop time, when bytes came last
     bool has_reader;
     bool is_readable;   // the socket may have more
     bool is_fin;        // or broken; behind what is still to be read
@@ -144,6 +145,8 @@ void redis_link_hold(struct redis_link *link);
 void redis_link_go_on(struct redis_link *link);
 // How long the oldest command has waited.
 uint64_t redis_link_waiting_ms(const struct redis_link *link);
+// The same, since the last byte came: over a slow network a long reply takes its time.
+uint64_t redis_link_silent_ms(const struct redis_link *link);
 // "refused" for ECONNREFUSED, and so on.
 const char *redis_connect_text(int error, char *to, size_t size);
 // Copies an error of a server as one line of printable ASCII, without the arguments that it repeats.

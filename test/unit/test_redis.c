@@ -41,7 +41,7 @@ static void test_replies(void **state)
     client_ask(&c, "CLIENT GETNAME");
     assert_string_equal(c.text, "test");
     assert_int_equal(redis_pending(c.redis), 0);
-    assert_int_equal(redis_waiting_ms(c.redis), 0);
+    assert_int_equal(redis_silent_ms(c.redis), 0);
     client_end(&c);
     redis_server_fini(&server);
 }
@@ -253,12 +253,12 @@ static void test_killed(void **state)
     for (unsigned i = 0; i < 100; i++) {
         assert_true(client_put(&c, "INCR counter"));
     }
-    WAIT(&c, redis_waiting_ms(c.redis) >= 300);
+    WAIT(&c, redis_silent_ms(c.redis) >= 300);
     assert_int_equal(c.reply_count, 0);
     redis_server_kill(&server);
     WAIT(&c, c.lost_count == 1);
     assert_int_equal(c.nil_count, 100);
-    assert_int_equal(redis_waiting_ms(c.redis), 0);
+    assert_int_equal(redis_silent_ms(c.redis), 0);
     redis_server_start(&server, NULL);
     WAIT_MS(&c, 1000, c.is_ready);
     client_ask(&c, "GET counter");

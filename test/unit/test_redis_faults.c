@@ -16,6 +16,7 @@ struct peer {
     const char *text;  // after the first bytes that come behind the greeting
     size_t len;
     size_t piece;
+    unsigned pause_ms; // between pieces
     bool closes;
 };
 
@@ -53,6 +54,7 @@ static void talk(const struct peer *peer, int fd)
             return;
         }
         at += (size_t)n;
+        usleep(peer->pause_ms * 1000);
     }
     while (!peer->closes && recv(fd, rest, sizeof rest, 0) > 0) {
     }
@@ -227,6 +229,30 @@ static void test_lost_at_once(void **state)
     peer_end(&peer);
 }
 
+// A reply that takes long to arrive, over a slow network, is not silence.
+static void test_slow(void **state)
+{
+    (void)state;
+    static const char text[] = "$40\r\n0123456789012345678901234567890123456789\r\n";
+    struct peer peer = {.text = text, .len = sizeof text - 1, .piece = 4, .pause_ms = 50};
+    struct client c;
+    uint64_t silent_ms = 0;
+    peer_begin(&peer);
+    connect_to(&c, &peer);
+    WAIT(&c, c.is_ready);
+    uint64_t began_ns = clock_monotonic_ns();
+    assert_true(client_put(&c, "GET x"));
+    while (c.reply_count == 0) {
+        loop_turn(&c.loop, 10);
+        silent_ms = redis_silent_ms(c.redis) > silent_ms ? redis_silent_ms(c.redis) : silent_ms;
+    }
+    assert_string_equal(c.text, "0123456789012345678901234567890123456789");
+    uint64_t passed_ms = (clock_monotonic_ns() - began_ns) / NS_PER_MS;
+    assert_in_range(silent_ms, 20, passed_ms - 200);
+    client_end(&c);
+    peer_end(&peer);
+}
+
 // ---- replies in pieces ----
 
 static const char stream[] = "+OK\r\n$5\r\nhe\r\no\r\n:-7\r\n$-1\r\n*-1\r\n*0\r\n-ERR x\r\n"
@@ -327,7 +353,7 @@ int main(void)
         cmocka_unit_test(test_broken),       cmocka_unit_test(test_excess),
         cmocka_unit_test(test_unasked),      cmocka_unit_test(test_disk_of_the_server),
         cmocka_unit_test(test_lost_at_once), cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_many_items),
+        cmocka_unit_test(test_many_items),   cmocka_unit_test(test_slow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

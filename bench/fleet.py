@@ -107,12 +107,12 @@ def scan_seconds(server):
 
 def missed(bench, server, nodes, target):
     node = nodes[2]
+    before = node.status()["store"]["fleet"]["resyncs"]
     node.signal(signal.SIGSTOP)
     for i in range(100):
         nodes[0].put_route(f"missed{i}.example", targets=[target])
     revision = nodes[0].status()["revision"]
     server.client.xtrim("pointsman:stream", maxlen=0, approximate=False)
-    before = nodes[0].status()["store"]["fleet"]["resyncs"]
     transfer = scan_seconds(server)
     node.signal(signal.SIGCONT)
     taken = wait_same([node], revision, 120)

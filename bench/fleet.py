@@ -125,7 +125,7 @@ def missed(bench, server, nodes, target):
     if status["resyncs"] <= before:
         raise RuntimeError("it did not read everything anew")
     bench.row("resync after a gap", taken, "s",
-              f"{status['resync_changed']} changed; transfer alone {transfer:.2f} s",
+              f"{status['resync']['changed']} changed; transfer alone {transfer:.2f} s",
               "2 s and the transfer", taken <= 2 + transfer)
 
 
@@ -151,7 +151,7 @@ def fleet_changes(bench):
         late = start_nodes(bench, server.url(), 1)[0]
         nodes.append(late)
         status = late.status()["store"]["fleet"]
-        bench.row("first sync of a new node", status["resync_ms"] / 1000, "s",
+        bench.row("first sync of a new node", status["resync"]["seconds"], "s",
                   f"resident {late.memory() >> 20} MiB")
     finally:
         for node in nodes:

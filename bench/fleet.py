@@ -34,6 +34,13 @@ def pin(server, core):
         os.sched_setaffinity(int(task), {core})
 
 
+def is_ready(node):
+    try:
+        return node.api("GET", "/readyz", timeout=2).status == 200
+    except OSError:
+        return False
+
+
 def start_nodes(bench, url, count=3):
     nodes = []
     for number in range(count):
@@ -41,7 +48,8 @@ def start_nodes(bench, url, count=3):
         folder.mkdir(parents=True)
         nodes.append(Pointsman(folder, {"node": {"name": f"node{number}"}, "store": {"url": url},
                                         "access_log": {"file": ""}},
-                               release=True, workers=1).start())
+                               release=True, workers=1).start(wait=False))
+    wait_until(lambda: all(is_ready(node) for node in nodes), "all nodes are ready", 300, 0.05)
     return nodes
 
 

@@ -22,11 +22,18 @@ static bool is_catching_up(const struct fleet *fleet)
     return fleet->state == FLEET_VERIFYING || fleet->state == FLEET_RESYNC;
 }
 
-// Why nothing can be sent now, and will not be soon; NULL: it can, or follow is about to catch up.
+// The connection is being made for the first time, or has not said yet who may write: what comes waits.
+static bool is_connecting(const struct write *write)
+{
+    return redis_is_ready(write->redis) ? !write->is_connected && write->trouble[0] == '\0'
+                                        : write->away[0] == '\0';
+}
+
+// Why nothing can be sent now, and will not be soon; NULL: it can, or is about to.
 static const char *why_not(struct write *write, char *to, size_t size)
 {
     const struct fleet *fleet = write->fleet;
-    if (!redis_is_ready(write->redis)) {
+    if (!redis_is_ready(write->redis) && !is_connecting(write)) {
         snprintf(to, size, "Redis is away: %s", write->away);
         return to;
     }
@@ -37,9 +44,8 @@ static const char *why_not(struct write *write, char *to, size_t size)
                  (unsigned long long)(silent_ms / 100 % 10));
         return to;
     }
-    if (!write->is_connected) {
-        snprintf(to, size, "Redis: %s",
-                 write->trouble[0] == '\0' ? "the connection is being made" : write->trouble);
+    if (!write->is_connected && !is_connecting(write)) {
+        snprintf(to, size, "Redis: %s", write->trouble);
         return to;
     }
     // What Redis takes must become live here: with a full disk it would not.
@@ -64,6 +70,9 @@ static void tell_state(struct write *write)
 {
     char text[300];
     const char *why = why_not(write, text, sizeof text);
+    if (why == NULL && is_connecting(write)) {
+        why = "Redis: the connection is being made";
+    }
     if (why == NULL && is_catching_up(write->fleet)) {
         why = FLEET_BEHIND_DETAIL;
     }
@@ -262,7 +271,7 @@ static void on_tick(struct loop *loop, struct loop_timer *timer)
         ask(write);
     }
     look(write);
-    pending_expire(write, is_catching_up(write->fleet));
+    pending_expire(write, is_catching_up(write->fleet) || is_connecting(write));
     pending_advance(write);
     write_flush(write);
 }
@@ -528,7 +537,6 @@ int write_new(struct fleet *fleet, struct problems *problems)
         list_init(&write->buckets[i]);
     }
     loop_timer_init(&write->timer, on_tick);
-    str_copy(write->away, sizeof write->away, STR("the connection is being made"));
     const struct redis_config config = {.url = fleet->config.url,
                                         .tls = fleet->config.tls,
                                         .name = "pointsman-write",

@@ -291,6 +291,13 @@ def test_a_node_starts_while_redis_is_away(redis, fleet):
     nodes.wait_body("known.example", "there")
 
 
+def test_a_node_that_is_ready_takes_writes(redis, fleet):
+    node = fleet(redis(), 1)[0]
+    for i in range(5):
+        put(node, "first.example", f"{i}")  # its connections are just being made
+        node.restart()
+
+
 def test_a_new_node_without_redis_is_not_ready(redis, pointsman):
     server = redis(start=False)
     node = pointsman({"store": {"url": server.url()}}, start=False).start(wait=False)

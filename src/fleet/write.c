@@ -19,7 +19,9 @@ static uint64_t now_of(const struct write *write)
 
 static bool is_catching_up(const struct fleet *fleet)
 {
-    return fleet->state == FLEET_VERIFYING || fleet->state == FLEET_RESYNC;
+    // Away without a reason: at the start, when the connection is just being made.
+    return fleet->state == FLEET_VERIFYING || fleet->state == FLEET_RESYNC ||
+           (fleet->state == FLEET_AWAY && fleet->said[0] == '\0');
 }
 
 // The connection is being made for the first time, or has not said yet who may write: what comes waits.
@@ -57,7 +59,7 @@ static const char *why_not(struct write *write, char *to, size_t size)
     case FLEET_EMPTY:
         return FLEET_EMPTY_DETAIL;
     case FLEET_AWAY:
-        return "Redis is away: its changes cannot be followed";
+        return is_catching_up(fleet) ? NULL : "Redis is away: its changes cannot be followed";
     case FLEET_VERIFYING:
     case FLEET_RESYNC:
     case FLEET_FOLLOWING:

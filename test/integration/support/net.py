@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Ports, and waiting without sleeping for luck."""
+import fcntl
 import os
 import socket
 import time
@@ -7,6 +8,16 @@ import time
 # Reservations, held until this process ends: an abstract unix socket per port, so that test
 # processes beside this one never choose the same.
 _reserved = []
+
+
+def keep(lock):
+    """The lock as a descriptor far up: select() of the tests' clients knows those below 1024 only."""
+    try:
+        high = fcntl.fcntl(lock.fileno(), fcntl.F_DUPFD_CLOEXEC, 4096)
+    except OSError:
+        return lock  # the limit of open files is lower
+    lock.close()
+    return high
 
 
 def free_port():
@@ -34,7 +45,7 @@ def free_port():
             except OSError:
                 lock.close()
                 continue
-        _reserved.append(lock)
+        _reserved.append(keep(lock))
         return port
     raise RuntimeError("no free port")
 

@@ -55,7 +55,7 @@ struct admin_deps {
     struct publisher *publisher;
     struct files *files; // NULL: declarations are written here; else they come from these files
     struct ceryx_watch *ceryx; // NULL: Ceryx' keys in Redis are not looked at
-    struct fleet *fleet; // NULL: this node is alone; else declarations are in its Redis
+    struct fleet *fleet;       // NULL: this node is alone; else declarations are in its Redis
     struct cert_table
         *certs; // NULL: none, and no TLS; else the loop has its buffers (tls_loop_init)
     const struct seal *seal; // of secrets in the store; NULL: they are stored as they are

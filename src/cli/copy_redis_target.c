@@ -232,7 +232,8 @@ static void drop_staged(struct target *target)
 static bool adopt_staged(struct target *target)
 {
     const struct fleet_keys *own = &target->redis.keys;
-    struct str argv[3 + 1 + 2 * STAGED_COUNT + 1] = {STR("EVAL"), str_from_c(fleet_script_adopt.text)};
+    struct str argv[3 + 1 + 2 * STAGED_COUNT + 1] = {STR("EVAL"),
+                                                     str_from_c(fleet_script_adopt.text)};
     unsigned argc = 3;
     argv[argc++] = str_from_c(own->texts[FLEET_META]);
     for (unsigned i = 0; i < STAGED_COUNT; i++) {

@@ -85,13 +85,13 @@ bool redis_reply_number(const struct redis_reply *reply, int64_t *number);
 struct redis;
 
 enum {
-    REDIS_PENDING_MAX = 100000,        // commands without a reply, of one connection
-    REDIS_OUTPUT_MAX = 64 << 20,       // bytes that wait to be sent
-    REDIS_REPLY_MAX = 512 << 20,       // bytes of one reply, as Redis itself has it
-    REDIS_CONNECT_MS = 1000,           // for connecting, TLS, AUTH and SELECT together
-    REDIS_RETRY_MIN_MS = 20,           // pause before it is made again: doubles up to
-    REDIS_RETRY_MAX_MS = 500,          // this (with jitter of a fifth)
-    REDIS_SENTINEL_MS = 500,           // so long one Sentinel may take
+    REDIS_PENDING_MAX = 100000,  // commands without a reply, of one connection
+    REDIS_OUTPUT_MAX = 64 << 20, // bytes that wait to be sent
+    REDIS_REPLY_MAX = 512 << 20, // bytes of one reply, as Redis itself has it
+    REDIS_CONNECT_MS = 1000,     // for connecting, TLS, AUTH and SELECT together
+    REDIS_RETRY_MIN_MS = 20,     // pause before it is made again: doubles up to
+    REDIS_RETRY_MAX_MS = 500,    // this (with jitter of a fifth)
+    REDIS_SENTINEL_MS = 500,     // so long one Sentinel may take
 };
 
 struct redis_config {

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 enum {
-    TICK_MS = 1000,   // pause between questions of who is not listened to, and between PINGs
+    TICK_MS = 1000, // pause between questions of who is not listened to, and between PINGs
 };
 
 static void begin(struct redis_sentinel *sentinel);

@@ -359,7 +359,7 @@ def test_connection_limit_over_h2(pointsman):
 
     def client():
         for _ in range(10):
-            statuses.append(server.get(host=HOST).status)
+            statuses.append(server.get(host=HOST, timeout=30).status)  # over queue_timeout
             most[0] = max(most[0], server.api("GET", "/v1/pools/b/targets").json[0]["connections"])
 
     threads = [threading.Thread(target=client) for _ in range(20)]

@@ -120,11 +120,6 @@ struct loop *fleet_loop(struct fleet *fleet)
     return &fleet->loop;
 }
 
-const struct fleet_config *fleet_get_config(const struct fleet *fleet)
-{
-    return &fleet->config;
-}
-
 struct str fleet_node_id(const struct fleet *fleet)
 {
     return str_from_c(fleet->node_id);

@@ -129,7 +129,6 @@ bool fleet_is_ready(struct fleet *fleet);
 // The loop of its thread, for what else talks to the same Redis (src/ceryx). Nothing runs on it before
 // fleet_start(), nothing after fleet_stop(). It has its outputs and wire buffers.
 struct loop *fleet_loop(struct fleet *fleet);
-const struct fleet_config *fleet_get_config(const struct fleet *fleet);
 // The node's id, as in struct store. Any thread.
 struct str fleet_node_id(const struct fleet *fleet);
 

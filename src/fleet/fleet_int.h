@@ -88,7 +88,6 @@ void write_follow_changed(struct fleet *fleet);
 // follow has caught up with all that was in the stream when it asked: outcomes of what was sent before the last
 // fence are known. `is_whole`: nothing was left out on the way (no resync).
 void write_settle(struct fleet *fleet, bool is_whole);
-// Sends a request of its own that is not part of an API's (reseal, …) the same way: store_submit().
 
 // ---- follow.c, resync.c ----
 
@@ -142,11 +141,11 @@ struct fleet {
     struct fleet_place place; // as it is live here
     char replica_fault[200];  // why the replica does not take what was read; ""
 
-    // Shared. `place_revision` and `is_content_there` are written by the fleet's thread (release), read by anyone.
-    atomic_bool is_stopping; // requests are refused by the front
-    atomic_bool is_content_there;
-    pthread_mutex_t mutex;      // of `status`, and of what the modules say they keep under it
-    uint64_t away_since_ns;     // monotonic; 0: the stream is followed. Under it too
+    // Shared. Written with release, read by anyone.
+    atomic_bool is_stopping;      // requests are refused by the front
+    atomic_bool is_content_there; // by the fleet's thread: there is something to serve
+    pthread_mutex_t mutex;        // of `status`, and of what the modules say they keep under it
+    uint64_t away_since_ns;       // monotonic; 0: the stream is followed. Under it too
     struct fleet_status status; // modules set their own fields under the mutex: fleet_status_lock()
 };
 

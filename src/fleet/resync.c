@@ -530,21 +530,28 @@ static void start(struct resync *resync, bool with_text)
         follow_call_verify(resync->follow, with_text, &resync->follow->place, on_start);
 }
 
+// What verify.lua has found, for who asks by ask(). False: it is asked again, or the resync has ended.
+static bool take_found(struct resync *resync, const struct redis_reply *reply,
+                       void (*ask)(struct resync *resync, bool with_text), struct found *found)
+{
+    if (fleet_script_is_unknown(reply)) {
+        ask(resync, true);
+        return false;
+    }
+    char why[FOLLOW_WHY_MAX];
+    if (found_read(found, reply, why, sizeof why) != 0) {
+        fail(resync, why);
+        return false;
+    }
+    return true;
+}
+
 static void on_start(void *context, struct redis *redis, const struct redis_reply *reply)
 {
     (void)redis;
     struct resync *resync = answered(context, reply);
-    if (resync == NULL) {
-        return;
-    }
-    if (fleet_script_is_unknown(reply)) {
-        start(resync, true);
-        return;
-    }
     struct found found;
-    char why[FOLLOW_WHY_MAX];
-    if (found_read(&found, reply, why, sizeof why) != 0) {
-        fail(resync, why);
+    if (resync == NULL || !take_found(resync, reply, start, &found)) {
         return;
     }
     if (!found.has_meta) {
@@ -602,17 +609,8 @@ static void on_end(void *context, struct redis *redis, const struct redis_reply 
     (void)redis;
     struct follow *follow = context;
     struct resync *resync = answered(follow, reply);
-    if (resync == NULL) {
-        return;
-    }
-    if (fleet_script_is_unknown(reply)) {
-        end(resync, true);
-        return;
-    }
     struct found found;
-    char why[FOLLOW_WHY_MAX];
-    if (found_read(&found, reply, why, sizeof why) != 0) {
-        fail(resync, why);
+    if (resync == NULL || !take_found(resync, reply, end, &found)) {
         return;
     }
     if (!found.has_meta || strcmp(found.place.epoch, resync->place.epoch) != 0) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -339,4 +340,26 @@ int net_listen(const struct sockaddr_storage *address, socklen_t len, unsigned c
         }
     }
     return 0;
+}
+
+const char *net_connect_text(int error, char *to, size_t size)
+{
+    switch (error) {
+    case ECONNREFUSED:
+        return "refused";
+    case ETIMEDOUT:
+        return "timeout";
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return "unreachable";
+    case ECONNRESET:
+        return "reset";
+    case ENOENT:
+        return "no such socket";
+    case EACCES:
+    case EPERM:
+        return "not allowed";
+    default:
+        return strerror_r(error, to, size);
+    }
 }

@@ -34,6 +34,8 @@ uint16_t net_port(const struct sockaddr_storage *address);
 void net_set_port(struct sockaddr_storage *address, uint16_t port);
 // "a.example:80" and "[::1]:80" without port and brackets: a view into `authority`.
 struct str net_without_port(struct str authority);
+// Why a connection failed, by its errno: "refused", "timeout", …; the system's words in to[size] for others.
+const char *net_connect_text(int error, char *to, size_t size);
 // Does a connection to `to` reach what listens on `listen`, and from this machine itself (loopback, or
 // a unix socket)?
 bool net_reaches_locally(const struct sockaddr_storage *to, const struct sockaddr_storage *listen);

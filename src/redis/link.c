@@ -6,6 +6,7 @@
 // Whatever a callback does, it does at most close the link: opening it again is for a task or a timer. So
 // whoever has called one looks at `opened` and `phase` only.
 #include "base/invariant.h"
+#include "net/address.h"
 #include "net/tls.h"
 #include "redis/redis_int.h"
 #include <errno.h>
@@ -19,28 +20,6 @@
 #include <unistd.h>
 
 enum { READS_MAX = 4 }; // in one event; then others have their turn
-
-const char *redis_connect_text(int error, char *to, size_t size)
-{
-    switch (error) {
-    case ECONNREFUSED:
-        return "refused";
-    case ETIMEDOUT:
-        return "timeout";
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-        return "unreachable";
-    case ECONNRESET:
-        return "reset";
-    case ENOENT:
-        return "no such socket";
-    case EACCES:
-    case EPERM:
-        return "not allowed";
-    default:
-        return strerror_r(error, to, size);
-    }
-}
 
 void redis_copy_printable(char *to, size_t size, struct str text)
 {
@@ -87,7 +66,7 @@ static void lose(struct redis_link *link)
 static void lose_by_errno(struct redis_link *link, const char *what, int error)
 {
     char text[64];
-    say_why(link, "%s: %s", what, redis_connect_text(error, text, sizeof text));
+    say_why(link, "%s: %s", what, net_connect_text(error, text, sizeof text));
     lose(link);
 }
 
@@ -379,7 +358,7 @@ static bool begin_connect(struct redis_link *link, const struct sockaddr_storage
         connect(fd, (const struct sockaddr *)address, address_len) != 0 && errno != EINPROGRESS;
     if (has_failed || loop_add(link->loop, &link->io) != 0) {
         char text[64];
-        say_why(link, "connect: %s", redis_connect_text(errno, text, sizeof text));
+        say_why(link, "connect: %s", net_connect_text(errno, text, sizeof text));
         close(fd);
         link->io.fd = -1;
         return false;

@@ -147,8 +147,6 @@ void redis_link_go_on(struct redis_link *link);
 uint64_t redis_link_waiting_ms(const struct redis_link *link);
 // The same, since the last byte came: over a slow network a long reply takes its time.
 uint64_t redis_link_silent_ms(const struct redis_link *link);
-// "refused" for ECONNREFUSED, and so on.
-const char *redis_connect_text(int error, char *to, size_t size);
 // Copies an error of a server as one line of printable ASCII, without the arguments that it repeats.
 void redis_copy_printable(char *to, size_t size, struct str text);
 

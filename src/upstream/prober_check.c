@@ -59,28 +59,6 @@ static void hang_up(struct check *check)
     end(check);
 }
 
-static const char *connect_text(int error, char *to, size_t size)
-{
-    switch (error) {
-    case ECONNREFUSED:
-        return "refused";
-    case ETIMEDOUT:
-        return "timeout";
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-        return "unreachable";
-    case ECONNRESET:
-        return "reset";
-    case ENOENT:
-        return "no such socket";
-    case EACCES:
-    case EPERM:
-        return "not allowed";
-    default:
-        return strerror_r(error, to, size);
-    }
-}
-
 // Before it was connected, or TLS was agreed on.
 static void decide_unconnected(struct check *check, int err)
 {
@@ -93,7 +71,7 @@ static void decide_unconnected(struct check *check, int err)
     } else if (err == ERR_PROTOCOL) {
         decide(check, false, "TLS: the target does not speak the protocol (ALPN)");
     } else if (error != 0) {
-        decide(check, false, "connect: %s", connect_text(error, text, sizeof text));
+        decide(check, false, "connect: %s", net_connect_text(error, text, sizeof text));
     } else if (check->spec->is.tls != NULL) {
         decide(check, false, "TLS: closed in the handshake");
     } else {

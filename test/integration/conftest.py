@@ -45,8 +45,10 @@ Responses (support.http1.Response): .status .reason .headers (pairs; get, getall
 certs -> support.certs.Authority: .issue(names, key="ec"|"rsa", days=30, ...) -> certificate with
     .chain .key (PEM texts) .chain_file .key_file .fingerprint; .ca_pem .ca_file; one for the session.
 
-support.net: free_port(), wait_until(predicate, what, timeout).
-A test may take 120 s; @pytest.mark.deadline(300) gives it more.
+support.net: free_port(), wait_until(predicate, what, timeout), best_of(attempt, limit, what).
+Times that are not what a test is about have room for a slow machine and for one that stands still for
+seconds (support.net.PATIENCE); figures are measured with best_of().
+A test may take 300 s; @pytest.mark.deadline(600) gives it more.
 """
 import signal
 
@@ -60,7 +62,7 @@ from support.process import Pointsman, merge
 from support.redis import Fleet, RedisServer, Sentinel
 from support.tls import TlsOrigin
 
-DEADLINE = 120
+DEADLINE = 300
 
 
 def pytest_configure(config):
@@ -70,7 +72,7 @@ def pytest_configure(config):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item):
     marker = item.get_closest_marker("deadline")
-    seconds = marker.args[0] if marker else DEADLINE
+    seconds = max(marker.args[0] if marker else 0, DEADLINE)
 
     def on_alarm(*_):
         pytest.fail(f"the test took more than {seconds} s")

@@ -246,6 +246,24 @@ def test_goaway_of_the_target(pointsman, h2_origin):
     assert target.connections >= 4
 
 
+def test_goaway_meets_a_request(pointsman, h2_origin):
+    """What was sent while the target's GOAWAY was under way, and is above its last stream, was not processed:
+    it is sent again, whatever it is."""
+    def leave(origin, conn, stream, headers):
+        if stream > 1:
+            conn.conn.close_connection(0, last_stream_id=1)
+            conn.flush()
+
+    def answer(origin, conn, stream, headers, body, trailers):
+        if stream == 1:
+            conn.respond(stream, [(":status", "200")], b"ok")
+
+    server, target = pointsman(workers=1), h2_origin(answer, on_headers=leave)
+    put(server, target.address)
+    assert [server.exchange("POST", host=HOST, body=b"once").status for _ in range(6)] == [200] * 6
+    assert target.connections == 6
+
+
 def test_websocket_to_h2_target(pointsman, h2_origin):
     """RFC 8441 on the way to the target."""
     def open_tunnel(origin, conn, stream, headers):

@@ -4,14 +4,16 @@ import select
 import socket
 import struct
 import threading
+import traceback
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h2.settings
 import hpack
 
-from support.net import free_port
+from support.net import PATIENCE, free_port
 from support.tls import client_context
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -20,7 +22,7 @@ END_STREAM, END_HEADERS, ACK = 1, 4, 1
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL, ENHANCE_YOUR_CALM = 0, 1, 2, 3, 11
 
 
-def open_socket(port, tls, sni="localhost", timeout=10.0, context=None, preamble=b""):
+def open_socket(port, tls, sni="localhost", timeout=PATIENCE, context=None, preamble=b""):
     sock = socket.create_connection(("127.0.0.1", port), timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(preamble)
@@ -145,7 +147,7 @@ def frame(kind, flags=0, stream=0, payload=b""):
 class RawH2:
     """Any frames, in any order. frames: what came, as (kind, flags, stream, payload)."""
 
-    def __init__(self, port, tls=True, sni="localhost", settings=b"", timeout=10.0):
+    def __init__(self, port, tls=True, sni="localhost", settings=b"", timeout=PATIENCE):
         self.sock = open_socket(port, tls, sni, timeout)
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
         self.frames, self.rest, self.ended, self.statuses = [], b"", False, {}
@@ -173,11 +175,16 @@ class RawH2:
             self.ended = True
             return False
 
+    def is_readable(self, seconds):
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def poll(self, seconds=0.0):
         """Takes what is there, for at most `seconds`."""
         while True:
             pending = getattr(self.sock, "pending", lambda: 0)()
-            if not pending and not select.select([self.sock], [], [], seconds)[0]:
+            if not pending and not self.is_readable(seconds):
                 return
             try:
                 data = self.sock.recv(65536)
@@ -199,7 +206,7 @@ class RawH2:
                     self.statuses.setdefault(stream, int(fields.get(":status", 0)))
                 self.rest = self.rest[9 + length:]
 
-    def read_to_end(self, seconds=10.0):
+    def read_to_end(self, seconds=PATIENCE):
         """True when the peer closed in time."""
         import time
         end = time.monotonic() + seconds
@@ -207,7 +214,7 @@ class RawH2:
             self.poll(0.2)
         return self.ended
 
-    def wait(self, kind, stream=None, seconds=5.0):
+    def wait(self, kind, stream=None, seconds=PATIENCE):
         """The payload of the first such frame, or None."""
         import time
         end = time.monotonic() + seconds
@@ -233,7 +240,8 @@ class RawH2:
 
 class H2Origin:
     """An h2 origin (TLS with a context, else prior knowledge). handler(origin, conn, stream, headers, body,
-    trailers) is called when a request has ended, in the connection's thread; on_headers(...) earlier."""
+    trailers) is called when a request has ended, in the connection's thread; on_headers(...) earlier.
+    stop() fails when something malformed came, or a handler raised."""
 
     def __init__(self, handler, context=None, on_headers=None, settings=None):
         self.handler, self.context, self.on_headers = handler, context, on_headers
@@ -259,7 +267,7 @@ class H2Origin:
 
     def serve(self, sock):
         try:
-            sock.settimeout(30)
+            sock.settimeout(5 * PATIENCE)
             if self.context:
                 sock = self.context.wrap_socket(sock, server_side=True)
                 if sock.selected_alpn_protocol() != "h2":
@@ -267,8 +275,10 @@ class H2Origin:
             self.connections += 1
             self.socks.append(sock)
             OriginConnection(self, sock).run()
-        except (OSError, EOFError):
+        except OSError:
             pass
+        except Exception:  # a test must see it
+            self.faults.append(traceback.format_exc())
         finally:
             sock.close()
 
@@ -277,6 +287,7 @@ class H2Origin:
         self.listener.close()
         for sock in self.socks:
             sock.close()
+        assert not self.faults, "\n".join(self.faults)
 
 
 class OriginConnection:
@@ -287,7 +298,7 @@ class OriginConnection:
         if origin.settings:
             self.conn.local_settings = h2.settings.Settings(client=False, initial_values={
                 **dict(self.conn.local_settings), **origin.settings})
-        self.streams = {}
+        self.streams, self.other_left = {}, False
         self.conn.initiate_connection()
 
     def flush(self):
@@ -297,16 +308,27 @@ class OriginConnection:
 
     def run(self):
         self.flush()
-        while True:
-            data = self.sock.recv(65536)
-            if not data:
-                return
-            for event in self.conn.receive_data(data):
+        while data := self.sock.recv(65536):
+            for event in self.receive(data):
                 self.take(event)
             self.flush()
 
+    def receive(self, data):
+        """The events of it. After a GOAWAY of this side, what the other side sent before it saw that is dropped
+        (RFC 9113, 6.8): python3-h2 takes it for an error."""
+        closed = self.conn.state_machine.state == h2.connection.ConnectionState.CLOSED
+        try:
+            return self.conn.receive_data(data)
+        except h2.exceptions.ProtocolError:
+            if not closed or self.other_left:
+                raise
+            self.conn.clear_outbound_data_buffer()
+            return []
+
     def take(self, event):
-        if isinstance(event, h2.events.RequestReceived):
+        if isinstance(event, h2.events.ConnectionTerminated):
+            self.other_left = True
+        elif isinstance(event, h2.events.RequestReceived):
             self.streams[event.stream_id] = [list(event.headers), b"", []]
             if self.origin.on_headers:
                 self.origin.on_headers(self.origin, self, event.stream_id, list(event.headers))
@@ -320,7 +342,10 @@ class OriginConnection:
         elif isinstance(event, h2.events.StreamEnded):
             headers, body, trailers = self.streams.pop(event.stream_id)
             self.origin.requests.append((headers, body, trailers))
-            self.origin.handler(self.origin, self, event.stream_id, headers, body, trailers)
+            try:
+                self.origin.handler(self.origin, self, event.stream_id, headers, body, trailers)
+            except h2.exceptions.StreamClosedError:
+                pass  # the other side has given this one up
 
     def respond(self, stream, headers, body=b"", trailers=None):
         """Small bodies: within the window."""

@@ -5,6 +5,8 @@ import socket
 import struct
 import time
 
+from support.net import PATIENCE
+
 
 class Malformed(Exception):
     """The peer sent what is not HTTP/1."""
@@ -196,7 +198,7 @@ def body_length(headers):
 class Connection:
     """A client connection. Close it, or use `with`."""
 
-    def __init__(self, address, timeout=10.0):
+    def __init__(self, address, timeout=PATIENCE):
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family)
         self.sock.settimeout(timeout)
@@ -297,7 +299,7 @@ class Connection:
         self.request(method, target, host, headers, body, version)
         return self.read_response(method, allow_truncated)
 
-    def read_to_end(self, timeout=5.0):
+    def read_to_end(self, timeout=10.0):
         """What comes until the peer closes, resets, or the time is up."""
         data, deadline = self.wire.take(len(self.wire.buffer)), time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -312,7 +314,7 @@ class Connection:
             data += piece
         return data
 
-    def is_closed_by_peer(self, timeout=5.0):
+    def is_closed_by_peer(self, timeout=PATIENCE):
         """True when the peer closes or resets within the time, having sent nothing more."""
         self.sock.settimeout(timeout)
         try:

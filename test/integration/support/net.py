@@ -50,21 +50,38 @@ def free_port():
     raise RuntimeError("no free port")
 
 
-def wait_until(predicate, what, timeout=10.0, interval=0.01):
+# For what is bound to come and is not measured: a machine may be slow, or stand still for seconds.
+PATIENCE = 60.0
+
+
+def wait_until(predicate, what, timeout=PATIENCE, interval=0.01):
     """Calls predicate until it returns something true, and returns that; AssertionError after
     `timeout` seconds. `what` names the thing that was waited for."""
     deadline = time.monotonic() + timeout
     while True:
+        is_last = time.monotonic() > deadline  # before the call: it counts if it comes too late
         value = predicate()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if is_last:
             raise AssertionError(f"{what}: not within {timeout:g} s")
         time.sleep(interval)
+
+
+def best_of(attempt, limit, what, count=3):
+    """A figure that the program keeps although its machine stalls now and then: attempt() returns
+    seconds, and one of `count` attempts must stay within `limit`. Returns those of the last."""
+    taken = []
+    for _ in range(count):
+        taken.append(attempt())
+        if taken[-1] <= limit:
+            return taken[-1]
+    shown = ", ".join(f"{seconds:.2f}" for seconds in taken)
+    raise AssertionError(f"{what}: {shown} s, never within {limit:g} s")
 
 
 def is_listening(port):
     """Does somebody accept on 127.0.0.1:port?"""
     with socket.socket() as probe:
-        probe.settimeout(1)
+        probe.settimeout(10)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -15,7 +15,7 @@ import traceback
 
 from support.http1 import (Headers, Malformed, Truncated, Wire, body_length, iter_chunked,
                            iter_length, parse_headers, split_head)
-from support.net import free_port, wait_until
+from support.net import PATIENCE, free_port, wait_until
 
 BODY_MAX = 16 << 20  # bytes of a body that are kept; more is counted and hashed only
 
@@ -92,7 +92,7 @@ class Peer:
                 pass
             self.sock.close()
 
-    def wait_closed(self, timeout=10.0):
+    def wait_closed(self, timeout=PATIENCE):
         """True when the other side closes within the time; what it sends until then is dropped."""
         self.sock.settimeout(timeout)
         try:
@@ -187,7 +187,7 @@ class Origin:
     def last(self):
         return self.requests[-1]
 
-    def wait_requests(self, count, timeout=10.0):
+    def wait_requests(self, count, timeout=PATIENCE):
         """The requests, when at least `count` heads came."""
         wait_until(lambda: len(self.requests) >= count, f"{count} requests at {self.name}", timeout)
         return self.requests

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import subprocess
 
-from support.net import free_port, is_listening, wait_until
+from support.net import PATIENCE, free_port, is_listening, wait_until
 
 NGINX_CONFIG = """\
 {user}
@@ -52,7 +52,7 @@ class Program:
                 raise AssertionError(f"{command[0]} ended:\n{self.output()}")
             return is_listening(self.port)
 
-        wait_until(is_up, f"{command[0]} listens", 20)
+        wait_until(is_up, f"{command[0]} listens")
         return self
 
     def output(self):
@@ -62,7 +62,7 @@ class Program:
         if self.process is not None:
             self.process.terminate()
             try:
-                self.process.wait(10)
+                self.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -143,8 +143,8 @@ class Knot(Program):
         done = f"-> {self.serial}"
         subprocess.run([pathlib.Path(self.program).with_name("knotc"), "-s",
                         str(self.folder / "knot.sock"), "zone-reload", self.zone],
-                       check=True, capture_output=True, timeout=20)
-        wait_until(lambda: f"{done}," in self.output(), "the zone is served", 20)
+                       check=True, capture_output=True, timeout=PATIENCE)
+        wait_until(lambda: f"{done}," in self.output(), "the zone is served")
 
 
 def start_knot(folder, zone="test"):

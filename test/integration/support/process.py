@@ -12,12 +12,11 @@ from urllib.parse import quote
 import yaml
 
 from support.http1 import Connection, Headers, Response
-from support.net import free_port, wait_until
+from support.net import PATIENCE, free_port, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 FAULTS = re.compile(r"Sanitizer|runtime error:|invariant failed", re.IGNORECASE)
-START_TIMEOUT = 20.0
-STOP_TIMEOUT = 20.0
+START_TIMEOUT = STOP_TIMEOUT = PATIENCE
 
 
 def find_binary(release=False):
@@ -99,7 +98,7 @@ class Pointsman:
                 raise AssertionError(f"it ended with status {self.process.returncode} before it "
                                      f"was ready:\n{self.stderr()}")
             try:
-                return self.api("GET", "/readyz", timeout=2).status == 200
+                return self.api("GET", "/readyz", timeout=10).status == 200
             except (OSError, http.client.HTTPException):
                 return False
 
@@ -126,7 +125,7 @@ class Pointsman:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # a core or a stack says where it hangs
             try:
-                process.wait(10)
+                process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -162,12 +161,12 @@ class Pointsman:
 
     # --- admin API ---
 
-    def api(self, method, path, json=None, headers=None, data=None, timeout=30.0):
+    def api(self, method, path, json=None, headers=None, data=None, timeout=PATIENCE):
         """One call on a connection of its own; json is encoded, data (bytes) sent as it is."""
         with self.admin(timeout) as session:
             return session.api(method, path, json, headers, data)
 
-    def admin(self, timeout=30.0):
+    def admin(self, timeout=PATIENCE):
         """A kept connection to the admin API, with the method api(): for many calls."""
         return AdminSession(self.admin_port, timeout)
 
@@ -208,7 +207,7 @@ class Pointsman:
         query = f"?drain={drain}" if drain else ""
         return self._delete(target_url(pool, target) + query, check)
 
-    def batch(self, lines, timeout=60.0):
+    def batch(self, lines, timeout=120.0):
         """POSTs operations (dicts) as NDJSON; the response's lines are in .json as a list."""
         data = b"".join(json_module.dumps(line).encode() + b"\n" for line in lines)
         response = self.api("POST", "/v1/batch", data=data, timeout=timeout,
@@ -248,7 +247,7 @@ class Pointsman:
         assert response.status == 200, response
         return response
 
-    def log_records(self, count=1, timeout=10.0):
+    def log_records(self, count=1, timeout=PATIENCE):
         """All records of the JSON access log, when there are at least `count`."""
         path = self.folder / "access.log"
 
@@ -270,7 +269,7 @@ class Pointsman:
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def cli(self, *args, input=None, check=True, timeout=30.0):
+    def cli(self, *args, input=None, check=True, timeout=PATIENCE):
         """Runs the program with these arguments against this server; a CompletedProcess."""
         env = dict(os.environ, POINTSMAN_ADMIN=f"127.0.0.1:{self.admin_port}")
         done = subprocess.run([str(self.binary), *args], cwd=self.folder, env=env, input=input,
@@ -283,19 +282,19 @@ class Pointsman:
     def url(self, path="/"):
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def connect(self, timeout=10.0):
+    def connect(self, timeout=PATIENCE):
         """A new client connection (support.http1.Connection)."""
         return Connection(("127.0.0.1", self.port), timeout)
 
     def exchange(self, method="GET", target="/", host="localhost", headers=(), body=None,
-                 version="HTTP/1.1", timeout=10.0, allow_truncated=False):
+                 version="HTTP/1.1", timeout=PATIENCE, allow_truncated=False):
         """One request on a new connection; the Response."""
         with self.connect(timeout) as conn:
             return conn.exchange(method, target, host, headers, body, version, allow_truncated)
 
     get = exchange
 
-    def raw(self, data, timeout=5.0):
+    def raw(self, data, timeout=10.0):
         """Sends bytes as they are; what comes until the close, or the time is up."""
         with self.connect(timeout) as conn:
             try:
@@ -308,7 +307,7 @@ class Pointsman:
 class AdminSession:
     """api() on one kept connection."""
 
-    def __init__(self, port, timeout=30.0):
+    def __init__(self, port, timeout=PATIENCE):
         self.client = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def __enter__(self):

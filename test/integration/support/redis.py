@@ -10,7 +10,7 @@ import time
 
 import redis as client_library
 
-from support.net import free_port, is_listening, wait_until
+from support.net import PATIENCE, free_port, is_listening, wait_until
 
 
 def find_program(name):
@@ -40,7 +40,7 @@ class Server:
             self.process = subprocess.Popen(self.command(), cwd=self.folder, stdout=out,
                                             stderr=out, stdin=subprocess.DEVNULL)
         if wait:
-            wait_until(self.is_up, f"{self.program} on {self.port} listens", 20)
+            wait_until(self.is_up, f"{self.program} on {self.port} listens")
         return self
 
     def is_up(self):
@@ -70,7 +70,7 @@ class Server:
             self.resume()
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -94,7 +94,7 @@ class RedisServer(Server):
     @property
     def client(self):
         return client_library.Redis(host=self.host, port=self.port, password=self.password,
-                                    decode_responses=True, socket_timeout=5)
+                                    decode_responses=True, socket_timeout=PATIENCE)
 
     def url(self, user="", password=None):
         secret = password if password is not None else self.password
@@ -123,7 +123,7 @@ class Sentinel(Server):
     @property
     def client(self):
         return client_library.Redis(host=self.host, port=self.port, decode_responses=True,
-                                    socket_timeout=5)
+                                    socket_timeout=PATIENCE)
 
 
 class Fleet:
@@ -144,7 +144,7 @@ class Fleet:
     def bodies(self, host, path="/"):
         return [node.get(target=path, host=host) for node in self.nodes]
 
-    def wait_body(self, host, expected, timeout=2.0):
+    def wait_body(self, host, expected, timeout=PATIENCE):
         """All nodes answer so (a text: 200 with that body; a number: that status)."""
         def seen():
             return [reply.text if reply.status == 200 else reply.status
@@ -158,11 +158,11 @@ class Fleet:
     def fleet_status(self):
         return [node.status()["store"]["fleet"] for node in self.nodes]
 
-    def wait_following(self, timeout=2.0):
+    def wait_following(self, timeout=PATIENCE):
         wait_until(lambda: all(s["state"] == "following" for s in self.fleet_status()),
                    "all nodes follow", timeout, 0.02)
 
-    def wait_equal(self, timeout=2.0):
+    def wait_equal(self, timeout=PATIENCE):
         """All nodes export the same, with the same revision."""
         def is_equal():
             exports = [node.api("GET", "/v1/export").text for node in self.nodes]
@@ -186,7 +186,7 @@ class Prober:
         while not self.ending.is_set():
             start = time.monotonic()
             try:
-                reply = node.get(host=self.host, timeout=5)
+                reply = node.get(host=self.host, timeout=PATIENCE)
                 if reply.status != 200 or reply.text != self.expected:
                     self.failures.append((reply.status, reply.text[:80]))
             except Exception as fault:  # pylint: disable=broad-except
@@ -203,7 +203,7 @@ class Prober:
     def __exit__(self, *_):
         self.ending.set()
         for thread in self.threads:
-            thread.join(10)
+            thread.join(PATIENCE)
 
     def check(self):
         assert self.count > 0

@@ -6,6 +6,7 @@ import ssl
 import threading
 
 from support.http1 import Connection, Wire
+from support.net import PATIENCE
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -31,7 +32,7 @@ def client_context(ca_file=None, version=None, alpn=("http/1.1",), client=None, 
 class TlsConnection(Connection):
     """A support.http1.Connection over TLS. sni None: none is sent. preamble: bytes before TLS begins."""
 
-    def __init__(self, port, sni="localhost", context=None, session=None, timeout=10.0, preamble=b""):
+    def __init__(self, port, sni="localhost", context=None, session=None, timeout=PATIENCE, preamble=b""):
         raw = socket.create_connection(("127.0.0.1", port), timeout)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = context or client_context()
@@ -86,7 +87,7 @@ class TlsOrigin:
 
     def serve(self, sock):
         try:
-            sock.settimeout(20)
+            sock.settimeout(PATIENCE)
             with self.context.wrap_socket(sock, server_side=True) as tls:
                 self.connections += 1
                 data = b""

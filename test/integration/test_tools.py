@@ -134,3 +134,45 @@ def test_count(tmp_path):
     assert run("count", log).stdout == "5 3\n"
     assert run("count", junit).stdout == "4 3\n"
     assert run("count", log, junit, tmp_path / "missing.xml").stdout == "9 7\n"
+
+
+RACE = """\
+==7==WARNING: ThreadSanitizer: data race (pid=7)
+  Write of size 8 at 0x1 by thread T2:
+""" + "    #0 frame\n" * 60 + "SUMMARY: ThreadSanitizer: data race a.c:5 in set\n"
+
+
+def test_count_names_and_shows_what_failed(tmp_path):
+    log = tmp_path / "testlog.json"
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in [
+        {"name": "good", "result": "OK", "stdout": "fine\n"},
+        {"name": "bad", "result": "FAIL", "returncode": 1, "stdout": "[ RUN      ] a\n" * 90,
+         "stderr": "[   LINE   ] --- b.c:7: error: Failure!\n[  FAILED  ] a\n"},
+        {"name": "race", "result": "FAIL", "returncode": 66, "stdout": "x\n" * 9, "stderr": RACE},
+    ]))
+    assert run("count", "--failed", log).stdout == (
+        "bad: a\nrace: FAIL (SUMMARY: ThreadSanitizer: data race a.c:5 in set)\n")
+    said = run("count", "--show", log).stdout
+    bad, race = ("\n" + said).split("\n--- ")[1:]
+    assert bad.startswith(f"bad: FAIL, status 1 ({log})\n") and bad.endswith("[  FAILED  ] a")
+    assert "b.c:7" in bad and len(bad.splitlines()) == 41
+    assert race.startswith(f"race: FAIL, status 66 ({log})\n==7==WARNING: ThreadSanitizer: data race")
+    assert "Write of size 8" in race and len(race.splitlines()) == 41
+
+    junit, step = tmp_path / "pytest.xml", tmp_path / "layers.log"
+    junit.write_text('<testsuites><testsuite tests="2" failures="1"><testcase classname="t" name="ok"/>'
+                     '<testcase classname="t" name="no"><failure message="m">'
+                     + "".join(f"{i}\n" for i in range(60)) +
+                     "E   assert 1 == 2</failure></testcase></testsuite></testsuites>")
+    step.write_text("a.c:1: base/ is above loop/\n")
+    said = run("count", "--show", junit, step, tmp_path / "missing.json").stdout
+    assert said.startswith("--- t::no\n36\n") and "E   assert 1 == 2\n" in said and "t::ok" not in said
+    assert f"--- {step}\na.c:1: base/ is above loop/\n--- {tmp_path / 'missing.json'}\n" in said
+
+
+def test_count_shows_300_lines_at_most(tmp_path):
+    log = tmp_path / "testlog.json"
+    log.write_text("".join(json.dumps({"name": f"t{i}", "result": "FAIL", "returncode": 1,
+                                       "stderr": "line\n" * 50}) + "\n" for i in range(40)))
+    said = run("count", "--show", log).stdout.splitlines()
+    assert len(said) == 301 and said[-1] == "--- and 10 more" and said[0] == f"--- t0: FAIL, status 1 ({log})"

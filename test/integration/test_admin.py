@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 from support.origin import hang
 
 POOL = {"targets": []}
@@ -236,15 +236,15 @@ def test_drain_waits_for_requests_and_then_cuts(pointsman, origin):
 
     with server.connect() as client:
         client.request("GET", "/", host="a.example")
-        wait_until(lambda: busy() == 1, "a request under way", 10)
+        wait_until(lambda: busy() == 1, "a request under way")
         answers = []
         drain = threading.Thread(target=lambda: answers.append(
-            server.delete_target("web", hanging, drain="700ms", check=False)))
+            server.delete_target("web", hanging, drain="5s", check=False)))
         drain.start()
         wait_until(lambda: server.api("GET", "/v1/pools/web/targets").json[0]["state"] == "drain",
-                   "draining", 10)
+                   "draining")
         assert busy() == 1 and not answers
-        drain.join(20)
+        drain.join(PATIENCE)
         assert answers[0].status == 204
         assert server.api("GET", "/v1/pools/web").json["targets"] == []
         # The request that was still there ends now, with an error.
@@ -259,16 +259,16 @@ def test_a_drain_is_called_off_by_up(pointsman, origin):
     with server.connect() as client:
         client.request("GET", "/", host="a.example")
         wait_until(lambda: server.api("GET", "/v1/pools/web/targets").json[0]["requests"] == 1,
-                   "a request under way", 10)
+                   "a request under way")
         answers = []
         drain = threading.Thread(target=lambda: answers.append(
-            server.delete_target("web", hanging, drain="60s", check=False)))
+            server.delete_target("web", hanging, drain="10m", check=False)))
         drain.start()
         wait_until(lambda: server.api("GET", "/v1/pools/web/targets").json[0]["state"] == "drain",
-                   "draining", 10)
+                   "draining")
         server.put_target("web", hanging, state="up")
         client.close()
-        drain.join(20)
+        drain.join(PATIENCE)
         problem(answers[0], 409)
         assert server.api("GET", "/v1/pools/web").json["targets"]
 
@@ -285,7 +285,7 @@ def test_curl_as_people_use_it(pointsman):
     server = pointsman()
 
     def curl(*args):
-        return subprocess.run(["curl", "-sS", "--max-time", "20", *args], check=True,
+        return subprocess.run(["curl", "-sS", "--max-time", "100", *args], check=True,
                               capture_output=True, text=True).stdout
 
     base = f"http://127.0.0.1:{server.admin_port}/v1/pools/web"
@@ -294,16 +294,16 @@ def test_curl_as_people_use_it(pointsman):
     # More than a small body: curl asks with Expect first.
     large = json.dumps({"targets": [f"10.0.{i // 250}.{i % 250}:80" for i in range(900)]},
                        indent=40)
-    out = curl("-X", "PUT", base, "-H", "Expect: 100-continue", "--expect100-timeout", "15",
+    out = curl("-X", "PUT", base, "-H", "Expect: 100-continue", "--expect100-timeout", "60",
                "--data-binary", large, "-w", "%{http_code} %{time_total}", "-o", os.devnull)
     status, seconds = out.split()
-    assert status == "200" and float(seconds) < 10
+    assert status == "200" and float(seconds) < 50
     assert "10.0.0.9:80" in curl(base + "?pretty")
 
 
 def test_many_connections_are_bounded(pointsman):
     server = pointsman()
-    sockets = [socket.create_connection(("127.0.0.1", server.admin_port), 5) for _ in range(1100)]
+    sockets = [socket.create_connection(("127.0.0.1", server.admin_port), PATIENCE) for _ in range(1100)]
     try:
         for one in sockets:
             one.close()
@@ -312,11 +312,11 @@ def test_many_connections_are_bounded(pointsman):
 
     def is_serving():
         try:
-            return server.api("GET", "/healthz", timeout=2).status == 200
+            return server.api("GET", "/healthz").status == 200
         except OSError:
             return False
 
-    wait_until(is_serving, "served again", 10)
+    wait_until(is_serving, "served again")
 
 
 def test_status_and_metrics(pointsman):
@@ -347,6 +347,6 @@ def test_readable_token_is_refused(pointsman, mode):
     path.write_text("0" * 64 + "\n")
     path.chmod(mode)
     server.start(wait=False)
-    assert server.process.wait(20) != 0
+    assert server.process.wait(PATIENCE) != 0
     server.process = None
     assert "chmod 600" in server.stderr()

@@ -8,7 +8,7 @@ import h2.settings
 import pytest
 
 from support.h2 import H2Origin
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 from support.origin import hang, respond
 
 HOST = "b.example"
@@ -51,7 +51,7 @@ def test_a_slow_target_gets_less(pointsman, origin, balance):
     server = pointsman()
 
     def slow(request, peer):
-        time.sleep(0.3)
+        time.sleep(1)
         return respond(200, body=b"slow")(request, peer)
 
     fast, slow_one = origin(respond(200, body=b"fast")), origin(slow)
@@ -60,7 +60,7 @@ def test_a_slow_target_gets_less(pointsman, origin, balance):
 
     def client():
         with server.connect() as conn:
-            until = time.monotonic() + 3
+            until = time.monotonic() + 4
             while time.monotonic() < until:
                 conn.request("GET", "/", host=HOST)
                 text = conn.read_response().text
@@ -72,7 +72,8 @@ def test_a_slow_target_gets_less(pointsman, origin, balance):
         thread.start()
     for thread in threads:
         thread.join()
-    assert counts["slow"] >= 1 and counts["fast"] > 10 * counts["slow"], counts
+    # Half of the clients at most wait for the slow one, once a second.
+    assert counts["slow"] >= 1 and counts["fast"] > 4 * counts["slow"], counts
 
 
 HASHED = {
@@ -185,7 +186,7 @@ def test_own_zone_first(pointsman, origin):
 
 def test_limit_and_queue(pointsman, origin):
     server, target_of = pointsman(), origin(hang())
-    put(server, [target_of], limits={"requests_per_target": 2, "queue": 1, "queue_timeout": "20s"})
+    put(server, [target_of], limits={"requests_per_target": 2, "queue": 1, "queue_timeout": "5m"})
     busy = [server.connect() for _ in range(2)]
     for conn in busy:
         conn.request("GET", "/", host=HOST)
@@ -212,14 +213,13 @@ def test_limit_and_queue(pointsman, origin):
 @pytest.mark.parametrize("change", ["target", "limit", "gone"])
 def test_a_change_wakes_who_waits(pointsman, origin, change):
     server, busy, free = pointsman(), origin(hang()), origin(respond(200, body=b"free"))
-    limits = {"requests_per_target": 1, "queue": 5, "queue_timeout": "30s"}
+    limits = {"requests_per_target": 1, "queue": 5, "queue_timeout": "5m"}
     put(server, [busy], limits=limits)
     first, waiting = server.connect(), server.connect()
     first.request("GET", "/", host=HOST)
     busy.wait_requests(1)
     waiting.request("GET", "/", host=HOST)
     wait_until(lambda: server.metrics()["pointsman_queue_length"] == 1, "it waits")
-    before = time.monotonic()
     if change == "target":
         server.put_target("b", free.address)
         assert waiting.read_response().text == "free"
@@ -230,7 +230,6 @@ def test_a_change_wakes_who_waits(pointsman, origin, change):
     else:
         server.put_target("b", busy.address, state="down")
         assert waiting.read_response().status == 503
-    assert time.monotonic() - before < 5
     first.close()
     waiting.close()
 
@@ -245,27 +244,28 @@ def test_queue_deadline(pointsman, origin):
     before = time.monotonic()
     reply = server.get(host=HOST)
     assert reply.status == 503 and reply.headers.get("retry-after")
-    assert 0.25 < time.monotonic() - before < 3
+    assert 0.25 < time.monotonic() - before < 30  # the default of timeouts.response: 60 s
     assert server.metrics()["pointsman_queue_timeouts_total"] == 1
     busy.close()
 
 
 def test_queue_is_first_come_first_served(pointsman, origin):
-    server, order, lock = pointsman(), [], threading.Lock()
+    server, order, gate = pointsman(), [], threading.Event()
 
     def note(request, peer):
-        with lock:
-            order.append(request.target)
-        time.sleep(0.05)
+        order.append(request.target)
+        gate.wait(PATIENCE)
         return respond(200, body=b"ok")(request, peer)
 
-    put(server, [origin(note)], limits={"requests_per_target": 1, "queue": 50,
-                                        "queue_timeout": "30s"})
+    target_of = origin(note)
+    put(server, [target_of], limits={"requests_per_target": 1, "queue": 50, "queue_timeout": "5m"})
     conns = []
     for number in range(12):
         conns.append(server.connect())
         conns[-1].request("GET", f"/{number}", host=HOST)
-        time.sleep(0.01)
+        target_of.wait_requests(1)
+        wait_until(lambda: server.metrics()["pointsman_queue_length"] == number, "it waits")
+    gate.set()
     for conn in conns:
         assert conn.read_response().status == 200
         conn.close()
@@ -285,7 +285,7 @@ def test_limit_is_exact_under_load(pointsman, origin):
         return respond(200, body=b"ok")(request, peer)
 
     put(server, [origin(count)], limits={"requests_per_target": 3, "queue": 100,
-                                         "queue_timeout": "30s"})
+                                         "queue_timeout": "5m"})
     failed = []
 
     def client():
@@ -301,13 +301,13 @@ def test_limit_is_exact_under_load(pointsman, origin):
     for thread in threads:
         thread.join()
     assert not failed and most[0] <= 3
-    assert server.api("GET", "/v1/pools/b/targets").json[0]["requests"] == 0
+    wait_until(lambda: server.api("GET", "/v1/pools/b/targets").json[0]["requests"] == 0, "0 left")
 
 
 def test_connection_limit(pointsman, origin):
     server, target_of = pointsman(), origin(hang())
     put(server, [target(target_of, max_connections=2)], limits={"queue": 10,
-                                                                 "queue_timeout": "20s"})
+                                                                 "queue_timeout": "5m"})
     conns = [server.connect() for _ in range(5)]
     for conn in conns:
         conn.request("GET", "/", host=HOST)
@@ -390,7 +390,7 @@ def test_aborted_requests_leave_no_count(pointsman, origin):
     for thread in threads:
         thread.join()
     wait_until(lambda: server.api("GET", "/v1/pools/b/targets").json[0]["requests"] == 0,
-               "0 left", 20)
-    wait_until(lambda: server.metrics()["pointsman_queue_length"] == 0, "nobody waits", 10)
+               "0 left")
+    wait_until(lambda: server.metrics()["pointsman_queue_length"] == 0, "nobody waits")
     target_of.handler = respond(200, body=b"ok")
     assert server.get(host=HOST).status == 200

@@ -12,7 +12,7 @@ import subprocess
 import pytest
 import yaml
 
-from support.net import free_port, wait_until
+from support.net import PATIENCE, free_port, wait_until
 
 FACTS = {"names", "not_before", "not_after", "subject", "issuer", "serial", "fingerprint", "content",
          "key_type"}
@@ -41,7 +41,7 @@ def key_lines(certificate):
     return [line for line in certificate.key.splitlines() if not line.startswith("-")][:-1]
 
 
-def events_until(server, since, wanted, timeout=30.0):
+def events_until(server, since, wanted, timeout=PATIENCE):
     """Events (type, data) after a revision, until `wanted` of one is true: that one."""
     client = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=timeout)
     client.request("GET", f"/v1/events?since={since}")
@@ -184,7 +184,7 @@ def test_a_key_is_shown_nowhere(pointsman, certs):
     for path in ["/v1/certificates/shop", "/v1/certificates/shop?secrets=true", "/v1/certificates",
                  "/v1/export", "/v1/export?secrets=false", "/v1/status", "/v1/stats", "/metrics"]:
         seen.append(server.api("GET", path).body)
-    client = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=PATIENCE)
     client.request("GET", f"/v1/events?since={start}")
     seen.append(client.getresponse().fp.read1(65536))
     client.close()
@@ -303,7 +303,7 @@ def test_status_metrics_and_events(pointsman, certs):
     status = server.status()
     assert status["certificates"]["count"] == 2
     assert set(status["tls"]) == {"handshakes", "resumed", "failed"}
-    event = events_until(server, start, lambda kind, data: kind == "certificate", timeout=90)
+    event = events_until(server, start, lambda kind, data: kind == "certificate", timeout=2 * PATIENCE)
     assert event["name"] == "soon" and event["state"] == "expiring"
     assert event["days_left"] in (4, 5) and event["not_after"] == get(server, "soon").json["not_after"]
     status = server.status()["certificates"]
@@ -338,11 +338,11 @@ def test_a_changed_file_is_told(pointsman, certs):
     revision = server.status()["revision"]
     write(renewed.chain, renewed.key)
     event = events_until(server, revision, lambda kind, data: kind == "certificate" and
-                         data["state"] == "file_changed", timeout=60)
+                         data["state"] == "file_changed", timeout=2 * PATIENCE)
     assert event["name"] == "shop"
     write("broken", renewed.key)
     event = events_until(server, revision, lambda kind, data: kind == "certificate" and
-                         data["state"] == "file_broken", timeout=60)
+                         data["state"] == "file_broken", timeout=2 * PATIENCE)
     assert event["name"] == "shop"
 
 
@@ -466,7 +466,7 @@ def open_admin(pointsman):
 
 
 def https_get(address, port, path, context, token=None):
-    client = http.client.HTTPSConnection(address, port, timeout=10, context=context)
+    client = http.client.HTTPSConnection(address, port, timeout=PATIENCE, context=context)
     try:
         client.request("GET", path,
                        headers={"Authorization": f"Bearer {token}"} if token else {})
@@ -494,7 +494,7 @@ def test_beyond_loopback_tls_is_needed(open_admin):
     if address is None:
         pytest.skip("this machine has no address but loopback")
     port = server.admin_port
-    client = http.client.HTTPConnection(address, port, timeout=10)
+    client = http.client.HTTPConnection(address, port, timeout=PATIENCE)
     client.request("GET", "/v1/status", headers={"Authorization": f"Bearer {server.token}"})
     answer = client.getresponse()
     assert answer.status == 400 and b"https" in answer.read().lower()
@@ -526,7 +526,7 @@ def test_cli_over_tls(pointsman, certs):
     def cli(*args, **env):
         env = {**os.environ, "POINTSMAN_TOKEN": (server.folder / "admin.token").read_text().strip(),
                **env}
-        return subprocess.run([str(server.binary), *args], cwd=server.folder, env=env, timeout=30,
+        return subprocess.run([str(server.binary), *args], cwd=server.folder, env=env, timeout=PATIENCE,
                               capture_output=True, text=True, check=False)
 
     url = f"https://localhost:{server.admin_port}"
@@ -545,7 +545,7 @@ def test_http2_on_the_admin_address(pointsman):
     server = pointsman()
     done = subprocess.run(["curl", "-sk", "--http2", "-w", "\n%{http_version} %{http_code}",
                            f"https://127.0.0.1:{server.admin_port}/v1/status"],
-                          capture_output=True, text=True, timeout=20, check=False)
+                          capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done
     assert done.stdout.splitlines()[-1] == "2 200"
     # Many calls on one connection, a long answer among them.
@@ -556,5 +556,5 @@ def test_http2_on_the_admin_address(pointsman):
             for path in ["/v1/export", "/v1/pools?limit=1000", "/metrics", "/v1/status"] * 3]
     done = subprocess.run(["curl", "-skZ", "--http2", "-o", os.devnull, "-w", "%{http_code}\n",
                            *[part for url in urls for part in ("-o", os.devnull, url)][2:]],
-                          capture_output=True, text=True, timeout=30, check=False)
+                          capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.stdout.split() == ["200"] * len(urls), done

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 from support.http1 import Connection
-from support.net import free_port
+from support.net import PATIENCE, free_port
 from support.origin import respond
 from support.tls import TlsConnection
 
@@ -132,13 +132,13 @@ def test_environment_with_flag(pointsman, flag):
                      args=["--set", f"ceryx.enabled={'true' if flag else 'false'}"])
     assert (node.api("GET", "/api/routes").status == 200) == flag
     if flag:
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
 
 
 def test_wrong_environment_is_named(pointsman):
     node = pointsman(start=False, env={"POINTSMAN_CERYX": "true", "CERYX_REDIS_PORT": "many"})
     node.start(wait=False)
-    assert node.process.wait(20) == 1
+    assert node.process.wait(PATIENCE) == 1
     node.process = None
     assert "CERYX_REDIS_PORT: must be a port" in node.stderr()
 
@@ -148,6 +148,6 @@ def test_key_of_another_certificate(pointsman, certs):
     node = pointsman({"tls": {"default_certificate": str(one.chain_file), "default_key": str(other.key_file)}},
                      https=True, start=False)
     node.start(wait=False)
-    assert node.process.wait(20) == 1
+    assert node.process.wait(PATIENCE) == 1
     node.process = None
     assert str(one.chain_file) in node.stderr()

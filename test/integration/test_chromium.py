@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from support import origin as o
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 
 PAGE = """<!doctype html><title>test</title><script>
 async function run() {
@@ -53,10 +53,10 @@ def test_page_over_http2(pointsman, origin, certs, tmp_path):
             stdout=subprocess.DEVNULL, stderr=stderr)
     try:
         wait_until(lambda: any(r.target == "/result" and len(r.body) > 20 for r in target.requests),
-                   "the page has told its result", 80)
+                   "the page has told its result", 200)
     finally:
         browser.terminate()
-        browser.wait(20)
+        browser.wait(PATIENCE)
     result = json.loads(next(r.body for r in target.requests if r.target == "/result"))
     assert "error" not in result, result
     assert result["targets"] == [f"/api/{i}" for i in range(30)]

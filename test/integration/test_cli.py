@@ -11,7 +11,7 @@ import threading
 import pytest
 import yaml
 
-from support.net import free_port, wait_until
+from support.net import PATIENCE, free_port, wait_until
 from support.origin import encode_response, respond, script
 from support.process import ROOT, find_binary
 
@@ -31,7 +31,7 @@ def run(*args, env=None, cwd=None, input=None):
         if value is not None:
             clean[name] = value
     return subprocess.run([str(find_binary()), *args], env=clean, cwd=cwd, input=input,
-                          capture_output=True, text=True, timeout=30, check=False)
+                          capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def rows(text):
@@ -99,7 +99,7 @@ def complete(*words):
     script = f"""source {ROOT}/deploy/completion/pointsman.bash
         COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pointsman; echo "${{COMPREPLY[@]}}" """
     return subprocess.run(["bash", "-c", script, "bash", "pointsman", *words], text=True,
-                          capture_output=True, timeout=10, check=True).stdout.split()
+                          capture_output=True, timeout=PATIENCE, check=True).stdout.split()
 
 
 def test_completion():
@@ -157,7 +157,7 @@ def test_no_server():
 def test_output_that_cannot_be_written_fails():
     with open("/dev/full", "w") as full:
         done = subprocess.run([str(find_binary()), "help"], stdout=full, stderr=subprocess.PIPE,
-                              text=True, timeout=30, check=False)
+                              text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1 and "cannot write" in done.stderr
 
 
@@ -363,7 +363,7 @@ def test_drain_waits_until_the_target_is_empty(server, origin):
     peer = origin(script(may_end, encode_response(body=b"late"), keep=True))
     server.cli("pool", "put", "web", peer.address)
     server.cli("route", "put", "a.example", "--pool", "web")
-    done = server.cli("pool", "drain", "web", peer.address, "--wait", "10s")
+    done = server.cli("pool", "drain", "web", peer.address, "--wait", "60s")
     assert done.stdout == f"pool web: {peer.address} drained\n"
     server.cli("pool", "up", "web", peer.address)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -373,9 +373,9 @@ def test_drain_waits_until_the_target_is_empty(server, origin):
         assert done.returncode == 1 and "still under way: 1;" in done.stderr
         assert state_of(server, peer.address) == "drain"
         threading.Timer(0.5, may_end.set).start()
-        done = server.cli("pool", "drain", "web", peer.address, "--wait", "10s")
+        done = server.cli("pool", "drain", "web", peer.address, "--wait", "60s")
         assert done.stdout == f"pool web: {peer.address} drained\n"
-        assert reply.result(10).text == "late"
+        assert reply.result(PATIENCE).text == "late"
 
 
 def test_switch(server, origin):
@@ -383,7 +383,7 @@ def test_switch(server, origin):
     gone = f"127.0.0.1:{free_port()}"
     server.cli("pool", "put", "web", blue.address)
     done = server.cli("pool", "switch", "web", "--to", f"{green.address}=3,{blue.address}",
-                      "--wait-healthy", "10s")
+                      "--wait-healthy", "60s")
     assert done.stdout == f"pool web switched to {green.address}, {blue.address}\n"
     pool = server.api("GET", "/v1/pools/web").json
     assert [(t["address"], t.get("weight", 1)) for t in pool["targets"]] == [
@@ -531,7 +531,7 @@ def test_apply_of_many_blocks(server):
     count = 10500
     text = "".join(f'{{"kind":"route","host":"h{i}.example","targets":["10.0.0.1:80"]}}\n'
                    for i in range(count))
-    done = server.cli("apply", "-", input=text, timeout=90)
+    done = server.cli("apply", "-", input=text, timeout=2 * PATIENCE)
     assert done.stdout.count(" created\n") == count
     assert server.status()["routes"] == count
 

@@ -10,7 +10,7 @@ import pytest
 
 from support import origin as o
 from support.http1 import Connection
-from support.net import free_port, wait_until
+from support.net import PATIENCE, free_port, wait_until
 from support.process import find_binary
 
 FAULTS = [
@@ -43,7 +43,7 @@ def run(tmp_path, *args, env=None, config=None):
         args = [args[0], "--config", "p.yaml", *args[1:]]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_")}
     return subprocess.run([str(find_binary()), *args], cwd=tmp_path, env={**clean, **(env or {})},
-                          capture_output=True, text=True, timeout=20, check=False)
+                          capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.parametrize("text, where, words", FAULTS)
@@ -187,7 +187,7 @@ def test_admin_on_a_unix_socket(pointsman):
         except OSError:
             return False
 
-    wait_until(is_ready, "ready", 20)
+    wait_until(is_ready, "ready")
     with Connection(str(path)) as conn:
         reply = conn.exchange("PUT", "/v1/routes/a.example", body=b'{"respond": {"status": 204}}')
         assert reply.status == 201
@@ -231,7 +231,7 @@ def test_address_beyond_loopback_takes_the_token(pointsman):
         except OSError:
             return False
 
-    wait_until(is_ready, "ready", 20)
+    wait_until(is_ready, "ready")
     token = (server.folder / "admin.token").read_text().strip()
     assert len(token) >= 32
     assert os.stat(server.folder / "admin.token").st_mode & 0o777 == 0o600

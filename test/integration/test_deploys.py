@@ -7,7 +7,7 @@ import time
 import pytest
 
 from support.deploys import Fleet, Load, build_load
-from support.net import free_port, wait_until
+from support.net import PATIENCE, free_port, wait_until
 from support.origin import hang, respond
 
 HOST = "s.example"
@@ -31,6 +31,11 @@ def steady(tmp_path_factory):
     return build_load(tmp_path_factory.mktemp("steady"))
 
 
+def put_under_load(steady, server, three):
+    """More than one target has requests under way all the time; no rate that needs a fast machine."""
+    return Load(steady, server, three.host, rate=500, seconds=12)
+
+
 def under_load(load, change, pause=0.0):
     """Changes one target after the other as long as the load goes on. How many times."""
     rounds = 0
@@ -45,10 +50,10 @@ def under_load(load, change, pause=0.0):
 def test_rolling_restart_with_drain(pointsman, fleet, steady):
     server = pointsman(release=True)
     three = fleet(server)
-    load = Load(steady, server, three.host, rate=1000, seconds=10)
+    load = put_under_load(steady, server, three)
     rounds = under_load(load, lambda n: three.restart_drained(three.origins[n % 3]))
     result = load.result()
-    assert rounds >= 3 and result["ok"] > 5000
+    assert rounds >= 3 and result["ok"] > 1000, (rounds, result)
     assert result["bad"] + result["begun"] + result["unanswered"] == 0, (rounds, result)
 
 
@@ -56,10 +61,10 @@ def test_rolling_restart_with_drain(pointsman, fleet, steady):
 def test_targets_that_are_killed(pointsman, fleet, steady):
     server = pointsman(release=True)
     three = fleet(server)
-    load = Load(steady, server, three.host, rate=1000, seconds=10)
+    load = put_under_load(steady, server, three)
     rounds = under_load(load, lambda n: three.kill(three.origins[n % 3]), pause=0.3)
     result = load.result()
-    assert rounds >= 3 and result["ok"] > 5000
+    assert rounds >= 3 and result["ok"] > 1000, (rounds, result)
     # A response that had begun cannot be taken back.
     assert result["bad"] + result["unanswered"] == 0, (rounds, result)
     assert result["begun"] <= server.metrics()["pointsman_responses_truncated_total"]
@@ -79,7 +84,8 @@ def addresses(server, pool="s"):
     return [t["address"] for t in server.api("GET", f"/v1/pools/{pool}").json["targets"]]
 
 
-HEALTH = {"path": "/healthz", "interval": "100ms", "timeout": "100ms"}
+# Who is slow on a busy machine is not down.
+HEALTH = {"path": "/healthz", "interval": "500ms", "timeout": "500ms", "fall": 10}
 
 
 def test_switch(pointsman, origin):
@@ -87,12 +93,12 @@ def test_switch(pointsman, origin):
     blue, green = origin(respond(200, body=b"blue")), origin(respond(200, body=b"green"))
     put(server, [blue], health=HEALTH)
     assert server.get(host=HOST).text == "blue"
-    reply = switch(server, [green], wait_healthy="10s")
+    reply = switch(server, [green], wait_healthy="60s")
     assert reply.status == 200, reply.text
     assert addresses(server) == [green.address]
     assert {server.get(host=HOST).text for _ in range(10)} == {"green"}
     # Back, by the command line.
-    out = server.cli("pool", "switch", "s", "--to", blue.address, "--wait-healthy", "10s")
+    out = server.cli("pool", "switch", "s", "--to", blue.address, "--wait-healthy", "60s")
     assert out.returncode == 0
     assert {server.get(host=HOST).text for _ in range(10)} == {"blue"}
 
@@ -103,11 +109,15 @@ def test_switch_to_what_is_not_healthy_changes_nothing(pointsman, origin):
     green.on("/healthz", respond(500, body=b""))
     put(server, [blue], health=HEALTH)
     revision = server.status()["revision"]
-    before = time.monotonic()
-    reply = switch(server, [green], wait_healthy="1s")
-    assert reply.status == 409 and 0.8 < time.monotonic() - before < 8
-    problem = json.loads(reply.body)
-    assert green.address in reply.text and "500" in json.dumps(problem)
+
+    def refused():
+        before = time.monotonic()
+        reply = switch(server, [green], wait_healthy="1s")
+        assert reply.status == 409 and time.monotonic() - before > 0.8
+        assert green.address in reply.text
+        return "500" in json.dumps(json.loads(reply.body))  # or that the last check took too long
+
+    wait_until(refused, "the status is told")
     assert addresses(server) == [blue.address] and server.status()["revision"] == revision
     assert all(r.path == "/healthz" for r in green.requests), "no request went there"
     out = server.cli("pool", "switch", "s", "--to", green.address, "--wait-healthy", "500ms",
@@ -121,10 +131,15 @@ def test_switch_waits_until_all_are_healthy(pointsman, origin):
     blue, green = origin(respond(200, body=b"blue")), origin(respond(200, body=b"green"))
     green.on("/healthz", respond(503, body=b""))
     put(server, [blue], health=HEALTH)
-    threading.Timer(0.7, lambda: green.on("/healthz", respond(200, body=b""))).start()
-    before = time.monotonic()
-    assert switch(server, [green], wait_healthy="20s").status == 200
-    assert time.monotonic() - before > 0.6
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(
+        switch(server, [green], wait_healthy="2m").status))
+    asking.start()
+    green.wait_requests(3)  # its checks fail
+    assert addresses(server) == [blue.address] and not answers
+    green.on("/healthz", respond(200, body=b""))
+    asking.join(PATIENCE)
+    assert answers == [200]
     assert server.get(host=HOST).text == "green"
 
 
@@ -134,7 +149,7 @@ def test_requests_at_the_old_ones_finish(pointsman, origin):
     conn = server.connect()
     conn.request("GET", "/", host=HOST)
     old.wait_requests(1)
-    assert switch(server, [new], wait_healthy="5s").status == 200
+    assert switch(server, [new], wait_healthy="60s").status == 200
     assert server.get(host=HOST).text == "new"
     leaving = [t for t in server.api("GET", "/v1/pools/s/targets").json
                if t.get("state") == "leaving"]

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 from support.process import find_binary
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -187,7 +187,7 @@ def test_every_folder_is_on_the_map():
 def test_example_configuration_is_good():
     env = {k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_")}
     done = subprocess.run([find_binary(), "check", "--config", ROOT / "pointsman.example.yaml"],
-                          env=env, capture_output=True, text=True, timeout=30, check=False)
+                          env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -213,7 +213,7 @@ def test_unit_file_names_what_exists():
     assert ("serve", "--config") in used
     for command, flag in used:
         done = subprocess.run([find_binary(), "help", command], capture_output=True, text=True,
-                              timeout=30, check=True)
+                              timeout=PATIENCE, check=True)
         assert flag in done.stdout
 
 
@@ -276,7 +276,7 @@ def test_example_configurations_are_good(page, tmp_path):
         assert "url" in yaml.safe_load(body)["store"]
         (tmp_path / "c.yaml").write_text(body.replace("/etc/pointsman/keys", str(tmp_path / "keys")))
         done = subprocess.run([find_binary(), "check", "--config", "c.yaml"], cwd=tmp_path, env=env,
-                              capture_output=True, text=True, timeout=30, check=False)
+                              capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == 0, done.stderr
 
 
@@ -296,7 +296,7 @@ def run_blocks(server, tmp_path, page, addresses=None):
             script = script.replace(shown, real)
         done = subprocess.run(["bash", "-eu", "-c", script], cwd=server.folder, env=env,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              timeout=60, check=False)
+                              timeout=2 * PATIENCE, check=False)
         assert done.returncode == 0, f"{script}\n{done.stdout}"
         if expected is not None:
             check_output(done.stdout, expected, script)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Signals: SIGTERM drains without a failed request, SIGHUP reopens logs, SIGUSR2 is ignored."""
+import http.client
 import signal
 import threading
 import time
@@ -8,7 +9,7 @@ import pytest
 
 from support import origin as o
 from support.http1 import Truncated
-from support.net import is_listening, wait_until
+from support.net import PATIENCE, is_listening, wait_until
 
 
 class Caller(threading.Thread):
@@ -22,7 +23,7 @@ class Caller(threading.Thread):
 
     def run(self):
         try:
-            with self.server.connect(20) as conn:
+            with self.server.connect() as conn:
                 while not self.told:
                     time.sleep(self.pause)
                     if not self.ask(conn):
@@ -63,7 +64,7 @@ def slow(seconds):
 
 
 def test_drain_under_load(pointsman, origin):
-    server, target = pointsman(), origin(slow(0.05))
+    server, target = pointsman({"timeouts": {"drain": "5m"}}), origin(slow(0.05))
     server.put_route("a.example", targets=[target])
     callers = [Caller(server) for _ in range(40)]
     for caller in callers:
@@ -71,22 +72,57 @@ def test_drain_under_load(pointsman, origin):
     target.wait_requests(200)
     server.signal(signal.SIGTERM)
     for caller in callers:
-        caller.join(20)
+        caller.join(2 * PATIENCE)
     server.wait_exit()
     assert not [fault for caller in callers for fault in caller.faults]
-    # With 50 ms at the origin nearly every connection has a request under way.
-    told = sum(caller.told for caller in callers)
-    assert told + sum(caller.between for caller in callers) == 40 and told >= 30
+    assert sum(caller.told or caller.between for caller in callers) == 40
+    # Whatever went to the origin was answered: only what was not begun ended with its connection.
+    assert sum(caller.answered for caller in callers) == len(target.requests)
+
+
+def test_all_under_way_are_answered_and_told(pointsman, origin):
+    """The same with a request under way on each connection."""
+    server, gate = pointsman({"timeouts": {"drain": "5m"}}), threading.Event()
+    gate.set()
+    at_origin, lock = [0], threading.Lock()
+
+    def answer(_request, peer):
+        with lock:
+            at_origin[0] += 1
+        gate.wait(4 * PATIENCE)
+        with lock:
+            at_origin[0] -= 1
+        peer.send(o.encode_response(body="served"))
+        return True
+
+    target = origin(answer)
+    server.put_route("a.example", targets=[target])
+    callers = [Caller(server) for _ in range(40)]
+    for caller in callers:
+        caller.start()
+    target.wait_requests(200)
+    gate.clear()
+    wait_until(lambda: at_origin[0] == 40, "all wait for the origin")
+    before = len(target.requests)
+    server.signal(signal.SIGTERM)
+    wait_until(lambda: not is_listening(server.port), "the listeners close")
+    gate.set()
+    for caller in callers:
+        caller.join(2 * PATIENCE)
+    server.wait_exit()
+    assert not [fault for caller in callers for fault in caller.faults]
+    assert sum(caller.told for caller in callers) == 40
+    assert len(target.requests) == before == sum(caller.answered for caller in callers)
 
 
 def test_requests_under_way_finish(pointsman, origin):
     release = threading.Event()
-    server, target = pointsman({"timeouts": {"drain": "20s"}}), origin()
+    server, target = pointsman({"timeouts": {"drain": "10m"}}), origin()
     body = o.script(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc", release, b"def", keep=True)
     head = o.script(release, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxyz", keep=True)
     target.on("/body", body).on("/head", head).on("/upload", o.respond(body="taken"))
     server.put_route("a.example", targets=[target])
-    conns = {path: server.connect(20) for path in ("/body", "/head", "/upload")}
+    conns = {path: server.connect() for path in ("/body", "/head", "/upload")}
     idle = server.connect()
     assert idle.exchange(host="a.example").status == 200
     for path in ("/body", "/head"):
@@ -114,9 +150,7 @@ def test_requests_under_way_finish(pointsman, origin):
     reply = conns["/upload"].read_response()
     assert reply.text == "taken" and reply.headers["Connection"].lower() == "close"
     assert all(conn.is_closed_by_peer() for conn in conns.values())
-    started = time.monotonic()
-    server.wait_exit()
-    assert time.monotonic() - started < 5  # it did not wait for the end of timeouts.drain
+    server.wait_exit()  # it does not wait for the end of timeouts.drain
 
 
 def open_tunnel(server):
@@ -133,33 +167,37 @@ def echoes(conn):
 
 
 def test_tunnels_get_their_time(pointsman, origin):
-    server = pointsman({"timeouts": {"drain": "1500ms"}})
+    server = pointsman({"timeouts": {"drain": "3s"}})
     server.put_route("a.example", targets=[origin(o.switch_protocols())])
     tunnels = [open_tunnel(server) for _ in range(5)]
+
+    def live(conn):
+        try:
+            return echoes(conn)
+        except ConnectionError:
+            return False
+
     started = time.monotonic()
     server.signal(signal.SIGTERM)
-    wait_until(lambda: not is_listening(server.port), "the listeners close")
-    assert all(echoes(conn) for conn in tunnels)
-    wait_until(lambda: time.monotonic() - started > 1.0, "most of the time is over")
-    assert all(echoes(conn) for conn in tunnels)
+    wait_until(lambda: not all(live(conn) for conn in tunnels), "their time is over")
+    assert time.monotonic() - started > 2.9
     assert all(conn.is_closed_by_peer() for conn in tunnels)
-    assert 1.4 < time.monotonic() - started < 5
     server.wait_exit()
 
 
 def test_drain_ends_with_its_last_tunnel(pointsman, origin):
-    server = pointsman({"timeouts": {"drain": "30s"}})
+    server = pointsman({"timeouts": {"drain": "10m"}})
     server.put_route("a.example", targets=[origin(o.switch_protocols())])
     tunnel = open_tunnel(server)
     server.signal(signal.SIGINT)
     wait_until(lambda: not is_listening(server.port), "the listeners close")
     assert echoes(tunnel) and server.is_running()
     tunnel.close()
-    server.wait_exit(5)
+    server.wait_exit()
 
 
 def test_second_sigterm_stops(pointsman, origin):
-    server = pointsman({"timeouts": {"drain": "60s"}})
+    server = pointsman({"timeouts": {"drain": "10m"}})
     server.put_route("a.example", targets=[origin(o.switch_protocols())])
     tunnel = open_tunnel(server)
     server.signal(signal.SIGTERM)
@@ -167,13 +205,14 @@ def test_second_sigterm_stops(pointsman, origin):
     assert echoes(tunnel)
     server.signal(signal.SIGTERM)
     assert tunnel.is_closed_by_peer()
-    server.wait_exit(5)
+    server.wait_exit()
 
 
 def test_slow_ones_end_with_the_drain(pointsman, origin):
     """Nobody holds the end up: half a head, an origin that never answers, a client that never
     reads, nothing at all."""
-    server = pointsman({"timeouts": {"drain": "1s"}})
+    server = pointsman({"timeouts": {"drain": "1s", "header": "10m", "idle": "10m", "request": "10m",
+                                     "response": "10m"}})
     target = origin(o.hang()).on("/big", o.stream(50_000_000))
     server.put_route("a.example", targets=[target])
     conns = [server.connect() for _ in range(4)]
@@ -182,14 +221,14 @@ def test_slow_ones_end_with_the_drain(pointsman, origin):
     conns[3].request(host="a.example", target="/big")
     target.wait_requests(2)
     server.signal(signal.SIGTERM)
-    server.wait_exit(6)
+    server.wait_exit()
     for conn in conns:
         conn.close()
 
 
 def test_accepted_writes_are_answered_while_draining(pointsman, origin):
     release = threading.Event()
-    server, target = pointsman({"timeouts": {"drain": "20s"}}), origin(
+    server, target = pointsman({"timeouts": {"drain": "10m"}}), origin(
         o.script(release, o.encode_response(body="x"), keep=True))
     server.put_route("a.example", targets=[target])
     with server.connect() as conn, server.admin() as session:
@@ -211,16 +250,19 @@ def test_accepted_writes_are_answered_while_draining(pointsman, origin):
 def test_stop_between_writes(pointsman):
     """Writers go on until the end: each write is answered or its connection closed, and the process
     ends in good order."""
-    server = pointsman()
+    server, faults = pointsman(), []
 
     def write(number):
         for i in range(100000):
             try:
-                with server.admin(5) as session:
+                with server.admin() as session:
                     for k in range(50):
                         session.api("PUT", f"/v1/routes/w{number}-{i}-{k}.example",
                                     json={"respond": {"status": 200}})
-            except OSError:
+            except ConnectionError:
+                return
+            except (OSError, http.client.HTTPException) as fault:  # no answer, or half of one
+                faults.append(repr(fault))
                 return
 
     threads = [threading.Thread(target=write, args=(n,), daemon=True) for n in range(4)]
@@ -230,7 +272,8 @@ def test_stop_between_writes(pointsman):
     server.signal(signal.SIGTERM)
     server.wait_exit()
     for thread in threads:
-        thread.join(20)
+        thread.join(2 * PATIENCE)
+    assert not faults
 
 
 def test_sighup_reopens_the_log(pointsman):

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from support import origin as o
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 
 WRITES = 1000
 
@@ -37,7 +37,7 @@ class Writer(threading.Thread):
 
     def run(self):
         try:
-            with self.server.admin(20) as session:
+            with self.server.admin() as session:
                 while True:
                     self.write(session)
         except (OSError, http.client.HTTPException):
@@ -88,10 +88,10 @@ def test_kill_9_loses_nothing_acknowledged(pointsman):
         for writer in writers:
             writer.start()
         wait_until(lambda: sum(w.count for w in writers) >= WRITES * (turn + 2) // 8,
-                   "writes under way", 60)
+                   "writes under way")
         server.kill9()
         for writer in writers:
-            writer.join(30)
+            writer.join(2 * PATIENCE)
             assert not writer.refused, writer.refused[:3]
         server.start()
         assert server.status()["revision"] > revision
@@ -135,7 +135,7 @@ def test_sync_between_commit_and_answer(pointsman, tmp_path):
                 assert reply.status == 201
     finally:
         tracer.send_signal(signal.SIGINT)
-        tracer.communicate(timeout=20)
+        tracer.communicate(timeout=PATIENCE)
     answers = traced_answers(trace.read_text(errors="replace").splitlines())
     assert len(answers) >= 99 and all(answers), f"{answers.count(False)} of {len(answers)}"
 
@@ -144,7 +144,7 @@ def start_fails(server, *words):
     """It does not start, and says why."""
     server.start(wait=False)
     process, server.process = server.process, None
-    status = process.wait(20)
+    status = process.wait(PATIENCE)
     server.check_stderr()
     text = server.stderr()
     assert status == 1 and all(word in text for word in words), (status, text)
@@ -228,7 +228,7 @@ def check_recovery(server, session, acknowledged, refused):
         reply = session.api("PUT", "/v1/routes/after.example", json={"respond": {"status": 200}})
         return reply.status in (200, 201)
 
-    wait_until(works, "writes work again", 20)
+    wait_until(works, "writes work again")
     assert server.status()["store"]["writable"] is True
     assert server.get(host="after.example").status == 200
     server.kill9()

@@ -16,9 +16,13 @@ HOST = "a.example"
 
 @pytest.fixture
 def pair(pointsman, origin):
-    server, target = pointsman({"timeouts": {"response": "500ms"}}), origin()
+    server, target = pointsman(), origin()
     server.put_route(HOST, targets=[target], retries=0)
     return server, target
+
+
+def put_impatient(server, target, response="500ms"):
+    server.put_route(HOST, targets=[target], retries=0, timeouts={"response": response})
 
 
 def end_of(server, count=1):
@@ -116,6 +120,7 @@ def test_origin_closes(pair):
 
 def test_origin_is_slow(pair):
     server, target = pair
+    put_impatient(server, target)
     target.handler = o.hang()
     reply = server.get(host=HOST)
     assert reply.status == 504
@@ -126,14 +131,16 @@ def test_origin_is_slow(pair):
 
 def test_interim_responses_do_not_stretch_the_time(pair):
     server, target = pair
-    target.handler = o.script(*[b"HTTP/1.1 102 Processing\r\n\r\n", 0.1] * 30)
+    put_impatient(server, target)
+    target.handler = o.script(*[b"HTTP/1.1 102 Processing\r\n\r\n", 0.1] * 600)
     assert server.get(host=HOST).status == 504
     assert end_of(server) == "origin_timeout"
 
 
 def test_origin_stops_in_the_body(pair):
     server, target = pair
-    target.handler = o.script(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345", 5)
+    put_impatient(server, target)
+    target.handler = o.script(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345", 60)
     with pytest.raises((Truncated, ConnectionError)):
         server.get(host=HOST)
     assert end_of(server) == "origin_timeout"
@@ -141,7 +148,8 @@ def test_origin_stops_in_the_body(pair):
 
 def test_slow_body_that_moves_is_not_too_slow(pair):
     server, target = pair
-    target.handler = o.script(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n", *[b"x", 0.1] * 8)
+    put_impatient(server, target, "4s")
+    target.handler = o.script(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n", *[b"x", 0.7] * 8)
     assert server.get(host=HOST).body == b"x" * 8
 
 
@@ -189,7 +197,7 @@ def test_truncated_response_is_visible(pair, how, version, end):
         if how == "malformed":
             seen.set()  # it ends at once; the head may come or not
         head = None
-        with pytest.raises((Truncated, ConnectionError, TimeoutError)):
+        with pytest.raises((Truncated, ConnectionError)):
             head = conn.read_head()
             seen.set()
             for _ in conn.iter_body(head):

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import time
 
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 from support.peers import start_nginx
 
 LOCATIONS = """
@@ -40,7 +40,7 @@ class Fleet:
     def restart_drained(self, origin):
         """Drain, stop, start, up: as a deploy does it."""
         self.server.put_target("deploy", origin.address, state="drain")
-        wait_until(lambda: self.requests(origin) == 0, "the last request has ended", 20)
+        wait_until(lambda: self.requests(origin) == 0, "the last request has ended")
         origin.stop()
         self.start(origin)
         self.server.put_target("deploy", origin.address, state="up")
@@ -50,7 +50,7 @@ class Fleet:
         children = subprocess.run(["pgrep", "-P", str(origin.process.pid)], capture_output=True,
                                   text=True, check=False).stdout.split()
         subprocess.run(["kill", "-9", str(origin.process.pid), *children], check=True)
-        origin.process.wait(10)
+        origin.process.wait(PATIENCE)
         time.sleep(pause)
         self.start(origin)
 
@@ -88,6 +88,6 @@ class Load:
 
     def result(self):
         """What became of the requests: see bench/steady.c."""
-        output, _ = self.process.communicate(timeout=self.seconds + 30)
+        output, _ = self.process.communicate(timeout=self.seconds + 2 * PATIENCE)
         assert self.process.returncode == 0
         return json.loads(output)

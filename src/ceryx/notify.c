@@ -12,6 +12,7 @@ enum {
     SEEN_HSET = 2,
     SEEN_DEL = 4,
     SEEN_ALL = 7,
+    PATTERNS = 3, // that are subscribed to
     PROBE_TTL_MS = 2000,
 };
 
@@ -128,6 +129,9 @@ static bool on_probe(struct ceryx_watch *watch, struct str key, struct str event
     watch->probe_seen |= !is_hash && str_eq(event, STR("set")) ? SEEN_SET : 0;
     watch->probe_seen |= is_hash && str_eq(event, STR("hset")) ? SEEN_HSET : 0;
     watch->probe_seen |= str_eq(event, STR("del")) ? SEEN_DEL : 0;
+    if (watch->probe_seen == SEEN_ALL && watch->has_lease) {
+        set_notified(watch, true); // also when the answer was slow
+    }
     return true;
 }
 
@@ -143,7 +147,14 @@ static struct str rest_of(const struct ceryx_watch *watch, struct str key, struc
 
 void notify_on_message(struct ceryx_watch *watch, const struct redis_reply *message)
 {
-    if (!str_eq(redis_reply_item(message, 0)->text, STR("pmessage"))) {
+    struct str kind = redis_reply_item(message, 0)->text;
+    if (str_eq(kind, STR("psubscribe"))) {
+        // The probe goes over another connection: sent any earlier, it could be ahead of the subscription.
+        watch->is_subscribed = ++watch->confirmed >= PATTERNS;
+        watch_look(watch);
+        return;
+    }
+    if (!str_eq(kind, STR("pmessage"))) {
         return;
     }
     struct str channel = redis_reply_item(message, 2)->text;
@@ -196,12 +207,14 @@ static bool subscribe(struct ceryx_watch *watch, const char *prefix, const char 
 
 void notify_on_state(struct ceryx_watch *watch, bool is_ready)
 {
-    watch->is_subscribed = is_ready && subscribe(watch, watch->config.prefix, ":routes:*") &&
-                           subscribe(watch, watch->config.prefix, ":settings:*") &&
-                           subscribe(watch, watch->probe_key, "*");
+    watch->is_subscribed = false; // until all are confirmed
+    watch->confirmed = 0;
     watch->probe_ms = 0;
     watch->is_probing = false;
-    if (!watch->is_subscribed) {
+    bool is_sent = is_ready && subscribe(watch, watch->config.prefix, ":routes:*") &&
+                   subscribe(watch, watch->config.prefix, ":settings:*") &&
+                   subscribe(watch, watch->probe_key, "*");
+    if (!is_sent) {
         set_notified(watch, false);
     }
 }

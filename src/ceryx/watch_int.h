@@ -123,6 +123,7 @@ struct ceryx_watch {
     unsigned noted_count;
     bool has_events; // `events` was started
     bool is_subscribed;
+    unsigned confirmed; // patterns
     unsigned probe_seen;
     uint64_t probe_ms; // loop time of the next
     bool is_probing;

@@ -4,6 +4,7 @@
 //     control: fleet_wait() ─► mailbox ─► list of waits, a look every few ms ─► mailbox ─► control: on_done
 //
 // A record that somebody waits for makes every node beat at once when it is live there; the looks here read that.
+#include "base/clock.h"
 #include "fleet/nodes_int.h"
 #include <stdlib.h>
 
@@ -14,8 +15,7 @@ struct fleet_wait {
     struct list node;            // waits->list
     struct fleet *fleet;
     uint64_t revision;
-    uint64_t timeout_ms;
-    uint64_t until_ms; // loop time
+    uint64_t until_ns; // monotonic
     uint64_t look;     // an answer to a question with a higher number counts
     char epoch[FLEET_EPOCH_LEN + 1];
     atomic_bool is_given_up; // by who waits: is looked at now and then
@@ -137,7 +137,7 @@ static void on_timer(struct loop *loop, struct loop_timer *timer)
         struct fleet_wait *wait = CONTAINER_OF(node, struct fleet_wait, node);
         if (atomic_load_explicit(&wait->is_given_up, memory_order_relaxed)) {
             end(wait);
-        } else if (is_away || loop->now_ms >= wait->until_ms) {
+        } else if (is_away || loop->now_ns >= wait->until_ns) {
             name_lagging(wait, is_away);
             if (wait->lagging[0] == '\0' && !is_everywhere(fleet, wait)) {
                 str_copy(wait->lagging, sizeof wait->lagging, STR("all other nodes"));
@@ -157,7 +157,6 @@ static void on_begin(struct loop *loop, struct loop_message *message)
     struct fleet_wait *wait = CONTAINER_OF(message, struct fleet_wait, message);
     struct fleet *fleet = wait->fleet;
     struct waits *waits = fleet->waits;
-    wait->until_ms = loop->now_ms + wait->timeout_ms;
     wait->look = fleet->nodes->asked;
     str_copy(wait->epoch, sizeof wait->epoch, str_from_c(fleet->place.epoch));
     list_append(&waits->list, &wait->node);
@@ -189,7 +188,7 @@ int fleet_wait(struct fleet *fleet, uint64_t revision, uint64_t timeout_ms,
     }
     wait->fleet = fleet;
     wait->revision = revision;
-    wait->timeout_ms = timeout_ms;
+    wait->until_ns = clock_monotonic_ns() + timeout_ms * NS_PER_MS;
     wait->on_done = on_done;
     wait->context = context;
     list_init(&wait->node);

@@ -72,6 +72,8 @@ def test_nodes(redis, fleet):
     nodes = ready_fleet(redis(), fleet, config={"node": {"zone": "a"}})
     reply = nodes[0].api("PUT", "/v1/routes/a.test?wait=fleet", json=HERE)
     assert reply.status == 201
+    # What a node says of others is of their last heartbeats.
+    wait_until(lambda: all(node["lag"] == 0 for node in nodes_of(nodes[1])), "no node lags", 30)
     listed = nodes_of(nodes[1])
     assert names(listed) == ["node0", "node1", "node2"]
     for i, node in enumerate(listed):

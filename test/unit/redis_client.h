@@ -43,7 +43,7 @@ struct client {
             loop_turn(&(c)->loop, 10);                                                          \
         }                                                                                       \
     } while (0)
-#define WAIT(c, condition) WAIT_MS(c, 5000, condition)
+#define WAIT(c, condition) WAIT_MS(c, 30000, condition)
 
 static inline void client_on_state(void *context, struct redis *redis, bool is_ready,
                                    const char *detail)
@@ -143,5 +143,5 @@ static inline void client_ask(struct client *c, const char *line)
 {
     unsigned before = c->reply_count;
     assert_true(client_put(c, line));
-    WAIT(c, c->reply_count > before);
+    WAIT(c, c->reply_count > before && redis_pending(c->redis) == 0); // the last one is its own
 }

@@ -614,16 +614,21 @@ static void on_worker_loaded(struct cert_wait *wait, int err)
     free(wait);
 }
 
+struct worker {
+    pthread_t thread;
+    struct loop loop; // posted to until the table has stopped
+    uint64_t found;
+};
+
 static void *run_worker(void *argument)
 {
-    uint64_t *found = argument;
-    struct loop own;
+    struct worker *worker = argument;
+    struct loop *own = &worker->loop;
     rcu_thread_begin();
-    assert_int_equal(loop_init(&own), 0);
-    own.is_rcu = true;
+    own->is_rcu = true;
     unsigned random = 1 + (unsigned)(uintptr_t)argument;
     while (!atomic_load(&is_over)) {
-        loop_turn(&own, 0);
+        loop_turn(own, 0);
         for (unsigned i = 0; i < 20; i++) {
             char host[32];
             struct cert_choice choice;
@@ -632,24 +637,19 @@ static void *run_worker(void *argument)
             cert_find(shared, str_make(host, (size_t)len), &choice);
             assert_true(choice.slots[0] != NULL || choice.slots[1] != NULL);
             const struct cert_loaded *loaded =
-                choice.slots[0] == NULL ? NULL : cert_get(choice.slots[0], own.now_ms);
+                choice.slots[0] == NULL ? NULL : cert_get(choice.slots[0], own->now_ms);
             if (loaded != NULL) {
-                *found += X509_get_version(loaded->leaf) == X509_VERSION_3;
+                worker->found += X509_get_version(loaded->leaf) == X509_VERSION_3;
                 continue;
             }
             struct cert_wait *wait = calloc(1, sizeof *wait);
-            wait->loop = &own;
+            wait->loop = own;
             wait->on_loaded = on_worker_loaded;
             if (choice.slots[0] == NULL || cert_ask(shared, choice.slots[0], wait) != 0) {
                 free(wait);
             }
         }
     }
-    for (unsigned i = 0; i < 2000 && counts_of(shared).waits > 0; i++) {
-        loop_turn(&own, 1);
-    }
-    loop_empty_mailbox(&own);
-    loop_fini(&own);
     rcu_thread_end();
     return NULL;
 }
@@ -659,8 +659,7 @@ static void test_readers_and_writer(void **state)
     (void)state;
     struct cert_table *table = open_table(4, 100);
     struct test_cert *leaves[8];
-    uint64_t found[2] = {0, 0};
-    pthread_t threads[2];
+    static struct worker workers[2];
     for (unsigned i = 0; i < 8; i++) {
         char names[64];
         snprintf(names, sizeof names, "h%u.example,h%u.example", i, (i + 1) % 8);
@@ -669,7 +668,8 @@ static void test_readers_and_writer(void **state)
     shared = table;
     atomic_store(&is_over, false);
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, run_worker, &found[i]), 0);
+        assert_int_equal(loop_init(&workers[i].loop), 0);
+        assert_int_equal(pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]), 0);
     }
     for (unsigned turn = 0; turn < 300; turn++) {
         char name[16];
@@ -686,14 +686,20 @@ static void test_readers_and_writer(void **state)
     atomic_store(&is_over, true);
     rcu_go_offline();
     for (unsigned i = 0; i < 2; i++) {
-        pthread_join(threads[i], NULL);
+        pthread_join(workers[i].thread, NULL);
     }
     rcu_go_online();
-    assert_true(found[0] + found[1] > 0);
+    assert_true(workers[0].found + workers[1].found > 0);
     assert_true(counts_of(table).loaded <= 4);
     for (unsigned i = 0; i < 8; i++) {
         test_cert_free(&leaves[i]);
     }
+    cert_table_stop(table);
+    for (unsigned i = 0; i < 2; i++) { // what was answered last
+        loop_empty_mailbox(&workers[i].loop);
+        loop_fini(&workers[i].loop);
+    }
+    assert_int_equal(counts_of(table).waits, 0);
     close_table(table);
 }
 

@@ -258,9 +258,14 @@ static void test_wait(void **state)
     check_route(c, "a.example", "202");
     CHECK_WAIT(c, waiter.calls == 1);
     assert_string_equal(waiter.lagging, "");
-    begin(c, &waiter, 3, 200); // it never does
-    CHECK_WAIT(c, waiter.calls == 1);
-    assert_string_equal(waiter.lagging, "node-0, node-1");
+    for (unsigned round = 0; round < 10; round++) {
+        begin(c, &waiter, 3, 200); // it never does
+        CHECK_WAIT(c, waiter.calls == 1);
+        assert_string_equal(waiter.lagging, "node-0, node-1");
+        if (waiter.took_ms >= 200) {
+            break; // else the server was silent for so long that it counted as away
+        }
+    }
     assert_true(waiter.took_ms >= 200);
 }
 

@@ -293,8 +293,10 @@ static void test_own_write_takes_the_mark_away(void **state)
 }
 
 // Replays until it is killed: route N has the value N, and the mark says which was the last.
-static void replay_for_ever(struct check *check)
+// Says so by a byte once one of them is in the file.
+static void replay_for_ever(struct check *check, int begun_fd)
 {
+    bool is_told = false;
     for (uint64_t i = store_revision(check->store) + 1;; i++) {
         char text[24];
         snprintf(text, sizeof text, "%llu", (unsigned long long)i);
@@ -302,6 +304,9 @@ static void replay_for_ever(struct check *check)
         store_submit(check->store, &request);
         if (i % 50 == 0) {
             loop_turn(&check->control, 1);
+        }
+        if (!is_told && store_revision(check->store) > 0) {
+            is_told = write(begun_fd, "", 1) == 1;
         }
     }
 }
@@ -312,13 +317,19 @@ static void test_mark_is_of_the_same_moment(void **state)
     check_close(check);
     check->is_quiet = true;
     for (unsigned round = 0; round < 5; round++) {
+        int begun[2];
+        char byte;
+        assert_int_equal(pipe(begun), 0);
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) {
             check_open(check);
-            replay_for_ever(check);
+            replay_for_ever(check, begun[1]);
         }
-        usleep(30000 + 25000 * round);
+        assert_int_equal(read(begun[0], &byte, 1), 1);
+        close(begun[0]);
+        close(begun[1]);
+        usleep(25000 * round);
         kill(child, SIGKILL);
         assert_int_equal(waitpid(child, NULL, 0), child);
         check_open(check);

@@ -15,9 +15,10 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { ARGUMENT_MAX = 48, START_MS = 10000 };
+enum { ARGUMENT_MAX = 48, START_SEC = 60, ANSWER_SEC = 30 };
 
 static _Noreturn void give_up(const char *what)
 {
@@ -80,10 +81,10 @@ static int dial(const struct redis_server *server)
                              .sin_port = htons(server->port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     bool is_unix = access(server->socket, F_OK) == 0; // a Sentinel has none
-    struct timeval second = {.tv_sec = 1};
+    struct timeval most = {.tv_sec = ANSWER_SEC};
     int fd = socket(is_unix ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     memcpy(un.sun_path, server->socket, sizeof server->socket);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
     int failed = is_unix ? connect(fd, (struct sockaddr *)&un, sizeof un)
                          : connect(fd, (struct sockaddr *)&in, sizeof in);
     if (failed) {
@@ -93,24 +94,43 @@ static int dial(const struct redis_server *server)
     return fd;
 }
 
+// How much of it answers the line, and not the QUIT behind it; SIZE_MAX: there is more to come.
+static size_t answer_len(const char *answer, size_t len, bool is_over)
+{
+    static const char ok[] = "+OK\r\n";
+    const char *unknown = strstr(answer, "-ERR unknown command 'QUIT'"); // by a Sentinel
+    if (unknown != NULL && answer[len - 1] == '\n') {
+        return (size_t)(unknown - answer);
+    }
+    if (!is_over) {
+        return SIZE_MAX;
+    }
+    size_t ok_len = strlen(ok);
+    bool is_ok = len >= ok_len && memcmp(answer + len - ok_len, ok, ok_len) == 0;
+    return is_ok ? len - ok_len : len;
+}
+
 static bool say(const struct redis_server *server, const char *line, char *answer, size_t size)
 {
+    static const char quit[] = "\r\nQUIT\r\n";
     int fd = dial(server);
     answer[0] = 0;
     if (fd < 0) {
         return false;
     }
     size_t len = 0;
+    size_t end = SIZE_MAX;
     ssize_t n = send(fd, line, strlen(line), MSG_NOSIGNAL);
-    n = n > 0 ? send(fd, "\r\n", 2, MSG_NOSIGNAL) : n;
-    n = n > 0 ? recv(fd, answer, size - 1, 0) : n;
-    while (n > 0) {
-        len += (size_t)n;
+    n = n > 0 ? send(fd, quit, strlen(quit), MSG_NOSIGNAL) : n;
+    while (end == SIZE_MAX) {
+        n = n > 0 && len < size - 1 ? recv(fd, answer + len, size - 1 - len, 0) : 0;
+        len += n > 0 ? (size_t)n : 0;
         answer[len] = 0;
-        n = len < size - 1 ? recv(fd, answer + len, size - 1 - len, MSG_DONTWAIT) : 0;
+        end = answer_len(answer, len, n <= 0);
     }
     close(fd);
-    return len > 0;
+    answer[end] = 0;
+    return end > 0;
 }
 
 void redis_server_say(const struct redis_server *server, const char *line, char *answer,
@@ -131,7 +151,8 @@ static void launch(struct redis_server *server, char *const *arguments)
     }
     server->pid = pid;
     char answer[256];
-    for (unsigned ms = 0; ms < START_MS; ms += 10) {
+    time_t until = time(NULL) + START_SEC;
+    while (time(NULL) < until) {
         if (waitpid(pid, NULL, WNOHANG) == pid) {
             errno = 0;
             give_up("redis-server does not start: is it installed (script/bootstrap --test)?");

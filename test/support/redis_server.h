@@ -27,7 +27,7 @@ void redis_server_signal(const struct redis_server *server, int number);
 void redis_server_kill(struct redis_server *server);
 // Kills it and removes the folder.
 void redis_server_fini(struct redis_server *server);
-// Sends a line ("CONFIG SET maxmemory 1") and reads what comes within a second, at most size - 1 bytes,
-// as Redis writes it ("+OK\r\n").
+// Sends a line ("CONFIG SET maxmemory 1") and reads the answer, at most size - 1 bytes, as Redis writes it
+// ("+OK\r\n"). Nothing: it does not answer, for half a minute.
 void redis_server_say(const struct redis_server *server, const char *line, char *answer,
                       size_t size);

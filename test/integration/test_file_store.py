@@ -8,11 +8,13 @@ import time
 
 import pytest
 
-from support.net import wait_until
+from support.net import PATIENCE, best_of, wait_until
 from support.process import find_binary
 
 FULL_LOOK = 5.0  # FILES_FULL_LOOK_MS
-LIVE = 5.0  # generous: sanitizers, shared machines; test_live_within_a_second measures
+FILES_OPEN = 4.5  # FILES_OPEN_MS, and FILES_QUIET_MS, with a little to spare
+FILES_QUIET = 0.09
+LIVE = PATIENCE  # test_live_within_a_second measures
 
 
 def respond(host, body):
@@ -48,7 +50,7 @@ def files_status(server):
 
 
 def wait_broken(server, count):
-    wait_until(lambda: files_status(server)["broken"] == count, f"{count} broken files", LIVE + 5)
+    wait_until(lambda: files_status(server)["broken"] == count, f"{count} broken files")
 
 
 def metric(server, name):
@@ -100,11 +102,18 @@ def test_live_within_a_second(files):
 def test_a_burst_is_one_round(files):
     files.write("a.yaml", respond("a.example", "0"))
     files.start()
-    before = files_status(files)["rounds"]
-    for number in range(50):
-        files.write(f"f{number}.yaml", respond(f"h{number}.example", str(number)))
-    wait_body(files, "h49.example", "49")
-    assert files_status(files)["rounds"] - before <= 2
+    turns = iter(range(1, 10))
+
+    def rounds():
+        turn, before = next(turns), files_status(files)["rounds"]
+        for number in range(50):
+            files.write(f"f{number}.yaml", respond(f"h{number}.example", f"{turn}"))
+        for number in range(50):
+            wait_body(files, f"h{number}.example", f"{turn}")
+        return files_status(files)["rounds"] - before
+
+    # A machine that stands still between two writes makes more of them.
+    best_of(rounds, 2, "rounds for a burst", 5)
 
 
 def test_a_broken_file_is_refused_alone(files):
@@ -124,7 +133,7 @@ def test_a_broken_file_is_refused_alone(files):
         assert files_status(files)["broken"] == 1
         assert metric(files, "pointsman_store_files_broken") == 1
         assert body_of(files, "a.example") == "one"
-        assert place in files.stderr()
+        wait_until(lambda: place in files.stderr(), f"{place} is logged")
         assert "routes.d/: 2 files, 1 broken, 0 declarations refused: " in files.cli("status").stdout
     files.write("a.yaml", respond("a.example", "good"))
     wait_body(files, "a.example", "good")
@@ -197,29 +206,43 @@ def test_editors_never_delete(files):
     path = files.routes / "a.yaml"
     path.write_text(text)
     files.start()
-    failed = []
 
-    def look():
-        failed.extend(n for n in (0, 19) if body_of(files, f"h{n}.example") != str(n))
+    def wrong():
+        return [n for n in (0, 19) if body_of(files, f"h{n}.example") != str(n)]
 
-    for _ in range(2):
-        with open(path, "w") as file:  # in place, slowly
-            for part in text.split("---\n"):
+    def in_place():
+        """Slowly. What is wrong; None when it took longer than the node waits for who has the file open."""
+        found, began = [], time.monotonic()
+        with open(path, "w") as file:
+            for number, part in enumerate(text.split("---\n")):
                 file.write(part + "---\n")
                 file.flush()
-                look()
+                if number % 5 == 0:
+                    found += wrong()
                 time.sleep(0.04)
-        look()
-        os.rename(path, files.routes / "a.yaml~")  # as vim does
+        return found + wrong() if time.monotonic() - began < FILES_OPEN else None
+
+    def renamed():
+        """As vim does. None when the file was away for longer than the folder must be quiet."""
+        began = time.monotonic()
+        os.rename(path, files.routes / "a.yaml~")
         path.write_text(text)
+        taken = time.monotonic() - began
         os.unlink(files.routes / "a.yaml~")
-        look()
+        found = wrong()
         time.sleep(0.3)
-        look()
+        return found + wrong() if taken < FILES_QUIET else None
+
+    for edit in (in_place, renamed) * 2:
+        for _ in range(5):
+            found = edit()
+            if found is not None:
+                break
+            wait_until(lambda: not wrong(), "all are back")
+        assert found == [], edit
     path.write_text("")  # a full disk
     wait_broken(files, 1)
-    look()
-    assert failed == []
+    assert wrong() == []
 
 
 def test_ten_thousand_routes(files):
@@ -230,7 +253,7 @@ def test_ten_thousand_routes(files):
     assert files.status()["routes"] == 10000
     assert body_of(files, "h9-999.example") == "b999"
     files.write("part9.yaml", "routes:\n- {host: h9-999.example, respond: {body: new}}\n")
-    wait_until(lambda: files.status()["routes"] == 9001, "999 are gone", 20)
+    wait_until(lambda: files.status()["routes"] == 9001, "999 are gone")
     assert body_of(files, "h9-999.example") == "new"
 
 
@@ -329,17 +352,20 @@ def test_events(files):
     files.start()
     files.write("a.yaml", "{")
     wait_broken(files, 1)
-    text = subprocess.run(["curl", "-sN", "-m", "2",
-                           f"http://127.0.0.1:{files.admin_port}/v1/events?since=0"],
-                          capture_output=True, text=True).stdout
-    frame = next(f for f in text.split("\n\n") if "event: store" in f and '"broken":1' in f)
-    assert "a.yaml:" in frame
+
+    def frames():
+        text = subprocess.run(["curl", "-sN", "-m", "2",
+                               f"http://127.0.0.1:{files.admin_port}/v1/events?since=0"],
+                              capture_output=True, text=True).stdout
+        return [f for f in text.split("\n\n") if "event: store" in f and '"broken":1' in f]
+
+    assert "a.yaml:" in wait_until(frames, "the event")[0]
 
 
 def run(folder, *words):
     env = {k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_")}
     return subprocess.run([str(find_binary()), *words], cwd=folder, env=env, capture_output=True,
-                          text=True, timeout=60)
+                          text=True, timeout=2 * PATIENCE)
 
 
 def test_check_and_start_without_a_folder(files):
@@ -368,13 +394,13 @@ def test_limits(files):
     wait_broken(files, 0)
     for n in range(5):
         files.write(f"big{n}.yaml", "# " + "x" * (14 << 20) + "\n")
-    wait_until(lambda: "more than 67108864" in files_status(files)["detail"], "bytes", LIVE + 5)
+    wait_until(lambda: "more than 67108864" in files_status(files)["detail"], "bytes")
     assert body_of(files, "a.example") == "one"
     for n in range(5):
         (files.routes / f"big{n}.yaml").unlink()
     for n in range(10000):
         (files.routes / f"n{n}.yaml").touch()
-    wait_until(lambda: "more than 10000 files" in files_status(files)["detail"], "files", LIVE + 5)
+    wait_until(lambda: "more than 10000 files" in files_status(files)["detail"], "files")
     assert body_of(files, "a.example") == "one"
 
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 
 HERE = {"respond": {"status": 200, "body": "here"}}
 
@@ -35,7 +35,7 @@ class Events(threading.Thread):
 
     def __init__(self, server):
         super().__init__(daemon=True)
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=60)
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=5 * PATIENCE)
         self.connection.request("GET", "/v1/events")
         self.response = self.connection.getresponse()
         self.seen = []
@@ -51,7 +51,7 @@ class Events(threading.Thread):
                 elif text.startswith("data: "):
                     self.seen.append((name, json.loads(text[6:])))
 
-    def wait(self, kind, timeout=15, **members):
+    def wait(self, kind, timeout=PATIENCE, **members):
         def find():
             return [data for name, data in list(self.seen) if name == kind
                     and all(data.get(key) == value for key, value in members.items())]
@@ -62,18 +62,18 @@ class Events(threading.Thread):
 
 def ready_fleet(redis, fleet, count=3, **more):
     nodes = fleet(redis, count, **more)
-    nodes.wait_following(20)
+    nodes.wait_following()
     wait_until(lambda: all(len(live_names(node)) == count for node in nodes),
-               "all nodes know each other", 20)
+               "all nodes know each other")
     return nodes
 
 
 def test_nodes(redis, fleet):
     nodes = ready_fleet(redis(), fleet, config={"node": {"zone": "a"}})
-    reply = nodes[0].api("PUT", "/v1/routes/a.test?wait=fleet", json=HERE)
+    reply = nodes[0].api("PUT", "/v1/routes/a.test?wait=fleet&timeout=1m", json=HERE)
     assert reply.status == 201
     # What a node says of others is of their last heartbeats.
-    wait_until(lambda: all(node["lag"] == 0 for node in nodes_of(nodes[1])), "no node lags", 30)
+    wait_until(lambda: all(node["lag"] == 0 for node in nodes_of(nodes[1])), "no node lags")
     listed = nodes_of(nodes[1])
     assert names(listed) == ["node0", "node1", "node2"]
     for i, node in enumerate(listed):
@@ -106,7 +106,7 @@ def test_one_node_alone(pointsman):
 def test_writes_wait_for_the_fleet(redis, fleet):
     nodes = ready_fleet(redis(), fleet)
     for i in range(20):
-        assert nodes[i % 3].api("PUT", f"/v1/routes/r{i}.test?wait=fleet", json=HERE).status == 201
+        assert nodes[i % 3].api("PUT", f"/v1/routes/r{i}.test?wait=fleet&timeout=1m", json=HERE).status == 201
         assert [reply.text for reply in nodes.bodies(f"r{i}.test")] == ["here"] * 3
     pool = {"targets": ["127.0.0.1:1"]}
     for method, path, body, status in (
@@ -117,13 +117,13 @@ def test_writes_wait_for_the_fleet(redis, fleet):
             ("POST", "/v1/pools/p/switch", {"targets": ["127.0.0.1:3"], "wait_healthy": "0"}, 200),
             ("POST", "/admin/set_backends/", ["127.0.0.1:4"], 200),
             ("DELETE", "/v1/routes/r0.test", None, 204)):
-        reply = nodes[0].api(method, f"{path}?wait=fleet&timeout=10s", json=body)
+        reply = nodes[0].api(method, f"{path}?wait=fleet&timeout=1m", json=body)
         assert reply.status == status, (method, path, reply.text)
         revision = int(reply.headers["Pointsman-Revision"])
         assert all(node.status()["revision"] >= revision for node in nodes)
     lines = "".join(json.dumps({"op": "put", "kind": "route", "key": f"b{i}.test", "value": HERE})
                     + "\n" for i in range(100))
-    reply = nodes[1].api("POST", "/v1/batch?wait=fleet", data=lines.encode(),
+    reply = nodes[1].api("POST", "/v1/batch?wait=fleet&timeout=1m", data=lines.encode(),
                          headers={"Content-Type": "application/x-ndjson"})
     assert reply.status == 200
     assert [answer.text for answer in nodes.bodies("b99.test")] == ["here"] * 3
@@ -131,44 +131,82 @@ def test_writes_wait_for_the_fleet(redis, fleet):
     assert nodes[0].api("POST", "/v1/batch?wait=all", data=b"").status == 400
     assert nodes[0].api("PUT", "/v1/routes/x.test?wait=fleet&timeout=2h", json=HERE).status == 400
     done = nodes[0].cli("route", "put", "cli.test", "127.0.0.1:9", "--wait", "fleet",
-                        "--wait-timeout", "10s")
+                        "--wait-timeout", "1m")
     assert "created" in done.stdout
     assert nodes[2].api("GET", "/v1/routes/cli.test").status == 200
 
 
-@pytest.mark.deadline(180)
+class Stopped:
+    """A node that stands still in the eyes of another one, which takes it for a live one for 5 s."""
+
+    def __init__(self, node, other):
+        self.node, self.other = node, other
+
+    def __enter__(self):
+        self.node.signal(signal.SIGSTOP)
+
+    def __exit__(self, *_):
+        self.node.signal(signal.SIGCONT)
+        name = self.node.config["node"]["name"]
+        wait_until(lambda: name in live_names(self.other), f"{name} is live again")
+
+
+def lags(nodes, write):
+    """What a write says that waits for node2, which has stopped. Made anew when it took so long that node2 was not
+    waited for any more."""
+    for _ in range(5):
+        with Stopped(nodes[2], nodes[0]):
+            begin = time.monotonic()
+            reply = write()
+            if time.monotonic() - begin < 4.5:
+                return reply
+    raise AssertionError("a write with a timeout of a second or less takes longer than 4.5 s each time")
+
+
+@pytest.mark.deadline(600)
 def test_a_node_that_lags_is_named(redis, fleet):
     nodes = ready_fleet(redis(), fleet)
-    events = Events(nodes[0])
-    nodes[2].signal(signal.SIGSTOP)
-    try:
+    events, numbers = Events(nodes[0]), iter(range(100))
+
+    def put():
         begin = time.monotonic()
-        reply = nodes[0].api("PUT", "/v1/routes/a.test?wait=fleet&timeout=1s", json=HERE)
-        assert reply.status == 504 and 0.9 <= time.monotonic() - begin < 4
-        problem = reply.json
-        assert problem["lagging"] == "node2" and "node2" in problem["detail"]
-        revision = int(reply.headers["Pointsman-Revision"])
-        assert nodes[1].api("GET", "/v1/routes/a.test").status == 200  # written all the same
-        lines = json.dumps({"op": "put", "kind": "route", "key": "b.test", "value": HERE})
-        reply = nodes[0].api("POST", "/v1/batch?wait=fleet&timeout=500ms", data=lines.encode(),
-                             headers={"Content-Type": "application/x-ndjson"})
-        answers = [json.loads(line) for line in reply.text.splitlines()]
-        assert reply.status == 504 and answers[0]["status"] == 201
-        assert answers[-1] == {"done": 1, "failed": 0, "lagging": "node2"}
-        done = nodes[0].cli("route", "rm", "b.test", "--wait", "fleet", "--wait-timeout", "500ms",
-                            check=False)
-        assert done.returncode == 1 and "node2" in done.stderr
-        # Dead by its heartbeat: it is not waited for any more.
-        reply = nodes[0].api("PUT", "/v1/routes/c.test?wait=fleet&timeout=20s", json=HERE)
+        reply = nodes[0].api("PUT", f"/v1/routes/a{next(numbers)}.test?wait=fleet&timeout=1s", json=HERE)
+        assert reply.status == 201 or time.monotonic() - begin >= 0.9
+        return reply
+
+    reply = lags(nodes, put)
+    assert reply.status == 504, reply
+    problem = reply.json
+    assert problem["lagging"] == "node2" and "node2" in problem["detail"]
+    revision = int(reply.headers["Pointsman-Revision"])
+    assert nodes[1].api("GET", f"/v1/routes/a{next(numbers) - 1}.test").status == 200  # written all the same
+
+    def batch():
+        line = {"op": "put", "kind": "route", "key": f"b{next(numbers)}.test", "value": HERE}
+        return nodes[0].api("POST", "/v1/batch?wait=fleet&timeout=500ms", data=json.dumps(line).encode(),
+                            headers={"Content-Type": "application/x-ndjson"})
+
+    reply = lags(nodes, batch)
+    answers = [json.loads(line) for line in reply.text.splitlines()]
+    assert reply.status == 504 and answers[0]["status"] == 201
+    assert answers[-1] == {"done": 1, "failed": 0, "lagging": "node2"}
+
+    def remove():
+        nodes[1].api("PUT", "/v1/routes/c.test", json=HERE)
+        return nodes[0].cli("route", "rm", "c.test", "--wait", "fleet", "--wait-timeout", "500ms", check=False)
+
+    done = lags(nodes, remove)
+    assert done.returncode == 1 and "node2" in done.stderr
+    # Dead by its heartbeat: it is not waited for any more.
+    with Stopped(nodes[2], nodes[0]):
+        reply = nodes[0].api("PUT", "/v1/routes/d.test?wait=fleet&timeout=1m", json=HERE)
         assert reply.status == 201
         assert live_names(nodes[0]) == ["node0", "node1"]
         events.wait("node", state="left", node="node2")
-    finally:
-        nodes[2].signal(signal.SIGCONT)
     events.wait("node", state="joined", node="node2")
-    wait_until(lambda: nodes[2].status()["revision"] > revision, "it has caught up", 10)
-    reply = nodes[0].api("PUT", "/v1/routes/d.test?wait=fleet&timeout=20s", json=HERE)
-    assert reply.status == 201 and nodes.bodies("d.test")[2].text == "here"
+    wait_until(lambda: nodes[2].status()["revision"] > revision, "it has caught up")
+    reply = nodes[0].api("PUT", "/v1/routes/e.test?wait=fleet&timeout=1m", json=HERE)
+    assert reply.status == 201 and nodes.bodies("e.test")[2].text == "here"
 
 
 def test_a_node_leaves_and_comes(redis, fleet):
@@ -192,18 +230,18 @@ def verbose(server):
 def test_redis_away_is_told_everywhere(redis, fleet):
     server = redis()
     nodes = ready_fleet(server, fleet, 2)
-    nodes[0].api("PUT", "/v1/routes/a.test?wait=fleet", json=HERE)
+    nodes[0].api("PUT", "/v1/routes/a.test?wait=fleet&timeout=1m", json=HERE)
     status, lines = verbose(nodes[0])
     assert status == 200 and lines[-1] == "ready"
     assert [line for line in lines if line.startswith("[+]store ok: following redis://")]
     events = Events(nodes[0])
     server.kill9()
-    wait_until(lambda: not nodes[0].status()["store"]["writable"], "it is known", 5)
+    wait_until(lambda: not nodes[0].status()["store"]["writable"], "it is known")
     status, lines = verbose(nodes[0])
     assert status == 200 and lines[-1] == "ready"  # it serves
     line = [line for line in lines if line.startswith("[-]store ")][0]
     assert "serving revision 1" in line, line
-    wait_until(lambda: nodes[0].status()["store"]["fleet"]["away_seconds"] > 0.5, "time passes", 5)
+    wait_until(lambda: nodes[0].status()["store"]["fleet"]["away_seconds"] > 0.5, "time passes")
     store = nodes[0].status()["store"]
     assert store["fleet"]["state"] == "away" and store["detail"], store
     metrics = nodes[0].metrics()
@@ -214,10 +252,11 @@ def test_redis_away_is_told_everywhere(redis, fleet):
     events.wait("store", writable=False)
     events.wait("store", state="away")
     assert "away" in nodes[0].cli("status").stdout
+    refused = nodes[0].status()["store"]["fleet"]["refused"]
     reply = nodes[0].api("PUT", "/v1/routes/b.test", json=HERE)
     assert reply.status == 503 and reply.headers["Retry-After"] == "1"
     assert "outcome" not in reply.json and reply.json["detail"]
-    assert nodes[0].status()["store"]["fleet"]["refused"] == 1
+    assert nodes[0].status()["store"]["fleet"]["refused"] == refused + 1
     # A node that starts now serves what it had.
     nodes[1].stop()
     nodes[1].start()
@@ -232,21 +271,25 @@ def test_unknown_outcomes_have_an_id(redis, fleet):
     server = redis()
     nodes = ready_fleet(server, fleet, 2)
     events = Events(nodes[0])
-    server.pause()
-    begin = time.monotonic()
-    reply = nodes[0].api("PUT", "/v1/routes/a.test", json=HERE)
-    assert reply.status == 503 and time.monotonic() - begin < 4
-    problem = reply.json
-    lines = json.dumps({"op": "put", "kind": "route", "key": "b.test", "value": HERE})
-    refused = nodes[0].api("POST", "/v1/batch", data=lines.encode(),
-                           headers={"Content-Type": "application/x-ndjson"})
-    assert refused.status == 503 and "outcome" not in json.loads(refused.text.splitlines()[0])
-    server.resume()
+    for _ in range(10):
+        server.pause()
+        reply = nodes[0].api("PUT", "/v1/routes/a.test", json=HERE)
+        assert reply.status == 503
+        problem = reply.json
+        lines = json.dumps({"op": "put", "kind": "route", "key": "b.test", "value": HERE})
+        refused = nodes[0].api("POST", "/v1/batch", data=lines.encode(),
+                               headers={"Content-Type": "application/x-ndjson"})
+        assert refused.status == 503 and "outcome" not in json.loads(refused.text.splitlines()[0])
+        server.resume()
+        if "outcome" in problem:
+            break
+        # It was silent for a second before this was sent.
+        wait_until(lambda: nodes[0].status()["store"]["writable"], "it can be written")
     assert problem["outcome"] == "unknown" and len(problem["id"]) == 32, problem
     event = events.wait("store", state="outcome", id=problem["id"])
     assert event["outcome"] in ("applied", "not_applied"), event
-    nodes.wait_following(20)
-    wait_until(lambda: nodes[0].status()["store"]["writable"], "it can be written", 10)
+    nodes.wait_following()
+    wait_until(lambda: nodes[0].status()["store"]["writable"], "it can be written")
     status = nodes[1].api("GET", "/v1/routes/a.test").status
     assert status == (200 if event["outcome"] == "applied" else 404)
     fleet_status = nodes[0].status()["store"]["fleet"]
@@ -270,7 +313,7 @@ def test_a_store_of_its_own_is_not_overwritten(redis, pointsman):
     server.stop()
     server.config["store"]["url"] = redis(password="secret").url()
     server.start(wait=False)
-    assert server.process.wait(20) == 1
+    assert server.process.wait(PATIENCE) == 1
     server.process = None
     assert "store copy" in server.stderr() and "secret" not in server.stderr()
     server.config["store"]["local"] = "replica.db"
@@ -313,7 +356,7 @@ def test_the_password_comes_from_a_file(redis, pointsman):
 def test_demo_is_refused(redis, pointsman):
     server = pointsman({"store": {"url": redis().url()}}, args=["--demo"], start=False)
     server.start(wait=False)
-    assert server.process.wait(20) == 1
+    assert server.process.wait(PATIENCE) == 1
     server.process = None
     assert "--demo" in server.stderr()
 
@@ -329,7 +372,7 @@ def test_ticket_of_one_node_resumes_on_another(redis, fleet, certs, tmp_path):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
 
     def connect(node, session=None):
-        with socket.create_connection(("127.0.0.1", node.https_port), 10) as plain:
+        with socket.create_connection(("127.0.0.1", node.https_port), PATIENCE) as plain:
             with context.wrap_socket(plain, server_hostname="a.test", session=session) as secure:
                 return secure.session, secure.session_reused
 
@@ -337,4 +380,4 @@ def test_ticket_of_one_node_resumes_on_another(redis, fleet, certs, tmp_path):
         session, _ = connect(nodes[0])
         return connect(nodes[1], session)[1]
 
-    wait_until(is_resumed, "a ticket of node0 resumes on node1", 15)
+    wait_until(is_resumed, "a ticket of node0 resumes on node1")

@@ -40,7 +40,7 @@ def test_a_node_needs_the_documented_rights(pointsman, redis, certs, tmp_path):
     config = {"store": {"url": store.url("pointsman", "secret"), "wait_replicas": 0,
                         "encryption_key_file": str(key_file)}}
     server = pointsman(config, https=True)
-    wait_until(lambda: server.status()["store"]["fleet"]["state"] == "following", "it follows", 5)
+    wait_until(lambda: server.status()["store"]["fleet"]["state"] == "following", "it follows")
     certificate = certs.issue(["a.example"])
     for _ in range(2):
         server.put_certificate("a", certificate.chain, certificate.key)
@@ -60,7 +60,7 @@ def test_a_node_needs_the_documented_rights(pointsman, redis, certs, tmp_path):
     admin.delete("pointsman:stream")
     admin.hset("pointsman:meta", mapping={"tag": "0" * 32})
     server.start()
-    wait_until(lambda: following(1000000), "a new epoch", 10)
+    wait_until(lambda: following(1000000), "a new epoch")
     server.put_route("b.example", targets=["127.0.0.1:9"])
     server.stop()
     assert denied(admin) == []
@@ -84,7 +84,7 @@ def test_a_right_that_is_missing_is_told(pointsman, redis):
         assert server.api("GET", "/readyz").status == 200
         store.client.execute_command("ACL", "SETUSER", "pointsman", "+" + right)
         wait_until(lambda: server.api("PUT", "/v1/routes/b.example", json={
-            "targets": ["127.0.0.1:9"]}).status < 300, "writes go on", 5)
+            "targets": ["127.0.0.1:9"]}).status < 300, "writes go on")
 
 
 def test_rights_for_the_keys_of_ceryx(pointsman, redis, origin):
@@ -92,16 +92,16 @@ def test_rights_for_the_keys_of_ceryx(pointsman, redis, origin):
     rules = documented() + documented_for_ceryx()
     store.client.execute_command("ACL", "SETUSER", "pointsman", *rules)
     server = pointsman({"store": {"url": store.url("pointsman", "secret")},
-                        "ceryx": {"enabled": True, "miss_timeout": "2s"}})
+                        "ceryx": {"enabled": True, "miss_timeout": "10s"}})
     store.client.set("ceryx:routes:a.example", f"http://{target.address}")
     assert server.get(host="a.example").status == 200
     store.client.hset("ceryx:settings:a.example", "mode", "redirect")
-    wait_until(lambda: server.get(host="a.example").status == 301, "the settings count", 3)
+    wait_until(lambda: server.get(host="a.example").status == 301, "the settings count")
     assert server.api("POST", "/api/routes/", json={
         "source": "b.example", "target": target.address}).status == 201
     assert server.api("DELETE", "/api/routes/b.example/").status == 204
     store.client.delete("ceryx:routes:a.example")
-    wait_until(lambda: server.get(host="a.example").status == 503, "it is gone", 3)
+    wait_until(lambda: server.get(host="a.example").status == 503, "it is gone")
     server.stop()
     assert denied(store.client) == []
     used = commands_used(store.client)

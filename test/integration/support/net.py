@@ -70,14 +70,14 @@ def wait_until(predicate, what, timeout=PATIENCE, interval=0.01):
 
 def best_of(attempt, limit, what, count=3):
     """A figure that the program keeps although its machine stalls now and then: attempt() returns
-    seconds, and one of `count` attempts must stay within `limit`. Returns those of the last."""
-    taken = []
+    what was measured, and one of `count` attempts must stay within `limit`. Returns that."""
+    measured = []
     for _ in range(count):
-        taken.append(attempt())
-        if taken[-1] <= limit:
-            return taken[-1]
-    shown = ", ".join(f"{seconds:.2f}" for seconds in taken)
-    raise AssertionError(f"{what}: {shown} s, never within {limit:g} s")
+        measured.append(attempt())
+        if measured[-1] <= limit:
+            return measured[-1]
+    shown = ", ".join(f"{value:.3g}" for value in measured)
+    raise AssertionError(f"{what}: {shown}, never at most {limit:g}")
 
 
 def is_listening(port):

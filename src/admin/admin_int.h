@@ -126,6 +126,12 @@ struct call {
     unsigned attempts;
     bool is_conditional; // the client's If-Match: no attempt after the first
 
+    // A write that waits for the names that it declares (named.c).
+    struct publish_names *names; // asked for until the call ends
+    struct store_request *early; // owned, with a hold of the call; NULL: none waits
+    struct loop_timer early_timer;
+    uint64_t names_until_ms; // loop time, for this and the answer; 0: nothing has waited
+
     // An answer that waits (named.c).
     char *late_text; // owned
     unsigned late_status;
@@ -302,9 +308,14 @@ struct target_series {
 // Appends the next of them. False: there are no more.
 bool targets_put_series(const struct admin *admin, struct target_series *series, struct buf *out);
 
-// named.c: an answer that waits for names.
+// named.c: writes and answers that wait for names.
+// Submits the request, whose on_done drops a hold of the call. Names of its pools and routes that there is no
+// answer of yet are waited for before, ADMIN_NAMES_WAIT_MS at most: what is replaced serves until then. Not with
+// ?wait=none, and not when the client leaves.
+void submit_when_named(struct call *call, struct store_request **request);
 // As answer_json(), but when the pool or route of call->key has names that no DNS answer has come for yet it
-// is sent when the first answers are there, after ADMIN_NAMES_WAIT_MS at the latest. Not with ?wait=none.
+// is sent when the first answers are there, after ADMIN_NAMES_WAIT_MS (with the wait before) at the latest. Not
+// with ?wait=none.
 // Uses the call's timer. `text` is copied.
 void answer_when_named(struct call *call, unsigned status, struct str text);
 

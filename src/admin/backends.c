@@ -48,7 +48,7 @@ void backends_make(struct call *call, struct store_change *pool)
     request->on_done = switch_on_done;
     request->context = call;
     call_hold(call);
-    store_submit(call->admin->store, &request);
+    submit_when_named(call, &request);
 }
 
 // The JSON pointer of a member (RFC 6901 3), cut to fit.

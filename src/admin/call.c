@@ -38,6 +38,9 @@ static void end_unless_used(struct call *call)
         call->ops->free_state(call);
     }
     call->state = NULL;
+    loop_timer_cancel(call->admin->loop, &call->early_timer);
+    publish_names_free(&call->names);
+    store_request_free(&call->early);
     // Its buffers may be on their way to the kernel until the end of the event.
     loop_defer(call->admin->loop, &call->deferred, free_call);
 }
@@ -364,6 +367,7 @@ static struct call *make_call(struct admin *admin, struct http_stream *stream,
     list_init(&call->link);
     loop_task_init(&call->task, on_task);
     loop_timer_init(&call->timer, NULL);
+    loop_timer_init(&call->early_timer, NULL);
     buf_init(&call->body, ADMIN_BODY_MAX);
     buf_init(&call->out, 0);
     list_append(&admin->calls, &call->node);

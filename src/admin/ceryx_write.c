@@ -67,7 +67,7 @@ static void submit(struct call *call, struct plan *plan,
     request->on_done = on_done;
     request->context = call;
     call_hold(call);
-    store_submit(call->admin->store, &request);
+    submit_when_named(call, &request);
 }
 
 // Invalid input is 400 here, whatever is wrong with it.

@@ -178,7 +178,7 @@ void object_submit(struct call *call, struct store_change *change,
     request->on_done = on_done;
     request->context = call;
     call_hold(call);
-    store_submit(call->admin->store, &request);
+    submit_when_named(call, &request);
 }
 
 static void answer_unavailable(struct call *call)

@@ -123,8 +123,11 @@ static struct name_set *swap_set(struct name_use *use, struct name_set *set)
 
 // ---- uses ----
 
-static void free_watched(struct publisher *publisher, struct watched_name *watched)
+void name_unwatch(struct publisher *publisher, struct watched_name *watched)
 {
+    if (--watched->refs > 0) {
+        return;
+    }
     resolver_unwatch(&watched->question);
     list_remove(&watched->waiting);
     publisher->health.unresolved_count -= watched->address_count == 0;
@@ -142,9 +145,7 @@ void name_use_put(struct publisher *publisher, struct name_use *use, bool is_uns
     set_unref(publisher, use->pool, swap_set(use, NULL), is_unseen);
     list_remove(&use->list);
     name_map_remove(&publisher->uses, &use->node);
-    if (--use->watched->refs == 0) {
-        free_watched(publisher, use->watched);
-    }
+    name_unwatch(publisher, use->watched);
     free(use);
 }
 
@@ -275,6 +276,7 @@ static void on_answer(void *context, const struct resolver_result *result)
     watched->is_failing = is_failing;
     str_copy(watched->error, sizeof watched->error,
              str_from_c(result->error == NULL ? "" : result->error));
+    watched->is_untold = list_is_empty(&watched->users) && list_is_empty(&watched->stale);
     list_splice(&watched->stale, &watched->users);
     if (list_is_empty(&watched->waiting)) {
         list_append(&publisher->answered, &watched->waiting);
@@ -297,11 +299,13 @@ static bool answer_localhost(struct watched_name *watched)
     return true;
 }
 
-static struct watched_name *watch_name(struct publisher *publisher, struct str host)
+struct watched_name *name_watch(struct publisher *publisher, struct str host)
 {
     struct name_node *found = name_map_find(&publisher->names, host);
     if (found != NULL) {
-        return CONTAINER_OF(found, struct watched_name, node);
+        struct watched_name *known = CONTAINER_OF(found, struct watched_name, node);
+        known->refs++;
+        return known;
     }
     struct watched_name *watched = calloc(1, sizeof *watched + host.len + 1);
     if (watched == NULL) {
@@ -310,6 +314,7 @@ static struct watched_name *watch_name(struct publisher *publisher, struct str h
     str_copy(watched->host, host.len + 1, host);
     watched->node.name = str_make(watched->host, host.len);
     watched->publisher = publisher;
+    watched->refs = 1;
     list_init(&watched->users);
     list_init(&watched->stale);
     list_init(&watched->waiting);
@@ -341,19 +346,16 @@ static struct name_use *make_use(struct publisher *publisher, struct named_pool 
     use->port = address->port;
     use->pool = pool;
     list_init(&use->list);
-    if ((use->watched = watch_name(publisher, address->host)) == NULL) {
+    if ((use->watched = name_watch(publisher, address->host)) == NULL) {
         free(use);
         return NULL;
     }
-    use->watched->refs++;
     use->refs = 1;
     if (name_map_add(&publisher->uses, &use->node) == 0) {
         list_append(&use->watched->users, &use->list);
         return use;
     }
-    if (--use->watched->refs == 0) {
-        free_watched(publisher, use->watched);
-    }
+    name_unwatch(publisher, use->watched);
     free(use);
     return NULL;
 }
@@ -412,5 +414,10 @@ struct name_use *name_use_get(struct publisher *publisher, struct named_pool *po
         return NULL;
     }
     (void)swap_set(use, set);
+    if (use->watched->is_untold) {
+        use->watched->is_untold = false;
+        health_name(publisher, pool->slot.name, use->text,
+                    use->is_told_failed ? use->watched->error : NULL);
+    }
     return use;
 }

@@ -154,10 +154,23 @@ uint64_t publisher_each_pool(struct publisher *publisher, uint64_t after, unsign
 // Names of a live pool or route that no answer has come for yet, or whose first one is not live yet.
 unsigned publisher_unresolved(struct publisher *publisher, enum noun noun, struct str key);
 
+// Names of targets asked for before what declares them is live, so that it begins with their addresses and
+// what it replaces serves until then.
+struct publish_names;
+// Adds those of a pool's or route's record to *names (NULL at first; it may stay NULL). They are asked for now,
+// unless something live has them. 0, or a negative err.
+int publisher_ask_names(struct publisher *publisher, const struct store_record *record,
+                        struct publish_names **names) WARN_UNUSED;
+// Is it known of each what it stands for, or that this cannot be found out now? NULL: true.
+bool publish_names_are_answered(const struct publish_names *names);
+// They are let go, but for those that something live has. Before publisher_free(). NULL is allowed.
+void publish_names_free(struct publish_names **names);
+
 // New targets tried before they are live: each with the pool's health check, without one by a TCP connect.
 // Those of `decl` that the live pool has and that are up there count as good. on_end comes once, on the
 // control loop, when all are good, or at the end of wait_ms; *failed (JSON array text) names those that are
-// not, with reasons. publish_trial_end() before that: it comes no more.
+// not, with reasons. publish_trial_end() before that: it comes no more. A name is good when it has its addresses
+// for what is declared inside on_end, too.
 struct publish_trial;
 struct publish_trial_result {
     bool is_good;

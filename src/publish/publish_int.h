@@ -50,8 +50,9 @@ struct watched_name {
     struct sockaddr_storage *addresses; // the last good answer
     unsigned address_count;             // 0: none yet
     bool is_failing;                    // the newest one was none
+    bool is_untold; // it came when no pool had the name yet: the first one's event is still to come
     char error[64];
-    unsigned refs; // uses
+    unsigned refs; // uses, askers
     char host[];
 };
 
@@ -322,6 +323,9 @@ void retry_later(struct publisher *publisher);
 void refresh_dirty(struct publisher *publisher);
 
 // answers.c: names.
+// The name with one more reference; it is asked for from the first one on, to the last. NULL: out of memory.
+struct watched_name *name_watch(struct publisher *publisher, struct str host) WARN_UNUSED;
+void name_unwatch(struct publisher *publisher, struct watched_name *watched);
 // A name of the pool, with its members as of now and one more reference. NULL: out of memory.
 struct name_use *name_use_get(struct publisher *publisher, struct named_pool *pool,
                               const struct target_decl *target) WARN_UNUSED;

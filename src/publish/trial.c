@@ -41,6 +41,8 @@ struct trial_item {
     bool is_settled;
     bool is_good;
     struct resolver_name *question; // of a name
+    struct watched_name
+        *watched; // the same name as pools have it: a switch begins with its addresses
     struct trial_probe *probes;
     unsigned probe_count;
     char reason[HEALTH_REASON_MAX];
@@ -107,6 +109,9 @@ static void free_trial(struct publish_trial *trial)
     loop_task_cancel(&trial->task);
     list_remove(&trial->node);
     for (unsigned i = 0; i < trial->item_count; i++) {
+        if (trial->items[i].watched != NULL) {
+            name_unwatch(trial->publisher, trial->items[i].watched);
+        }
         free(trial->items[i].probes);
         free(trial->items[i].text);
     }
@@ -211,6 +216,9 @@ static bool looks_good(const struct trial_item *item)
 {
     if (item->is_settled) {
         return true;
+    }
+    if (item->watched != NULL && item->watched->address_count == 0) {
+        return false; // its answer is on the way: the next check's result looks again
     }
     bool is_any = false;
     for (unsigned i = 0; i < item->probe_count; i++) {
@@ -347,6 +355,10 @@ static int begin_item(struct trial_item *item, const struct target_address *addr
 {
     if (address->is_name) {
         str_copy(item->reason, sizeof item->reason, STR("name: no answer yet"));
+        item->watched = name_watch(item->trial->publisher, item->host);
+        if (item->watched == NULL) {
+            return ERR_MEMORY;
+        }
         if (str_eq(item->host, STR("localhost"))) { // is not asked for (RFC 6761 6.3)
             struct sockaddr_storage loopback = {.ss_family = AF_INET};
             ((struct sockaddr_in *)&loopback)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);

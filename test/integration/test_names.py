@@ -81,6 +81,70 @@ def test_a_put_waits_for_the_first_answer(server, knot, origin):
         assert server.get(host=f"r{number}.example").status == 200
 
 
+class SlowDns:
+    """A server's answers over UDP, each so many seconds late."""
+
+    def __init__(self, address, seconds):
+        host, _, port = address.rpartition(":")
+        self.server, self.seconds = (host, int(port)), seconds
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.sock.getsockname()[1]}"
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            question, asker = self.sock.recvfrom(4096)
+            threading.Thread(target=self.relay, args=(question, asker), daemon=True).start()
+
+    def relay(self, question, asker):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(10)
+            sock.sendto(question, self.server)
+            answer = sock.recv(4096)
+        time.sleep(self.seconds)
+        self.sock.sendto(answer, asker)
+
+
+@pytest.mark.parametrize("how", ["put", "patch", "switch", "set_backends", "route"])
+def test_what_a_name_replaces_serves_until_its_answer(pointsman, knot, origin, how):
+    """Nobody gets 503 while the name that takes the place of an address is asked for."""
+    port, before = free_port(), origin(respond(200, body=b"before"))
+    named(origin, port, "127.0.0.2")
+    knot.set(["app A 127.0.0.2"])
+    server = pointsman({"dns": {"servers": [SlowDns(knot.address, 0.3).address]}})
+    after = f"app.test:{port}"
+    server.put_pool("default", [before])
+    server.put_route(HOST, **({"targets": [before]} if how == "route" else {"pool": "default"}))
+    pool = "/v1/pools/default"
+    change = {
+        "put": lambda: server.put_pool("default", [after]),
+        "patch": lambda: server.api("PATCH", pool, {"targets": [after]}),
+        "switch": lambda: server.api("POST", pool + "/switch", {"targets": [after]}),
+        "set_backends": lambda: server.api("POST", "/admin/set_backends/", [after]),
+        "route": lambda: server.put_route(HOST, targets=[after]),
+    }[how]
+    replies, done = [], threading.Event()
+
+    def ask():
+        with server.connect(30) as conn:
+            while not done.is_set():
+                replies.append(conn.exchange("GET", "/", HOST))
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        wait_until(lambda: replies, "the first answer")
+        reply = change()
+        assert reply.status == 200, reply
+        assert server.get(host=HOST).text == "127.0.0.2"  # live when the call returns
+    finally:
+        done.set()
+        client.join()
+    assert {reply.status for reply in replies} == {200}
+    assert replies[0].text == "before"
+
+
 def test_a_name_without_an_answer_is_503_until_there_is_one(server, knot, origin):
     port = free_port()
     named(origin, port, "127.0.0.2")

@@ -293,6 +293,74 @@ static void test_a_name_is_all_its_addresses(void **state)
     assert_int_equal(watched(), 0);
 }
 
+static struct publish_names *asked(struct fixture *f, enum noun noun, const char *key,
+                                   const char *value, struct publish_names *more)
+{
+    const struct store_record record = {
+        .noun = noun, .key = str_from_c(key), .value = str_from_c(value)};
+    assert_int_equal(publisher_ask_names(f->publisher, &record, &more), 0);
+    return more;
+}
+
+static void test_names_are_asked_for_before_they_are_live(void **state)
+{
+    struct fixture *f = *state;
+    const char *later = "{\"targets\":[\"app:80\",\"web:80\",\"app:81\",\"10.0.0.8:80\"]}";
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    struct publish_names *waited = asked(f, NOUN_POOL, "p", later, NULL);
+    assert_int_equal(watched(), 2); // each name once
+    answer("web", "10.0.0.2");
+    turn(f, 1);
+    assert_false(publish_names_are_answered(waited));
+    assert_non_null(pick(f, "h", 0)); // what is to be replaced serves
+    answer("app", "10.0.0.1");
+    turn(f, 1);
+    assert_true(publish_names_are_answered(waited));
+    f->events[0] = '\0';
+    apply(f, NOUN_POOL, "p", later);
+    assert_int_equal(publisher_unresolved(f->publisher, NOUN_POOL, STR("p")), 0);
+    assert_int_equal(watched(), 2);
+    assert_non_null(strstr(where(f, "h"), "10.0.0.1")); // at once
+    assert_non_null(strstr(f->events, "p|app:80|resolved\n"));
+    assert_non_null(strstr(f->events, "p|web:80|resolved\n"));
+    publish_names_free(&waited);
+    assert_int_equal(watched(), 2); // the pool has them
+    answer("app", "10.0.0.7");
+    settle(f);
+    assert_non_null(strstr(where(f, "h"), "10.0.0.7"));
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    settle(f);
+    assert_int_equal(watched(), 0);
+}
+
+static void test_names_that_are_asked_for_in_vain(void **state)
+{
+    struct fixture *f = *state;
+    const char *route = "{\"targets\":[\"no:80\",\"10.0.0.8:80\"]}";
+    assert_true(publish_names_are_answered(NULL));
+    struct publish_names *none = asked(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.8\"]}", NULL);
+    assert_true(publish_names_are_answered(none));
+    assert_int_equal(watched(), 0);
+    none = asked(f, NOUN_ROUTE, "h", route, none); // more of them
+    assert_false(publish_names_are_answered(none));
+    f->events[0] = '\0';
+    answer("no", "");
+    assert_true(publish_names_are_answered(none));
+    apply(f, NOUN_ROUTE, "h", route);
+    assert_string_equal(f->events, "h|no:80|unresolved\n"); // once, though nobody had it then
+    answer("no", "");
+    answer("no", "10.0.0.1");
+    settle(f);
+    assert_non_null(strstr(f->events, "h|no:80|resolved\n"));
+    apply(f, NOUN_ROUTE, "h", "");
+    settle(f);
+    assert_int_equal(watched(), 1); // who asked has it still
+    publish_names_free(&none);
+    publish_names_free(&none);
+    assert_int_equal(watched(), 0);
+}
+
 static void test_an_answer_is_a_difference(void **state)
 {
     struct fixture *f = *state;
@@ -625,6 +693,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_a_name_is_all_its_addresses),
+        TEST(test_names_are_asked_for_before_they_are_live),
+        TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_an_answer_is_a_difference),
         TEST(test_members_that_come_back),
         TEST(test_members_of_names_are_cut),

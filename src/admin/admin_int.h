@@ -335,6 +335,8 @@ void call_wait_end(struct call *call);
 // fleet.c: what is known of the fleet.
 // The store as a writer sees it. Returns whether it can be written.
 bool admin_store_state(const struct admin *admin, struct store_status *store);
+// Up to which revision all is live here.
+uint64_t fleet_live_revision(const struct admin *admin);
 // A new member "fleet" of the status' "store"; nothing without a fleet.
 void fleet_put_status(const struct admin *admin, json_t *store);
 void fleet_put_metrics(const struct admin *admin, struct buf *out);

@@ -35,6 +35,16 @@ static void put_number(json_t *to, const char *name, uint64_t number)
     json_object_set_new(to, name, json_integer((json_int_t)number));
 }
 
+uint64_t fleet_live_revision(const struct admin *admin)
+{
+    if (admin->deps.fleet == NULL) {
+        return publisher_revision(admin->publisher);
+    }
+    struct fleet_status status;
+    fleet_get_status(admin->deps.fleet, &status);
+    return status.revision;
+}
+
 void fleet_put_status(const struct admin *admin, json_t *store)
 {
     if (admin->deps.fleet == NULL) {

@@ -78,16 +78,16 @@ void call_status(struct call *call)
     read_status(admin, &status);
     uint64_t connections = 0;
     json_t *workers = encode_workers(&status, &connections);
-    json_t *answer = json_pack(
-        "{s:s,s:o,s:o,s:I,s:f,s:b,s:b,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", //
-        "version", POINTSMAN_VERSION, "node", json_text(status.node_name), "zone",
-        json_text(status.node_zone), "revision", (json_int_t)publisher_revision(publisher),
-        "uptime", (double)status.uptime_ms / 1e3, "draining", (int)status.is_draining, "ready",
-        (int)status.is_ready, "connections", (json_int_t)connections, "routes",
-        (json_int_t)publisher_route_count(publisher), "pools",
-        (json_int_t)publisher_pool_count(publisher), "skipped",
-        (json_int_t)publisher_skipped_count(publisher), "workers", workers, "retired",
-        encode_retired(admin), "store", encode_store(admin));
+    json_t *answer =
+        json_pack("{s:s,s:o,s:o,s:I,s:f,s:b,s:b,s:I,s:I,s:I,s:I,s:o,s:o,s:o}", //
+                  "version", POINTSMAN_VERSION, "node", json_text(status.node_name), "zone",
+                  json_text(status.node_zone), "revision", (json_int_t)fleet_live_revision(admin),
+                  "uptime", (double)status.uptime_ms / 1e3, "draining", (int)status.is_draining,
+                  "ready", (int)status.is_ready, "connections", (json_int_t)connections, "routes",
+                  (json_int_t)publisher_route_count(publisher), "pools",
+                  (json_int_t)publisher_pool_count(publisher), "skipped",
+                  (json_int_t)publisher_skipped_count(publisher), "workers", workers, "retired",
+                  encode_retired(admin), "store", encode_store(admin));
     ceryx_put_status(admin, answer);
     certificates_put_status(admin, answer);
     targets_put_status(admin, answer);

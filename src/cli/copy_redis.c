@@ -126,7 +126,7 @@ bool copy_redis_look(struct copy_redis *redis)
 static bool ask_page(struct copy_redis *redis, const char *key, const char *cursor)
 {
     const struct str argv[] = {STR("HSCAN"), str_from_c(key), str_from_c(cursor), STR("COUNT"),
-                               STR("1000")};
+                               STR("100")}; // a record may have a megabyte
     return put_out(redis, 5, argv);
 }
 

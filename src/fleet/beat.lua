@@ -4,10 +4,10 @@
 -- KEYS: nodes, meta
 -- ARGV: node, its JSON behind "seen" ("": only looks), ms until a silent node is forgotten, nodes at most
 -- Gives {now, error, what was there of the node, {epoch, revision, tag}, {node, JSON, ...}}
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local shown = string.format('%.0f', now)
-local all = redis.call('HGETALL', KEYS[1])
+local all = call('HGETALL', KEYS[1])
 local before, fault = '', ''
 
 local function put(node, rest)
@@ -41,6 +41,6 @@ if ARGV[2] ~= '' then
         end
     end
     put(ARGV[1], ARGV[2])
-    all = redis.call('HGETALL', KEYS[1])
+    all = call('HGETALL', KEYS[1])
 end
-return {shown, fault, before, redis.call('HMGET', KEYS[2], 'epoch', 'revision', 'tag'), all}
+return {shown, fault, before, call('HMGET', KEYS[2], 'epoch', 'revision', 'tag'), all}

@@ -5,7 +5,7 @@
 -- Gives {"ok", epoch, revision, revision before}; {"same"}: another node has done it, and above the caller's;
 -- {"empty"}; {"broken"}; {"limit"}: there are no more revisions.
 local limit = 9007199254740991
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'revision')
+local meta = call('HMGET', KEYS[1], 'epoch', 'revision')
 if not meta[1] then
     return {'empty'}
 end
@@ -20,7 +20,7 @@ end
 if epoch == ARGV[1] then
     epoch = ARGV[2]
 end
-for _, text in ipairs(redis.call('HVALS', KEYS[3])) do
+for _, text in ipairs(call('HVALS', KEYS[3])) do
     local fine, node = pcall(cjson.decode, text)
     local revision = fine and type(node) == 'table' and node.revision
     if type(revision) == 'number' and revision > floor and revision <= limit / 2 then
@@ -33,7 +33,7 @@ if revision > limit then
 end
 local shown, previous = string.format('%.0f', revision), string.format('%.0f', before)
 -- First, since it is refused when memory is full: nothing has been changed then.
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', 'v', '1', 'k', 'epoch', 'e', epoch,
+call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', 'v', '1', 'k', 'epoch', 'e', epoch,
     'r', shown, 'p', previous, 't', ARGV[3], 'n', ARGV[6], 'c', '')
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'revision', shown, 'tag', ARGV[3])
+call('HSET', KEYS[1], 'epoch', epoch, 'revision', shown, 'tag', ARGV[3])
 return {'ok', epoch, shown, previous}

@@ -5,11 +5,11 @@
 --
 -- KEYS  fence, meta        ARGV  node, the highest session that it knows of, "1": a probe
 -- Gives {session (0: a newer one is there), epoch, revision}; the last two are "" in an empty store.
-local stored = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') or 0
+local stored = tonumber(call('HGET', KEYS[1], ARGV[1]) or '0') or 0
 if not (stored >= 0 and stored <= 4503599627370496) then
     stored = 0 -- Somebody broke it (it may be no number): no session could be above it.
 end
-local place = redis.call('HMGET', KEYS[2], 'epoch', 'revision')
+local place = call('HMGET', KEYS[2], 'epoch', 'revision')
 local session = tonumber(ARGV[2])
 if ARGV[3] ~= '1' then
     session = math.max(stored, session) + 1
@@ -17,6 +17,6 @@ elseif stored > session then
     session = 0
 end
 if session > 0 then
-    redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', session))
+    call('HSET', KEYS[1], ARGV[1], string.format('%.0f', session))
 end
 return {session, place[1] or '', place[2] or ''}

@@ -106,7 +106,6 @@ void fleet_get_status(struct fleet *fleet, struct fleet_status *status)
     status->beat_age_ms = (now - (beat_ns == 0 ? fleet->made_ns : beat_ns)) / NS_PER_MS;
     status->away_ms = fleet->away_since_ns == 0 ? 0 : (now - fleet->away_since_ns) / NS_PER_MS;
     fleet_status_unlock(fleet);
-    status->revision = store_revision(fleet->config.store);
 }
 
 bool fleet_is_ready(struct fleet *fleet)
@@ -282,6 +281,8 @@ int fleet_new(struct fleet **out, const struct fleet_config *config, struct prob
     str_copy(fleet->status.url, sizeof fleet->status.url, str_from_c(config->url->shown));
     atomic_init(&fleet->is_content_there,
                 fleet_place_read(&fleet->place, store_mark(config->store)));
+    fleet->status.revision = fleet->place.revision;
+    str_copy(fleet->status.epoch, sizeof fleet->status.epoch, str_from_c(fleet->place.epoch));
     int err = loop_init(&fleet->loop);
     if (err == 0) {
         fleet->loop.owner = fleet;

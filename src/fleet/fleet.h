@@ -96,7 +96,7 @@ struct fleet_status {
     enum fleet_follow_state state;
     bool is_writable;
     uint64_t away_ms;        // since when nothing is followed; 0: it is
-    uint64_t revision;       // of the last change that is live here
+    uint64_t revision;       // up to which all is live here: a resync gets there at its end
     uint64_t redis_revision; // as Redis said last
     uint64_t pending;        // writes under way
     uint64_t writes, refused,

@@ -4,7 +4,7 @@
 //     fleet.c    from start to end; the thread; status; what goes to the control loop
 //     write.c    requests into Redis: one script each                       write.lua, fence.lua
 //     pending.c  what is under way, in its order, and what has no outcome yet
-//     script.h   keys, scripts, and a request as a call (write_call.c)      (any thread)
+//     script.h   keys, scripts, and a request as a call (write_call.c)      common.lua; any thread
 //     record.c   entries of the stream and records of the hashes, decoded   (any thread)
 //     follow.c   the stream into the replica; is it the history we know?    verify.lua, epoch.lua
 //     resync.c   all that Redis has against all that the replica has

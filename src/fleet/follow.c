@@ -102,6 +102,7 @@ void follow_on_live(struct follow *follow, const struct replay *replay)
     status->applied += !replay->is_end && replay->request->way == STORE_REPLAY;
     if (replay->has_place) {
         str_copy(status->epoch, sizeof status->epoch, str_from_c(replay->place.epoch));
+        status->revision = replay->place.revision;
     }
     fleet_status_unlock(fleet);
     if (replay->has_place) {
@@ -128,7 +129,7 @@ void follow_retry_later(struct follow *follow, unsigned after_ms)
 
 static void on_verify(void *context, struct redis *redis, const struct redis_reply *reply);
 
-bool follow_call_verify(struct follow *follow, bool with_text, const struct fleet_place *ours,
+bool follow_call_verify(struct follow *follow, const struct fleet_place *ours,
                         redis_on_reply *on_reply)
 {
     const struct fleet_keys *keys = &follow->fleet->keys;
@@ -144,15 +145,15 @@ bool follow_call_verify(struct follow *follow, bool with_text, const struct flee
     unsigned key_count = argc;
     argv[argc++] = str_from_c(ours->stream_id[0] == '\0' ? "0-0" : ours->stream_id);
     argv[argc++] = str_from_c(ours->tag);
-    return fleet_script_call(follow->redis, &fleet_script_verify, key_count, argc, argv, with_text,
-                             on_reply, follow);
+    return fleet_script_call(follow->redis, &fleet_script_verify, key_count, argc, argv, on_reply,
+                             follow);
 }
 
-static void ask(struct follow *follow, bool with_text)
+static void ask(struct follow *follow)
 {
     follow->wants_check = false;
     follow->ask_at_ms = 0;
-    follow->asked.verify = follow_call_verify(follow, with_text, &follow->place, on_verify);
+    follow->asked.verify = follow_call_verify(follow, &follow->place, on_verify);
 }
 
 void follow_begin_resync(struct follow *follow)
@@ -326,10 +327,6 @@ static void on_verify(void *context, struct redis *redis, const struct redis_rep
     if (reply == NULL) {
         return;
     }
-    if (fleet_script_is_unknown(reply)) {
-        ask(follow, true);
-        return;
-    }
     struct found found;
     char why[FOLLOW_WHY_MAX];
     if (found_read(&found, reply, why, sizeof why) == 0) {
@@ -429,7 +426,7 @@ void follow_go_on(struct follow *follow)
     case FLEET_FOLLOWING:
         // Not behind an XREAD, which may bring what trims our place away.
         if (follow->wants_check && !is_asked && !follow->asked.read) {
-            ask(follow, false);
+            ask(follow);
         }
         if (!follow->asked.read && replay_has_room(&follow->line) &&
             now_ms(follow) >= follow->read_at_ms) {
@@ -441,7 +438,7 @@ void follow_go_on(struct follow *follow)
         if (!is_asked && replay_is_empty(&follow->line) &&
             (follow->wants_check ||
              (follow->ask_at_ms != 0 && now_ms(follow) >= follow->ask_at_ms))) {
-            ask(follow, false);
+            ask(follow);
         }
         return;
     case FLEET_RESYNC: // its last request is on the way

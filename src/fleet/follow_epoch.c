@@ -3,38 +3,25 @@
 #include "base/log.h"
 #include "fleet/follow_int.h"
 
-// ---- a new epoch ----
+// ---- what both scripts are given ----
 
-static void on_raise(void *context, struct redis *redis, const struct redis_reply *reply);
+// The new history, and what its revisions are above.
+struct beginning {
+    char epoch[FLEET_EPOCH_LEN + 1];
+    char tag[STORE_ID_LEN + 1];
+    char floor[24];
+    char step[24];
+};
 
-static void raise_epoch(struct follow *follow, bool with_text)
+static void make_beginning(const struct follow *follow, struct beginning *beginning)
 {
-    struct fleet *fleet = follow->fleet;
-    uint64_t floor = nodes_highest(fleet);
+    uint64_t floor = nodes_highest(follow->fleet);
     floor = floor < follow->place.revision ? follow->place.revision : floor;
     floor = floor < follow->raise_above ? follow->raise_above : floor;
-    char floor_text[24];
-    char step_text[24];
-    char entries_text[24];
-    snprintf(floor_text, sizeof floor_text, "%llu", (unsigned long long)floor);
-    snprintf(step_text, sizeof step_text, "%d", FLEET_REVISION_STEP);
-    snprintf(entries_text, sizeof entries_text, "%llu",
-             (unsigned long long)fleet->config.stream_entries);
-    const struct str argv[] = {
-        str_from_c(fleet->keys.texts[FLEET_META]),
-        str_from_c(fleet->keys.texts[FLEET_STREAM]),
-        str_from_c(fleet->keys.texts[FLEET_NODES]),
-        str_from_c(follow->look.place.epoch),
-        str_from_c(follow->new_epoch),
-        str_from_c(follow->new_tag),
-        str_from_c(floor_text),
-        str_from_c(step_text),
-        str_from_c(fleet->node_id),
-        str_from_c(entries_text),
-    };
-    follow->asked.script =
-        fleet_script_call(follow->redis, &fleet_script_epoch, 3, sizeof argv / sizeof argv[0], argv,
-                          with_text, on_raise, follow);
+    fleet_make_id(beginning->epoch, FLEET_EPOCH_LEN);
+    fleet_make_id(beginning->tag, STORE_ID_LEN);
+    snprintf(beginning->floor, sizeof beginning->floor, "%llu", (unsigned long long)floor);
+    snprintf(beginning->step, sizeof beginning->step, "%d", FLEET_REVISION_STEP);
 }
 
 static struct str word_of(const struct redis_reply *reply, unsigned at)
@@ -58,16 +45,14 @@ static void on_script_failed(struct follow *follow, const struct redis_reply *re
     follow_retry_later(follow, FOLLOW_RETRY_MS);
 }
 
+// ---- a new epoch ----
+
 static void on_raise(void *context, struct redis *redis, const struct redis_reply *reply)
 {
     (void)redis;
     struct follow *follow = context;
     follow->asked.script = false;
     if (reply == NULL) {
-        return;
-    }
-    if (fleet_script_is_unknown(reply)) {
-        raise_epoch(follow, true);
         return;
     }
     struct str word = word_of(reply, 0);
@@ -93,47 +78,28 @@ static void on_raise(void *context, struct redis *redis, const struct redis_repl
 
 void follow_begin_raise(struct follow *follow)
 {
-    fleet_make_id(follow->new_epoch, FLEET_EPOCH_LEN);
-    fleet_make_id(follow->new_tag, STORE_ID_LEN);
-    raise_epoch(follow, false);
+    struct fleet *fleet = follow->fleet;
+    struct beginning beginning;
+    char entries[24];
+    make_beginning(follow, &beginning);
+    snprintf(entries, sizeof entries, "%llu", (unsigned long long)fleet->config.stream_entries);
+    const struct str argv[] = {
+        str_from_c(fleet->keys.texts[FLEET_META]),
+        str_from_c(fleet->keys.texts[FLEET_STREAM]),
+        str_from_c(fleet->keys.texts[FLEET_NODES]),
+        str_from_c(follow->look.place.epoch),
+        str_from_c(beginning.epoch),
+        str_from_c(beginning.tag),
+        str_from_c(beginning.floor),
+        str_from_c(beginning.step),
+        str_from_c(fleet->node_id),
+        str_from_c(entries),
+    };
+    follow->asked.script = fleet_script_call(follow->redis, &fleet_script_epoch, 3,
+                                             sizeof argv / sizeof argv[0], argv, on_raise, follow);
 }
 
 // ---- the first history ----
-
-static void on_init(void *context, struct redis *redis, const struct redis_reply *reply);
-
-static void init_store(struct follow *follow, bool with_text)
-{
-    struct fleet *fleet = follow->fleet;
-    uint64_t floor = nodes_highest(fleet);
-    floor = floor < follow->place.revision ? follow->place.revision : floor;
-    char floor_text[24];
-    char step_text[24];
-    char live_text[24];
-    snprintf(floor_text, sizeof floor_text, "%llu", (unsigned long long)floor);
-    snprintf(step_text, sizeof step_text, "%d", FLEET_REVISION_STEP);
-    snprintf(live_text, sizeof live_text, "%d", FLEET_LIVE_MS);
-    struct str argv[NOUN_COUNT + 10];
-    unsigned argc = 0;
-    argv[argc++] = str_from_c(fleet->keys.texts[FLEET_META]);
-    argv[argc++] = str_from_c(fleet->keys.texts[FLEET_STREAM]);
-    argv[argc++] = str_from_c(fleet->keys.texts[FLEET_NODES]);
-    for (unsigned noun = 0; noun < NOUN_COUNT; noun++) {
-        if (noun != NOUN_TICKETS) {
-            argv[argc++] = str_from_c(fleet->keys.nouns[noun]);
-        }
-    }
-    unsigned key_count = argc;
-    argv[argc++] = str_from_c(follow->new_epoch);
-    argv[argc++] = str_from_c(follow->new_tag);
-    argv[argc++] = str_from_c(floor_text);
-    argv[argc++] = str_from_c(step_text);
-    argv[argc++] = str_from_c(fleet->node_id);
-    argv[argc++] = fleet->config.accept_empty ? STR("1") : STR("0");
-    argv[argc++] = str_from_c(live_text);
-    follow->asked.script = fleet_script_call(follow->redis, &fleet_script_init, key_count, argc,
-                                             argv, with_text, on_init, follow);
-}
 
 void follow_enter_empty(struct follow *follow, const char *detail)
 {
@@ -151,10 +117,6 @@ static void on_init(void *context, struct redis *redis, const struct redis_reply
     struct follow *follow = context;
     follow->asked.script = false;
     if (reply == NULL) {
-        return;
-    }
-    if (fleet_script_is_unknown(reply)) {
-        init_store(follow, true);
         return;
     }
     struct str word = word_of(reply, 0);
@@ -184,7 +146,29 @@ static void on_init(void *context, struct redis *redis, const struct redis_reply
 
 void follow_begin_init(struct follow *follow)
 {
-    fleet_make_id(follow->new_epoch, FLEET_EPOCH_LEN);
-    fleet_make_id(follow->new_tag, STORE_ID_LEN);
-    init_store(follow, false);
+    struct fleet *fleet = follow->fleet;
+    struct beginning beginning;
+    char live[24];
+    make_beginning(follow, &beginning);
+    snprintf(live, sizeof live, "%d", FLEET_LIVE_MS);
+    struct str argv[NOUN_COUNT + 10];
+    unsigned argc = 0;
+    argv[argc++] = str_from_c(fleet->keys.texts[FLEET_META]);
+    argv[argc++] = str_from_c(fleet->keys.texts[FLEET_STREAM]);
+    argv[argc++] = str_from_c(fleet->keys.texts[FLEET_NODES]);
+    for (unsigned noun = 0; noun < NOUN_COUNT; noun++) {
+        if (noun != NOUN_TICKETS) {
+            argv[argc++] = str_from_c(fleet->keys.nouns[noun]);
+        }
+    }
+    unsigned key_count = argc;
+    argv[argc++] = str_from_c(beginning.epoch);
+    argv[argc++] = str_from_c(beginning.tag);
+    argv[argc++] = str_from_c(beginning.floor);
+    argv[argc++] = str_from_c(beginning.step);
+    argv[argc++] = str_from_c(fleet->node_id);
+    argv[argc++] = fleet->config.accept_empty ? STR("1") : STR("0");
+    argv[argc++] = str_from_c(live);
+    follow->asked.script = fleet_script_call(follow->redis, &fleet_script_init, key_count, argc,
+                                             argv, on_init, follow);
 }

@@ -23,20 +23,22 @@ enum {
     FOLLOW_SENT_CHANGES = 50000,
     FOLLOW_RETRY_MS = 500, // after something that failed
     FOLLOW_TICK_MS = 100,
-    FOLLOW_LOOK_MS = 250,     // between two looks at a history that is another
-    FOLLOW_LOOKS = 3,         // so many at most, while it is still changing
-    FOLLOW_SILENT_MS = 3000,  // a connection that does not answer is made anew
-    FOLLOW_IDLE_MS = 300,     // nothing has come for so long: is something wrong?
-    FOLLOW_TOLD_MAX = 10,     // events and log lines of what is skipped, in a second
-    RESYNC_PAGE = 1000,       // records of one HSCAN, about
-    RESYNC_EXTRA_MAX = 50000, // keys that are taken for deletion at a time
-    RESYNC_TRIES = 3,         // without a pause
+    FOLLOW_LOOK_MS = 250,    // between two looks at a history that is another
+    FOLLOW_LOOKS = 3,        // so many at most, while it is still changing
+    FOLLOW_SILENT_MS = 3000, // a connection that does not answer is made anew
+    FOLLOW_IDLE_MS = 300,    // nothing has come for so long: is something wrong?
+    FOLLOW_TOLD_MAX = 10,    // events and log lines of what is skipped, in a second
+    RESYNC_PAGE = 1000,      // records of one HSCAN, about; fewer when they are large
+    RESYNC_PAGE_FIRST = 10,
+    RESYNC_PAGE_BYTES = 8 << 20, // a larger page makes the next one ask for fewer
+    RESYNC_EXTRA_MAX = 50000,    // keys that are taken for deletion at a time
+    RESYNC_TRIES = 3,            // without a pause
     FOLLOW_WHY_MAX = 256,
 };
 
-extern struct fleet_script fleet_script_verify;
-extern struct fleet_script fleet_script_epoch;
-extern struct fleet_script fleet_script_init;
+extern const struct fleet_script fleet_script_verify;
+extern const struct fleet_script fleet_script_epoch;
+extern const struct fleet_script fleet_script_init;
 
 struct follow;
 
@@ -175,8 +177,6 @@ struct follow {
     uint64_t look_ms;
 
     uint64_t raise_above; // a record's revision that is above Redis'; 0: none
-    char new_epoch[FLEET_EPOCH_LEN + 1];
-    char new_tag[STORE_ID_LEN + 1];
 
     bool wants_settle;
     bool is_whole;
@@ -201,7 +201,7 @@ void follow_doubt(struct follow *follow, const char *why);
 // All of it must be read; begins as soon as it can.
 void follow_want_resync(struct follow *follow, const char *why);
 // Calls verify.lua. False: the connection is gone.
-bool follow_call_verify(struct follow *follow, bool with_text, const struct fleet_place *ours,
+bool follow_call_verify(struct follow *follow, const struct fleet_place *ours,
                         redis_on_reply *on_reply) WARN_UNUSED;
 // A node's own declarations, without what is internal.
 uint64_t follow_held(const struct follow *follow);

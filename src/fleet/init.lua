@@ -5,17 +5,17 @@
 -- a node lives after its heartbeat
 -- Gives {"ok", epoch, revision}; {"exists"}; {"held", name}: a living node has seen another history; {"limit"}.
 local limit = 9007199254740991
-if redis.call('EXISTS', KEYS[1]) == 1 then
+if call('EXISTS', KEYS[1]) == 1 then
     return {'exists'}
 end
 local total = 0
 for i = 4, #KEYS do
-    total = total + redis.call('HLEN', KEYS[i])
+    total = total + call('HLEN', KEYS[i])
 end
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local floor, step, holder = tonumber(ARGV[3]), tonumber(ARGV[4]), nil
-local nodes = redis.call('HGETALL', KEYS[3])
+local nodes = call('HGETALL', KEYS[3])
 for i = 1, #nodes, 2 do
     local fine, node = pcall(cjson.decode, nodes[i + 1])
     local revision = fine and type(node) == 'table' and node.revision
@@ -38,8 +38,8 @@ if revision > limit then
     return {'limit'}
 end
 local shown = string.format('%.0f', revision)
-redis.call('XADD', KEYS[2], '*', 'v', '1', 'k', 'epoch', 'e', ARGV[1], 'r', shown, 'p', '0',
+call('XADD', KEYS[2], '*', 'v', '1', 'k', 'epoch', 'e', ARGV[1], 'r', shown, 'p', '0',
     't', ARGV[2], 'n', ARGV[5], 'c', '')
-redis.call('HSET', KEYS[1], 'schema', '1', 'epoch', ARGV[1], 'revision', shown, 'tag', ARGV[2],
+call('HSET', KEYS[1], 'schema', '1', 'epoch', ARGV[1], 'revision', shown, 'tag', ARGV[2],
     'stream_bytes', '0')
 return {'ok', ARGV[1], shown}

@@ -10,8 +10,6 @@
 #include "fleet/nodes_int.h"
 #include <stdlib.h>
 
-static void ask(struct nodes *nodes, bool with_text);
-
 // ---- answers ----
 
 static void take_place(struct nodes *nodes, const struct redis_reply *reply)
@@ -35,6 +33,20 @@ static void take_place(struct nodes *nodes, const struct redis_reply *reply)
 static void keep_in_grace(struct nodes *nodes)
 {
     nodes->grace_ms = nodes->fleet->loop.now_ms + FLEET_LIVE_MS;
+}
+
+// Somebody sets Redis' clock: what the others said before seems to be old, until they have said more.
+static void look_at_clock(struct nodes *nodes, uint64_t redis_ms)
+{
+    uint64_t now_ms = nodes->fleet->loop.now_ms;
+    uint64_t due_ms = nodes->redis_ms + (now_ms - nodes->redis_at);
+    if (nodes->redis_ms != 0 && redis_ms > due_ms + FLEET_LIVE_MS / 2) {
+        log_warning("the clock of %s went ahead by %llu ms", nodes->fleet->config.url->shown,
+                    (unsigned long long)(redis_ms - due_ms));
+        keep_in_grace(nodes);
+    }
+    nodes->redis_ms = redis_ms;
+    nodes->redis_at = now_ms;
 }
 
 // A second process with this node's id: its entry stands where ours was.
@@ -97,6 +109,7 @@ static void take_answer(struct nodes *nodes, const struct redis_reply *reply)
     if (nodes->is_beat) {
         take_beat(nodes, redis_reply_item(reply, 1)->text, redis_reply_item(reply, 2)->text);
     }
+    look_at_clock(nodes, (uint64_t)now_ms);
     struct node_list list;
     if (node_list_read(&list, redis_reply_item(reply, 4), (uint64_t)now_ms,
                        str_from_c(fleet->node_id)) != 0 ||
@@ -117,10 +130,6 @@ static void on_reply(void *context, struct redis *redis, const struct redis_repl
     if (reply == NULL || nodes->is_stopped) {
         return; // on_state comes, or nothing more
     }
-    if (fleet_script_is_unknown(reply)) {
-        ask(nodes, true);
-        return;
-    }
     take_answer(nodes, reply);
     if (nodes->wants_beat) {
         nodes_beat_now(nodes->fleet);
@@ -131,7 +140,7 @@ static void on_reply(void *context, struct redis *redis, const struct redis_repl
 
 // ---- questions ----
 
-static void ask(struct nodes *nodes, bool with_text)
+static void ask(struct nodes *nodes)
 {
     struct fleet *fleet = nodes->fleet;
     struct buf own;
@@ -151,8 +160,8 @@ static void ask(struct nodes *nodes, bool with_text)
         str_from_c(forget),
         str_from_c(most),
     };
-    nodes->is_asked = fleet_script_call(nodes->redis, nodes->script, 2, sizeof argv / sizeof *argv,
-                                        argv, with_text, on_reply, nodes);
+    nodes->is_asked = fleet_script_call(nodes->redis, &fleet_script_beat, 2,
+                                        sizeof argv / sizeof *argv, argv, on_reply, nodes);
     nodes->asked += nodes->is_asked;
     buf_fini(&own);
 }
@@ -167,7 +176,7 @@ void nodes_beat_now(struct fleet *fleet)
     if (!nodes->is_asked && redis_is_ready(nodes->redis)) {
         nodes->is_beat = true;
         nodes->wants_look = false;
-        ask(nodes, false);
+        ask(nodes);
     }
 }
 
@@ -179,7 +188,7 @@ void nodes_look(struct nodes *nodes)
     nodes->wants_look = nodes->is_asked;
     if (!nodes->is_asked && redis_is_ready(nodes->redis)) {
         nodes->is_beat = false;
-        ask(nodes, false);
+        ask(nodes);
     }
 }
 
@@ -215,6 +224,7 @@ static void on_state(void *context, struct redis *redis, bool is_ready, const ch
     }
     if (is_ready) {
         nodes->lost_ms = 0;
+        nodes->redis_ms = 0; // it may be another server
         keep_in_grace(nodes);
         nodes_beat_now(nodes->fleet);
     }
@@ -230,7 +240,6 @@ int nodes_new(struct fleet *fleet, struct problems *problems)
     }
     fleet->nodes = nodes;
     nodes->fleet = fleet;
-    nodes->script = &fleet_script_beat;
     fleet_make_id(nodes->boot, FLEET_EPOCH_LEN);
     loop_timer_init(&nodes->timer, on_timer);
     const struct redis_config config = {

@@ -8,11 +8,11 @@
 #include "fleet/fleet_int.h"
 #include "fleet/script.h"
 
-extern struct fleet_script fleet_script_beat;
+extern const struct fleet_script fleet_script_beat;
 
 enum {
     NODES_SILENT_MS = 2000, // a connection that does not answer is made anew
-    NODES_LEAVE_MS = 200,   // at the end, to take the own entry away
+    NODES_LEAVE_MS = 200, // at the end, to take the own entry away
     NODES_TWICE_MS =
         60000, // so long after it was seen last, a second process with this node's id is gone
     NODES_JSON_MAX = 8192, // bytes of an entry; a longer one is passed over
@@ -33,7 +33,6 @@ struct nodes {
     struct fleet *fleet;
     struct redis *redis;
     struct loop_timer timer;
-    struct fleet_script *script;
     char boot[FLEET_EPOCH_LEN + 1]; // of this process
     bool is_asked;                  // a beat or a look is under way
     bool is_beat;                   // it is a beat
@@ -48,6 +47,8 @@ struct nodes {
     uint64_t answered; // of the one that was answered last
     uint64_t grace_ms; // loop time until which nobody who was live is taken for dead
     uint64_t twice_ms; // loop time; 0: no second process has this node's id
+    uint64_t redis_ms; // Redis' clock as it was told last; 0: never
+    uint64_t redis_at; // loop time of that
     uint64_t lost_ms;  // loop time since when there is no connection; 0: there is one
     uint64_t rate_ns;  // when the rate of requests was taken
     uint64_t rate_requests;

@@ -525,8 +525,9 @@ static void expire_sent(struct write *write, struct pending *pending)
     }
 }
 
-void pending_expire(struct write *write, bool is_catching_up)
+void pending_expire(struct write *write, const char *why_behind)
 {
+    bool is_catching_up = why_behind != NULL;
     uint64_t now_ms = write->fleet->loop.now_ms;
     LIST_FOR_EACH_SAFE (node, &write->line) {
         struct pending *pending = CONTAINER_OF(node, struct pending, node);
@@ -536,7 +537,7 @@ void pending_expire(struct write *write, bool is_catching_up)
             break;
         }
         pending_refuse(write, pending,
-                       is_catching_up      ? FLEET_BEHIND_DETAIL
+                       is_catching_up      ? why_behind
                        : pending->is_again ? "Redis has another history than this node follows"
                                            : "too many writes wait for Redis");
     }

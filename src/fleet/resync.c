@@ -22,6 +22,7 @@ struct resync {
     enum phase phase;
     unsigned at; // in `order`
     char cursor[24];
+    unsigned page; // records of the next one
     struct store_reader *reader;
     struct compare compares[NOUN_COUNT];
     struct fleet_place place;      // of the start, then as far as the stream was read
@@ -285,7 +286,7 @@ static void ask_page(struct resync *resync)
 {
     read_stream(resync);
     char count[16];
-    snprintf(count, sizeof count, "%d", RESYNC_PAGE);
+    snprintf(count, sizeof count, "%u", resync->page);
     const struct str argv[] = {
         STR("HSCAN"),
         str_from_c(resync->follow->fleet->keys.nouns[noun_of(resync)]),
@@ -294,6 +295,20 @@ static void ask_page(struct resync *resync)
         str_from_c(count),
     };
     resync->is_waiting = redis_command(resync->follow->redis, 5, argv, on_page, resync->follow);
+}
+
+// A record may have a megabyte: a page of them is kept to what memory is meant for.
+static void size_page(struct resync *resync, const struct redis_reply *pairs)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < pairs->count; i++) {
+        bytes += redis_reply_item(pairs, i)->text.len;
+    }
+    if (bytes > RESYNC_PAGE_BYTES) {
+        resync->page = resync->page < 8 ? 1 : resync->page / 8;
+    } else if (bytes < RESYNC_PAGE_BYTES / 4) {
+        resync->page = resync->page * 2 > RESYNC_PAGE ? RESYNC_PAGE : resync->page * 2;
+    }
 }
 
 // NULL: it has failed.
@@ -349,6 +364,7 @@ static void on_page(void *context, struct redis *redis, const struct redis_reply
     enum noun noun = noun_of(resync);
     str_copy(resync->cursor, sizeof resync->cursor, redis_reply_item(reply, 0)->text);
     bool is_last = strcmp(resync->cursor, "0") == 0;
+    size_page(resync, pairs);
     // Asked for before this one is compared. With secrets not: they must not come behind a later XREAD.
     if (!is_last && !has_secrets(noun) && !resync->is_broken && replay_has_room(&follow->line)) {
         ask_page(resync);
@@ -358,6 +374,7 @@ static void on_page(void *context, struct redis *redis, const struct redis_reply
         return;
     }
     if (is_last) {
+        resync->page = RESYNC_PAGE_FIRST;
         next_noun(resync);
         if (follow->resync == NULL) {
             store_request_free(&request);
@@ -524,20 +541,14 @@ static void go_on_deleting(struct resync *resync)
 static void on_start(void *context, struct redis *redis, const struct redis_reply *reply);
 static void on_end(void *context, struct redis *redis, const struct redis_reply *reply);
 
-static void start(struct resync *resync, bool with_text)
+static void start(struct resync *resync)
 {
-    resync->is_waiting =
-        follow_call_verify(resync->follow, with_text, &resync->follow->place, on_start);
+    resync->is_waiting = follow_call_verify(resync->follow, &resync->follow->place, on_start);
 }
 
-// What verify.lua has found, for who asks by ask(). False: it is asked again, or the resync has ended.
-static bool take_found(struct resync *resync, const struct redis_reply *reply,
-                       void (*ask)(struct resync *resync, bool with_text), struct found *found)
+// What verify.lua has found. False: the resync has ended.
+static bool take_found(struct resync *resync, const struct redis_reply *reply, struct found *found)
 {
-    if (fleet_script_is_unknown(reply)) {
-        ask(resync, true);
-        return false;
-    }
     char why[FOLLOW_WHY_MAX];
     if (found_read(found, reply, why, sizeof why) != 0) {
         fail(resync, why);
@@ -551,7 +562,7 @@ static void on_start(void *context, struct redis *redis, const struct redis_repl
     (void)redis;
     struct resync *resync = answered(context, reply);
     struct found found;
-    if (resync == NULL || !take_found(resync, reply, start, &found)) {
+    if (resync == NULL || !take_found(resync, reply, &found)) {
         return;
     }
     if (!found.has_meta) {
@@ -572,10 +583,10 @@ static void on_start(void *context, struct redis *redis, const struct redis_repl
     resync_go_on(resync);
 }
 
-static void end(struct resync *resync, bool with_text)
+static void end(struct resync *resync)
 {
     read_stream(resync);
-    resync->is_waiting = follow_call_verify(resync->follow, with_text, &resync->place, on_end);
+    resync->is_waiting = follow_call_verify(resync->follow, &resync->place, on_end);
 }
 
 // The mark goes in behind all that was found.
@@ -610,7 +621,7 @@ static void on_end(void *context, struct redis *redis, const struct redis_reply 
     struct follow *follow = context;
     struct resync *resync = answered(follow, reply);
     struct found found;
-    if (resync == NULL || !take_found(resync, reply, end, &found)) {
+    if (resync == NULL || !take_found(resync, reply, &found)) {
         return;
     }
     if (!found.has_meta || strcmp(found.place.epoch, resync->place.epoch) != 0) {
@@ -662,7 +673,7 @@ void resync_go_on(struct resync *resync)
             if (!replay_is_empty(&follow->line)) {
                 return; // what is compared must be what was read so far
             }
-            start(resync, false);
+            start(resync);
             return;
         case PHASE_SCAN:
             ask_page(resync);
@@ -675,7 +686,7 @@ void resync_go_on(struct resync *resync)
             go_on_deleting(resync);
             break;
         case PHASE_END:
-            end(resync, false);
+            end(resync);
             return;
         }
     }
@@ -689,6 +700,7 @@ int resync_begin(struct follow *follow)
     }
     resync->follow = follow;
     resync->began_ms = follow->fleet->loop.now_ms;
+    resync->page = RESYNC_PAGE_FIRST;
     int err = store_reader_open(follow->fleet->config.store, &resync->reader);
     if (err != 0) {
         resync_free(&resync);
@@ -696,6 +708,6 @@ int resync_begin(struct follow *follow)
     }
     resync_free(&follow->resync);
     follow->resync = resync;
-    start(resync, false);
+    start(resync);
     return 0;
 }

@@ -41,21 +41,21 @@ int fleet_record_read(struct str text, uint64_t *revision, struct str *refs,
 
 // ---- scripts ----
 
-// A Lua script: EVALSHA, and with its text once when Redis does not know it. tools/embed-lua makes
-// `fleet_script_NAME` of NAME.lua.
+// A Lua script, with its digest. tools/embed-lua makes `fleet_script_NAME` of common.lua and NAME.lua.
 struct fleet_script {
     const char *text;
-    char sha[41]; // "": always sent with its text
+    char sha[41];
 };
-extern struct fleet_script fleet_script_write;
-extern struct fleet_script fleet_script_fence;
-extern struct fleet_script fleet_script_adopt;
+extern const struct fleet_script fleet_script_write;
+extern const struct fleet_script fleet_script_fence;
+extern const struct fleet_script fleet_script_adopt;
 
-// As redis_command(), with the first `keys` of the `argc` texts being keys. A reply for which
-// fleet_script_is_unknown() holds: nothing was done; the caller sends it again `with_text`.
-bool fleet_script_call(struct redis *redis, struct fleet_script *script, unsigned keys,
-                       unsigned argc, const struct str *argv, bool with_text,
-                       redis_on_reply *on_reply, void *context) WARN_UNUSED;
+// As redis_command(), with the first `keys` of the `argc` texts being keys. The text goes along each time (Redis
+// compiles it once): so whatever Redis has forgotten, no caller has to ask twice.
+bool fleet_script_call(struct redis *redis, const struct fleet_script *script, unsigned keys,
+                       unsigned argc, const struct str *argv, redis_on_reply *on_reply,
+                       void *context) WARN_UNUSED;
+// A write goes by its digest (fleet_call_format()). Of its reply: nothing was done, it is sent again with the text.
 static inline bool fleet_script_is_unknown(const struct redis_reply *reply)
 {
     return redis_reply_is_error(reply, "NOSCRIPT");

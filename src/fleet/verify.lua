@@ -3,14 +3,15 @@
 -- KEYS: meta, stream, hashes of declarations ...    ARGV: stream id of the place, its tag
 -- Gives: "1" there is a meta, epoch, revision, tag, schema, last stream id, first entry's id ("": none),
 -- "1" the place is in the stream, number of declarations.
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'revision', 'tag', 'schema')
+local meta = call('HMGET', KEYS[1], 'epoch', 'revision', 'tag', 'schema')
 local total = 0
 for i = 3, #KEYS do
-    total = total + redis.call('HLEN', KEYS[i])
+    total = total + call('HLEN', KEYS[i])
 end
 local last, first, found = '0-0', '', '0'
-if redis.call('EXISTS', KEYS[2]) == 1 then
-    local info = redis.call('XINFO', 'STREAM', KEYS[2])
+if call('EXISTS', KEYS[2]) == 1 then
+    call('XLEN', KEYS[2]) -- its type: XINFO would not say which key it is
+    local info = call('XINFO', 'STREAM', KEYS[2])
     for i = 1, #info, 2 do
         if info[i] == 'last-generated-id' then
             last = info[i + 1]
@@ -18,7 +19,7 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
             first = info[i + 1][1]
         end
     end
-    local entry = redis.call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
+    local entry = call('XRANGE', KEYS[2], ARGV[1], ARGV[1])[1]
     if entry then
         for i = 1, #entry[2], 2 do
             if entry[2][i] == 't' and entry[2][i + 1] == ARGV[2] then
@@ -27,5 +28,5 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
         end
     end
 end
-return {tostring(redis.call('EXISTS', KEYS[1])), meta[1] or '', meta[2] or '', meta[3] or '',
+return {tostring(call('EXISTS', KEYS[1])), meta[1] or '', meta[2] or '', meta[3] or '',
     meta[4] or '', last, first, found, tostring(total)}

@@ -68,6 +68,14 @@ static const char *why_not(struct write *write, char *to, size_t size)
     return NULL;
 }
 
+// Why it waits for follow: the state's reason, if there is one.
+static const char *why_behind(const struct fleet *fleet, char *to, size_t size)
+{
+    snprintf(to, size, "%s%s%s", FLEET_BEHIND_DETAIL, fleet->said[0] == '\0' ? "" : ": ",
+             fleet->said);
+    return to;
+}
+
 static void tell_state(struct write *write)
 {
     char text[300];
@@ -76,7 +84,7 @@ static void tell_state(struct write *write)
         why = "Redis: the connection is being made";
     }
     if (why == NULL && is_catching_up(write->fleet)) {
-        why = FLEET_BEHIND_DETAIL;
+        why = why_behind(write->fleet, text, sizeof text);
     }
     if (why == NULL && write->trouble[0] != '\0') {
         snprintf(text, sizeof text, "Redis: %s", write->trouble);
@@ -133,9 +141,8 @@ static void send_fence(struct write *write, bool is_probe)
     if (!is_probe) {
         load_script(write);
     }
-    write->is_fencing =
-        fleet_script_call(write->redis, &fleet_script_fence, 2, sizeof argv / sizeof argv[0], argv,
-                          true, on_fence, write);
+    write->is_fencing = fleet_script_call(write->redis, &fleet_script_fence, 2,
+                                          sizeof argv / sizeof argv[0], argv, on_fence, write);
     write->asked_ms = now_of(write);
 }
 
@@ -273,7 +280,9 @@ static void on_tick(struct loop *loop, struct loop_timer *timer)
         ask(write);
     }
     look(write);
-    pending_expire(write, is_catching_up(write->fleet) || is_connecting(write));
+    bool is_behind = is_catching_up(write->fleet) || is_connecting(write);
+    char text[300];
+    pending_expire(write, is_behind ? why_behind(write->fleet, text, sizeof text) : NULL);
     pending_advance(write);
     write_flush(write);
 }

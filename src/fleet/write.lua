@@ -14,7 +14,6 @@
 --       {"refused", revision, "INDEX KIND NUMBER "...} | {"epoch", epoch} (another, or it went back) |
 --       {"fenced"} | {"empty"} | {"guard"}
 local meta, stream, refs, secrets, fence = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local call = redis.call
 
 local function fail(text)
     return redis.error_reply(text)

@@ -118,8 +118,8 @@ void pending_refuse(struct write *write, struct pending *pending, const char *de
 void pending_refuse_line(struct write *write, const char *detail);
 // What can be answered is: live, settled.
 void pending_advance(struct write *write);
-// What has waited for too long is answered; `catching_up`: the line waits for follow.
-void pending_expire(struct write *write, bool is_catching_up);
+// What has waited for too long is answered. `why_behind` (or NULL): the line waits for follow, and why.
+void pending_expire(struct write *write, const char *why_behind);
 // Entries may be left out from now on.
 void pending_blur(struct write *write);
 void pending_stop(struct write *write);

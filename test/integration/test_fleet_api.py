@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -134,6 +135,64 @@ def test_writes_wait_for_the_fleet(redis, fleet):
                         "--wait-timeout", "1m")
     assert "created" in done.stdout
     assert nodes[2].api("GET", "/v1/routes/cli.test").status == 200
+
+
+class ClockProxy(threading.Thread):
+    """In front of Redis, for one node: from .begin() on Redis' clock is an hour ahead, as after somebody has set it."""
+
+    AHEAD = 3600_000
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.server_port, self.since = port, None
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.start()
+
+    def begin(self, now_ms):
+        self.since = now_ms
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.server_port))
+                threading.Thread(target=self.copy, args=(client, server, False), daemon=True).start()
+                threading.Thread(target=self.copy, args=(server, client, True), daemon=True).start()
+
+    def ahead(self, found):
+        at = int(found.group(2))
+        is_new = self.since is not None and at >= self.since
+        return found.group(1) + str(at + (self.AHEAD if is_new else 0)).encode()
+
+    def copy(self, source, to, is_reply):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 20):
+                if is_reply:  # what beat.lua says of the time, and what nodes have said since
+                    data = re.sub(rb'(\*5\r\n\$13\r\n|"seen":)(\d{13})', self.ahead, data)
+                to.sendall(data)
+        with contextlib.suppress(OSError):
+            to.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_clock_of_redis_is_set(redis, fleet, pointsman):
+    """Nobody is taken for dead because of it: a write waits for them all, and no event says that they have left."""
+    server = redis()
+    nodes = ready_fleet(server, fleet, 2)
+    proxy = ClockProxy(server.port)
+    node = pointsman({"node": {"name": "behind"},
+                      "store": {"url": f"redis://127.0.0.1:{proxy.port}/0"}}, workers=1)
+    wait_until(lambda: len(live_names(node)) == 3, "it knows all", 20)
+    events = Events(node)
+    seconds, micros = server.client.time()
+    proxy.begin(seconds * 1000 + micros // 1000)
+    wait_until(lambda: "went ahead by" in node.stderr(), "it has seen the new clock", 20)
+    for i in range(5):
+        reply = node.api("PUT", f"/v1/routes/c{i}.test?wait=fleet&timeout=20s", json=HERE)
+        assert reply.status == 201, reply
+        assert [answer.text for answer in nodes.bodies(f"c{i}.test")] == ["here"] * 2
+        assert len(live_names(node)) == 3
+    assert not [data for name, data in events.seen if name == "node" and data["state"] == "left"]
 
 
 class Stopped:

@@ -507,7 +507,15 @@ static void test_meta_broken(void **state)
     check_say(c, "DEL t:stream");
     check_say(c, "SET t:stream x");
     CHECK_WAIT(c, check_status(c, 1).state == FLEET_VERIFYING);
+    // Which key it is, is told.
+    CHECK_WAIT(c, strstr(check_status(c, 1).detail, "WRONGTYPE t:stream is a string") != NULL);
     check_say(c, "DEL t:stream");
+    CHECK_WAIT(c, check_is_converged(c));
+    check_say(c, "RENAME t:routes t:kept");
+    check_say(c, "SET t:routes x");
+    CHECK_WAIT(c, strstr(check_status(c, 0).detail, "WRONGTYPE t:routes is a string") != NULL);
+    assert_int_equal(check_count(c, 0, NOUN_ROUTE), 2);
+    check_say(c, "RENAME t:kept t:routes");
     CHECK_WAIT(c, check_is_converged(c));
 }
 

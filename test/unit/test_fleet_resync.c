@@ -255,6 +255,32 @@ static void test_large(void **state)
     print_message("at most %ld MiB\n", usage.ru_maxrss / 1024);
 }
 
+// What is large comes in small pages: no reply needs memory for a thousand of them.
+static void test_large_records(void **state)
+{
+    static const char pad[] =
+        "local m = redis.call('HMGET', KEYS[1], 'revision') "
+        "for i = 1, 60 do redis.call('HSET', KEYS[2], 'l' .. i .. '.example', "
+        "m[1] .. ' \\n{\"respond\":{\"status\":200},\"newer\":\"' .. "
+        "string.rep('x', 524288) .. '\"}') end";
+    struct check *c = *state;
+    open_one(c);
+    check_route(c, "a.example", "200");
+    CHECK_WAIT(c, check_is_converged(c));
+    check_close(c, 0);
+    const struct str argv[] = {STR("EVAL"), str_from_c(pad), STR("2"), STR("t:meta"),
+                               STR("t:routes")};
+    assert_int_not_equal(check_ask(c, 5, argv)->type, REDIS_ERROR);
+    check_say(c, "CONFIG RESETSTAT");
+    check_open(c, 1);
+    CHECK_WAIT(c, check_is_following(c, 1) && check_count(c, 1, NOUN_ROUTE) == 61);
+    const struct redis_reply *reply = check_say(c, "INFO commandstats");
+    const char *scans = strstr(reply->text.p, "cmdstat_hscan:calls=");
+    assert_non_null(scans);
+    // One each for the five kinds that are empty, and those of at most some 10 records.
+    assert_true(strtoul(scans + strlen("cmdstat_hscan:calls="), NULL, 10) >= 5 + 5);
+}
+
 // ---- a replica that cannot be written ----
 
 static void test_disk(void **state)
@@ -296,6 +322,26 @@ static void test_slow_tables(void **state)
     store_line_resume(&c->nodes[0].line);
     CHECK_WAIT(c, check_is_converged(c));
     CHECK_WAIT(c, check_status(c, 0).applied == 2600);
+}
+
+// What is not live yet does not count: the revision is where the node is, not where it is going.
+static void test_revision_meanwhile(void **state)
+{
+    struct check *c = *state;
+    open_one(c);
+    check_route(c, "a.example", "200");
+    CHECK_WAIT(c, check_is_converged(c));
+    uint64_t before = check_status(c, 0).revision;
+    c->nodes[0].is_slow = true;
+    check_say(c, "HSET t:meta epoch 0123456789abcdef revision 1000");
+    CHECK_WAIT(c, c->nodes[0].line.under_way != NULL);
+    assert_int_equal(check_status(c, 0).state, FLEET_RESYNC);
+    assert_int_equal(store_revision(c->nodes[0].store), 1000);
+    assert_int_equal(check_status(c, 0).revision, before);
+    c->nodes[0].is_slow = false;
+    store_line_resume(&c->nodes[0].line);
+    CHECK_WAIT(c, check_is_converged(c));
+    assert_int_equal(check_status(c, 0).revision, 1000);
 }
 
 // ---- without a server ----
@@ -424,8 +470,10 @@ int main(void)
         CASE(test_meanwhile),
         CASE(test_interrupted),
         CASE(test_large),
+        CASE(test_large_records),
         CASE(test_disk),
         CASE(test_slow_tables),
+        CASE(test_revision_meanwhile),
         cmocka_unit_test(test_judge),
         cmocka_unit_test(test_declare),
         cmocka_unit_test(test_compare),

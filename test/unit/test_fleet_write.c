@@ -430,8 +430,8 @@ static void test_nothing_is_written_by_a_server_that_refuses(void **state)
         {"CONFIG SET min-replicas-to-write 1", "NOREPLICAS", "CONFIG SET min-replicas-to-write 0"},
         {"RENAME pm:stream kept\r\nSET pm:stream x", "pm:stream is not a stream",
          "DEL pm:stream\r\nRENAME kept pm:stream"},
-        {"RENAME pm:refs kept\r\nSET pm:refs x", "WRONGTYPE", "DEL pm:refs"},
-        {"SET pm:pools x", "WRONGTYPE", "DEL pm:pools"},
+        {"RENAME pm:refs kept\r\nSET pm:refs x", "WRONGTYPE pm:refs is a string", "DEL pm:refs"},
+        {"SET pm:pools x", "WRONGTYPE pm:pools is a string", "DEL pm:pools"},
         {"HSET pm:meta schema 2", "newer version", "HSET pm:meta schema 1"},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {

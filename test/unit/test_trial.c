@@ -195,6 +195,24 @@ static void test_names(void **state)
     assert_int_equal(watched_count, 0);
 }
 
+// A switch begins with the addresses that pools know: it is not good before there are any.
+static void test_a_name_that_pools_do_not_know_yet(void **state)
+{
+    (void)state;
+    pools_name.address_count = 0;
+    assert_int_equal(try("{\"targets\":[\"app.internal:80\"],\"health\":{\"rise\":1}}", 5000), 0);
+    assert_int_equal(pools_name.refs, 1);
+    give_answer(1, "10.1.0.1", NULL, NULL);
+    result_of(0, true, "ok");
+    pass(1);
+    assert_int_equal(end_count, 0);
+    pools_name.address_count = 1;
+    result_of(0, true, "ok");
+    pass(1);
+    assert_true(end_count == 1 && was_good);
+    assert_int_equal(pools_name.refs, 0);
+}
+
 static void test_names_that_fail(void **state)
 {
     (void)state;
@@ -275,6 +293,7 @@ int main(void)
         HEALTH_TEST(test_no_waiting),
         HEALTH_TEST(test_what_needs_no_trial),
         HEALTH_TEST(test_names),
+        HEALTH_TEST(test_a_name_that_pools_do_not_know_yet),
         HEALTH_TEST(test_names_that_fail),
         HEALTH_TEST(test_given_up),
         HEALTH_TEST(test_the_publisher_stops),

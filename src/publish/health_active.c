@@ -188,20 +188,22 @@ static void take_word(struct publisher *publisher, struct pool_target *target,
     if (result->status == 0) {
         return; // no answer, no word
     }
-    if (result->says_drain != health->says_drain) {
-        health->says_drain = result->says_drain;
-        health_changed(publisher, target, result->says_drain ? "drain" : "up",
-                       result->says_drain ? "it says so itself" : "it does not say drain any more");
-        if (!result->says_drain && health->state == HEALTH_UP) {
-            warm_begin(publisher, target, settings);
-        }
-    }
     if (result->says_weight != health->says_weight) {
         health->says_weight = result->says_weight;
         char reason[HEALTH_REASON_MAX];
         snprintf(reason, sizeof reason, "it says weight %d itself", result->says_weight);
         health_changed(publisher, target, "weight",
                        result->says_weight >= 0 ? reason : "as it is declared");
+    }
+    // Last: it is the stronger, and its reason stays to be seen.
+    if (result->says_drain != health->says_drain) {
+        health->says_drain = result->says_drain;
+        health_changed(publisher, target, result->says_drain ? "drain" : "up",
+                       result->says_drain ? "it says drain itself"
+                                          : "it does not say drain any more");
+        if (!result->says_drain && health->state == HEALTH_UP) {
+            warm_begin(publisher, target, settings);
+        }
     }
 }
 

@@ -114,6 +114,9 @@ static unsigned weight_now(const struct target_visit *visit, struct pool_member 
         .health = HEALTH_UP,
     };
     health_rate(visit->publisher, visit->settings, &candidate);
+    if (candidate.declared != part->declared) {
+        return 0; // it says drain itself: what is declared does not show that
+    }
     uint64_t thousandths = (uint64_t)candidate.weight * candidate.warm;
     return (unsigned)((thousandths + 999) / 1000);
 }

@@ -209,6 +209,12 @@ def test_its_own_word(pointsman, pair, events):
     a.headers = [("Pointsman-Target", "drain")]
     told.wait(target=a.origin.address, state="drain")
     assert answers(server) == {"1"}
+    shown = state_of(server, a)
+    assert (shown["health"], shown["reason"], shown["weight_now"]) == (
+        "up", "it says drain itself", 0)
+    a.headers = [("Pointsman-Target", "weight=3, drain")]
+    told.wait(target=a.origin.address, state="weight")
+    assert state_of(server, a)["weight_now"] == 0
     a.headers = [("Pointsman-Target", "weight=3")]
     wait_until(lambda: state_of(server, a)["weight_now"] == 3, "the weight")
     replies = [server.get(host=HOST).text for _ in range(40)]

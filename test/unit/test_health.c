@@ -180,14 +180,14 @@ static void test_its_own_word(void **state)
         .is_good = true, .status = 200, .says_drain = true, .says_weight = 5, .reason = "ok"};
     probe_of(a)->done(probe_of(a)->context, &result);
     probe_of(a)->done(probe_of(a)->context, &result); // told once
-    assert_string_equal(told(), "10.0.0.1:80 drain; 10.0.0.1:80 weight");
+    assert_string_equal(told(), "10.0.0.1:80 weight; 10.0.0.1:80 drain");
     assert_int_equal(rate(pool, a, 3).weight, 5);
     assert_int_equal(rate(pool, a, 3).declared, TARGET_DRAIN);
     assert_int_equal(rate(pool, a, 0).weight, 0); // an operator's word is the last
     answer(a, false, "connect: refused");         // no answer, no other word
     assert_int_equal(rate(pool, a, 3).weight, 5);
     answer(a, true, "ok");
-    assert_string_equal(told(), "10.0.0.1:80 up; 10.0.0.1:80 weight");
+    assert_string_equal(told(), "10.0.0.1:80 weight; 10.0.0.1:80 up");
     assert_int_equal(rate(pool, a, 3).weight, 3);
     assert_int_equal(rate(pool, a, 3).declared, TARGET_UP);
     declare(pool, a, TARGET_DOWN);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cert/handshake.h"
+#include "cert/table_int.h"
 #include "loop/rcu.h"
 #include <stdlib.h>
 
@@ -95,4 +96,11 @@ void cert_client_abandon(struct tls *tls, void *owner)
 {
     (void)owner;
     cert_abandon(tls);
+}
+
+uint64_t cert_client_which(void *owner)
+{
+    const struct cert_client *client = owner;
+    const struct cert_version *version = rcu_load(client->slot->current);
+    return version == NULL ? 0 : version->number;
 }

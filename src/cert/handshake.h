@@ -12,11 +12,13 @@ enum tls_verdict cert_provide(struct cert_table *table, struct tls *tls,
 // The handshake is over while it waits: nobody resumes it.
 void cert_abandon(struct tls *tls);
 
-// The same for connections to targets: on_certificate and on_abandoned of a tls_client_config whose owner is
-// one of these; made by publish/, outlives the context.
+// The same for connections to targets: on_certificate, on_abandoned and which_certificate of a
+// tls_client_config whose owner is one of these; made by publish/, outlives the context.
 struct cert_client {
     struct cert_table *table;
     struct cert_slot *slot;
 };
 enum tls_verdict cert_client_provide(struct tls *tls, void *owner);
 void cert_client_abandon(struct tls *tls, void *owner);
+// 0: there is none now. In an RCU section.
+uint64_t cert_client_which(void *owner);

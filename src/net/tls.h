@@ -103,6 +103,10 @@ struct tls_client_config {
     // `owner` for user. NULL: none is given.
     enum tls_verdict (*on_certificate)(struct tls *tls, void *owner);
     void (*on_abandoned)(struct tls *tls, void *owner);
+    // A number of the certificate that would be given now; another one, another certificate. Sessions are
+    // resumed as long as it stays: to the server a resumed client is who it was. On the connection's loop.
+    // NULL: it is always the same.
+    uint64_t (*which_certificate)(void *owner);
     void *owner;
 };
 // Any thread (the system's store is read from disk the first time).

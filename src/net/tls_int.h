@@ -60,6 +60,7 @@ struct tls {
     uint32_t held_start;
     uint32_t held_end;
     struct tls_scope scope;
+    uint64_t certificate; // client: the number of the one that it gives if it is asked
     uint32_t answers; // bytes that reading made us say, since plain bytes came and none were queued
     int io_errno;     // of a failed read
     bool may_read;    // this call has not read from the socket yet

@@ -136,12 +136,15 @@ void tls_ticket_begin(struct tls *tls)
 
 // The last session by name, in a place that the name's hash says. Contexts are shared by workers: a lock,
 // taken at handshakes only.
+struct kept_session {
+    char *name;
+    SSL_SESSION *session;
+    uint64_t certificate; // the client's, as tls_client_config.which_certificate numbers it
+};
+
 struct tls_sessions {
     pthread_mutex_t mutex;
-    struct {
-        char *name;
-        SSL_SESSION *session;
-    } kept[SESSIONS_KEPT];
+    struct kept_session kept[SESSIONS_KEPT];
 };
 
 static unsigned place_of(const char *name)
@@ -161,44 +164,51 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
     if (name == NULL) {
         return 0;
     }
+    struct kept_session *kept = &sessions->kept[place];
     pthread_mutex_lock(&sessions->mutex);
-    char *old_name = sessions->kept[place].name;
-    SSL_SESSION *old = sessions->kept[place].session;
-    sessions->kept[place].name = name;
-    sessions->kept[place].session = session;
+    struct kept_session old = *kept;
+    *kept = (struct kept_session){name, session, tls->certificate};
     pthread_mutex_unlock(&sessions->mutex);
-    free(old_name);
-    SSL_SESSION_free(old);
+    free(old.name);
+    SSL_SESSION_free(old.session);
     return 1; // the reference is ours
 }
 
-// For one connection: those of TLS 1.3 are used once (RFC 8446 C.4); of others a copy, since connections
-// write to their session. NULL: none, or out of memory.
-static SSL_SESSION *take_session(struct tls_sessions *sessions, unsigned place)
+// With the mutex: what is kept there for the connection, and can be of no other use. NULL: none, or out of
+// memory.
+static SSL_SESSION *take_session(const struct tls *tls, struct kept_session *kept)
 {
-    SSL_SESSION *session = sessions->kept[place].session;
-    if (SSL_SESSION_get_protocol_version(session) < TLS1_3_VERSION) {
+    if (kept->name == NULL || !str_eq(str_from_c(kept->name), str_from_c(tls->name))) {
+        return NULL;
+    }
+    SSL_SESSION *session = kept->session;
+    bool is_ours = kept->certificate == tls->certificate;
+    // Those of TLS 1.3 are used once (RFC 8446 C.4); of others a copy, since connections write to theirs.
+    if (is_ours && SSL_SESSION_get_protocol_version(session) < TLS1_3_VERSION) {
         return SSL_SESSION_dup(session);
     }
-    free(sessions->kept[place].name);
-    sessions->kept[place].name = NULL;
-    sessions->kept[place].session = NULL;
-    return session;
+    free(kept->name);
+    *kept = (struct kept_session){NULL, NULL, 0};
+    if (is_ours) {
+        return session;
+    }
+    SSL_SESSION_free(session); // it would show the certificate that was replaced
+    return NULL;
 }
 
 void tls_session_offer(struct tls *tls)
 {
+    const struct tls_client_config *config = &tls->context->client;
     struct tls_sessions *sessions = tls->context->sessions;
     if (tls->name == NULL || sessions == NULL) {
         return;
     }
-    unsigned place = place_of(tls->name);
-    SSL_SESSION *session = NULL;
+    // Before the handshake asks for the certificate: what is replaced between the two is kept under the older
+    // number, and never resumed.
+    tls->certificate =
+        config->which_certificate == NULL ? 0 : config->which_certificate(config->owner);
     pthread_mutex_lock(&sessions->mutex);
-    const char *name = sessions->kept[place].name;
-    if (name != NULL && str_eq(str_from_c(name), str_from_c(tls->name))) {
-        session = take_session(sessions, place);
-    }
+    SSL_SESSION *session = take_session(tls, &sessions->kept[place_of(tls->name)]);
     pthread_mutex_unlock(&sessions->mutex);
     if (session != NULL) {
         (void)SSL_set_session(tls->ssl, session);

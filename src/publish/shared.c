@@ -102,6 +102,7 @@ static int make_context(struct publisher *publisher, const struct pool_tls_decl 
         }
         config.on_certificate = cert_client_provide;
         config.on_abandoned = cert_client_abandon;
+        config.which_certificate = cert_client_which;
         config.owner = &client->client;
     }
     if (decl->ca.len > 0 && (config.store = tls_store_from_pem(decl->ca, &why)) == NULL) {

@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from support.certs import Authority
+from support.certs import Authority, pem
 from support.h2 import H2Client, H2Origin
 from support.net import free_port, is_listening, wait_until
-from support.tls import TlsConnection
+from support.tls import VERSIONS, TlsConnection
 
 HOST = "o.example"
 
@@ -103,6 +103,22 @@ def test_client_certificate(pointsman, certs, tls_origin, tmp_path):
                                              "tls": {"client_certificate": "nobody"}})
     assert reply.status == 422
     assert reply.json["errors"][0]["pointer"] == "/tls/client_certificate"
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_client_certificate_is_replaced(pointsman, certs, tls_origin, tmp_path, version):
+    """From the next connection on the target sees the new one: a resumed session would show it the old one."""
+    clients = Authority(tmp_path, "clients")
+    server, target = pointsman(workers=1), tls_origin(certs.issue(HOST), clients.ca_pem)
+    target.context.minimum_version = target.context.maximum_version = VERSIONS[version]
+    for name in ("router one", "router two", "router three"):
+        shown = clients.issue("router.example", client=True, common=name)
+        server.put_certificate("router", shown.chain, shown.key)
+        put(server, target.address, certs, tls={"client_certificate": "router"}, keepalive={"idle": 0})
+        for _ in range(3):
+            before = target.connections
+            assert server.get(host=HOST).json["client"]["commonName"] == name
+            assert target.connections == before + 1
 
 
 def test_answer_that_is_cut_is_not_complete(pointsman, certs, tls_origin):

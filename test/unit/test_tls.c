@@ -336,6 +336,33 @@ static void test_tickets(void **state)
     check_tickets(TLS1_3_VERSION);
 }
 
+// To the server a resumed client is who it was: with another certificate nothing is resumed, nor later
+// when it is the first one's turn again.
+static void check_client_certificate_replaced(int version)
+{
+    struct pair *p = pair_new();
+    p->version = version;
+    p->asks = p->requires = true;
+    client_config(p, true, client_leaf);
+    client_certificate_number = 1;
+    reconnect(p, false);
+    reconnect(p, true);
+    client_certificate_number = 2;
+    reconnect(p, false);
+    reconnect(p, true);
+    client_certificate_number = 1;
+    reconnect(p, false);
+    client_certificate_number = 0;
+    pair_free(&p);
+}
+
+static void test_client_certificate_is_replaced(void **state)
+{
+    (void)state;
+    check_client_certificate_replaced(TLS1_2_VERSION);
+    check_client_certificate_replaced(TLS1_3_VERSION);
+}
+
 static void check_scope(int version)
 {
     struct pair *p = pair_new();
@@ -696,6 +723,7 @@ int main(void)
         cmocka_unit_test(test_tickets),
         cmocka_unit_test(test_ticket_is_good_in_its_scope),
         cmocka_unit_test(test_client_certificate_is_required),
+        cmocka_unit_test(test_client_certificate_is_replaced),
         cmocka_unit_test(test_ticket_of_a_certificate_that_ends),
         cmocka_unit_test(test_flood_of_key_updates),
         cmocka_unit_test(test_suspended),

@@ -131,6 +131,14 @@ static void on_client_abandoned(struct tls *tls, void *owner)
     clients_abandoned++;
 }
 
+static uint64_t client_certificate_number;
+
+static uint64_t which_client(void *owner)
+{
+    assert_non_null(owner);
+    return client_certificate_number;
+}
+
 static const struct tls_server_hooks hooks = {on_hello, on_certificate, on_abandoned};
 
 static void on_flushed(struct loop *loop, struct outq *out)
@@ -176,6 +184,7 @@ static void client_config(struct pair *p, bool verify, const struct test_cert *c
     if (cert != NULL) {
         config.on_certificate = give_client;
         config.on_abandoned = on_client_abandoned;
+        config.which_certificate = which_client;
         config.owner = (void *)(uintptr_t)cert;
     }
     assert_int_equal(tls_client_context_new(&p->client.context, &config), 0);

@@ -117,7 +117,8 @@ struct tls_context *tls_context_ref(struct tls_context *context);
 // NULL is allowed.
 void tls_context_unref(struct tls_context **context);
 
-// PEM text with one or more certificates as a store of trusted ones. NULL with *why (static text).
+// PEM text with one or more certificates as a store of trusted ones, each by itself: an intermediate without
+// its root is enough. NULL with *why (static text).
 struct x509_store_st *tls_store_from_pem(struct str pem, const char **why);
 void tls_store_free(struct x509_store_st *store);
 

@@ -155,6 +155,8 @@ struct x509_store_st *tls_store_from_pem(struct str pem, const char **why)
     ERR_clear_error();
     BIO_free(bio);
     if (has_memory && count > 0 && is_end) {
+        // Who trusts an intermediate need not trust all that its root has issued.
+        X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
         *why = NULL;
         return store;
     }

@@ -79,6 +79,15 @@ def test_system_authorities_are_the_default(pointsman, certs, tls_origin):
     assert server.get(host=HOST).status == 502
 
 
+def test_an_intermediate_is_enough(pointsman, certs, tls_origin):
+    server, target = pointsman(), tls_origin(certs.issue(HOST))
+    put(server, target.address, tls={"ca": pem(certs.intermediate)})
+    assert server.get(host=HOST).status == 200
+    other = tls_origin(certs.issue(HOST, with_intermediate=False))
+    put(server, other.address, tls={"ca": pem(certs.intermediate)})
+    assert server.get(host=HOST).status == 502
+
+
 def test_server_name(pointsman, certs, tls_origin):
     server, target = pointsman(), tls_origin(certs.issue("inside.example"))
     put(server, target.address, certs, tls={"server_name": "inside.example"})

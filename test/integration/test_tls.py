@@ -11,7 +11,7 @@ import time
 import pytest
 
 from support import origin as o
-from support.certs import Authority
+from support.certs import Authority, pem
 from support.net import wait_until
 from support.tls import TlsConnection, client_context
 
@@ -279,6 +279,20 @@ def test_client_certificates(matrix, certs, version):
     assert get(server, "maybe.example", context=nobody)[0].status == 204
     assert get(server, "members.example",
                context=client_context(version=version, client=alice))[0].status == 204
+
+
+def test_clients_of_an_intermediate(pointsman, certs, tmp_path):
+    """An intermediate without its root is an authority by itself, and the only one."""
+    server, clients = pointsman(https=True), Authority(tmp_path, "clients")
+    put(server, "m", certs.issue("m.example"))
+    server.put_route("m.example", respond={"status": 204}, client_auth={"ca": pem(clients.intermediate)})
+    for version in ("1.2", "1.3"):
+        alice = clients.issue("alice", client=True)
+        assert get(server, "m.example",
+                   context=client_context(version=version, client=alice))[0].status == 204
+        stranger = clients.issue("mallory", client=True, with_intermediate=False)
+        with pytest.raises(OSError):
+            get(server, "m.example", context=client_context(version=version, client=stranger))
 
 
 FORGED = {"X-Client-Verify": "success", "X-Client-Cert-Subject": "CN=root",

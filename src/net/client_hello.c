@@ -50,28 +50,31 @@ static struct reader read_part(struct reader *r, size_t len)
     return part;
 }
 
-// Host names as RFC 6066 3 has them, and underscores, which are in use. An address is no name.
-static int take_name(struct reader name, char *to, size_t *len)
+// Host names as RFC 6066 3 has them, and underscores, which are in use. What no host can be called (an
+// address, "host:443", UTF-8) is no name: whoever asks for that gets what those get who ask for nothing.
+static void take_name(struct reader name, char *to, size_t *len)
 {
     bool is_address = true;
     if (name.len > 0 && name.p[name.len - 1] == '.') {
         name.len--;
     }
+    *len = 0;
+    to[0] = '\0';
     if (name.len == 0 || name.len > HOST_MAX) {
-        return ERR_SYNTAX;
+        return;
     }
     for (size_t i = 0; i < name.len; i++) {
         char c = ascii_lower((char)name.p[i]);
         bool is_digit = ascii_is_digit(c);
         if (!is_digit && !(c >= 'a' && c <= 'z') && c != '-' && c != '_' && c != '.') {
-            return ERR_SYNTAX;
+            to[0] = '\0';
+            return;
         }
         is_address = is_address && (is_digit || c == '.');
         to[i] = c;
     }
     *len = is_address ? 0 : name.len;
     to[*len] = '\0';
-    return 0;
 }
 
 int client_hello_sni(struct str bytes, char to[CLIENT_HELLO_SNI_LEN], size_t *len)
@@ -81,10 +84,11 @@ int client_hello_sni(struct str bytes, char to[CLIENT_HELLO_SNI_LEN], size_t *le
     unsigned kind = read_number(&list, 1);
     struct reader name = read_part(&list, read_number(&list, 2));
     // One name of the one kind there is.
-    if (list.failed || body.failed || body.len > 0 || list.len > 0 || kind != 0) {
+    if (list.failed || body.failed || body.len > 0 || list.len > 0 || kind != 0 || name.len == 0) {
         return ERR_SYNTAX;
     }
-    return take_name(name, to, len);
+    take_name(name, to, len);
+    return 0;
 }
 
 static int read_alpn(struct reader body, struct client_hello *out)

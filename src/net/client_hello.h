@@ -19,8 +19,9 @@ struct client_hello {
 };
 
 // The body of a server_name extension (RFC 6066 3) as it stands in client_hello.sni: what routes a connection
-// and what its handshake goes by is one reading. 0, or ERR_SYNTAX.
+// and what its handshake goes by is one reading. 0 (also with "": what it has is no name of a host), or
+// ERR_SYNTAX.
 int client_hello_sni(struct str body, char to[CLIENT_HELLO_SNI_LEN], size_t *len);
-// 1: parsed; 0: more bytes are needed; negative: ERR_SYNTAX (no TLS, malformed, a name that is none),
+// 1: parsed; 0: more bytes are needed; negative: ERR_SYNTAX (no TLS, malformed),
 // ERR_LIMIT (longer than CLIENT_HELLO_MAX). `bytes` is all that came from the connection's beginning.
 int client_hello_parse(struct str bytes, struct client_hello *out);

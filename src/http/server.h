@@ -64,9 +64,9 @@ struct http_server_ops {
 // What a PROXY header said beside the addresses (PROXY protocol 2.2). Views live as long as the
 // connection.
 struct http_proxied {
-    struct str authority; // PP2_TYPE_AUTHORITY
-    struct str unique_id; // PP2_TYPE_UNIQUE_ID
-    bool is_tls;          // the client came by TLS (PP2_TYPE_SSL)
+    struct str authority;   // PP2_TYPE_AUTHORITY
+    struct str tls_version; // PP2_SUBTYPE_SSL_VERSION
+    bool is_tls;            // the client came by TLS (PP2_TYPE_SSL)
 };
 
 // One a loop and kind of traffic. Embedded in its owner.
@@ -104,7 +104,7 @@ const struct in6_addr *http_stream_peer(const struct http_stream *stream);
 struct str http_stream_peer_text(const struct http_stream *stream);
 unsigned http_stream_local_port(const struct http_stream *stream);
 // Where the client's connection comes from and what it came to, each in the form of its own family (AF_INET,
-// AF_INET6; AF_UNIX without a path). Behind a PROXY header the client's port and the local address are 0.
+// AF_INET6; AF_UNIX without a path). Behind a PROXY header what it says.
 void http_stream_addresses(const struct http_stream *stream, struct sockaddr_storage *source,
                            struct sockaddr_storage *destination);
 // NULL: the connection has no TLS.

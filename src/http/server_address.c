@@ -38,8 +38,13 @@ void http_stream_addresses(const struct http_stream *stream, struct sockaddr_sto
     socklen_t peer_len = sizeof peer;
     socklen_t local_len = sizeof local;
     struct in6_addr in6;
-    if (conn->proxied == NULL &&
-        getpeername(conn->io.fd, (struct sockaddr *)&peer, &peer_len) == 0 &&
+    const struct http_conn_proxied *proxied = conn->proxied;
+    if (proxied != NULL && proxied->has_addresses) {
+        *source = storage_of(&conn->peer, proxied->peer_port);
+        *destination = storage_of(&proxied->local, conn->local_port);
+        return;
+    }
+    if (getpeername(conn->io.fd, (struct sockaddr *)&peer, &peer_len) == 0 &&
         getsockname(conn->io.fd, (struct sockaddr *)&local, &local_len) == 0) {
         net_peer_in6(&peer, &in6);
         if (memcmp(&in6, &conn->peer, sizeof in6) == 0) {
@@ -48,7 +53,7 @@ void http_stream_addresses(const struct http_stream *stream, struct sockaddr_sto
             return;
         }
     }
-    // Behind another proxy: what it said. The client's port and the address that it came to are not kept.
+    // The client is gone: its port and the address that it came to are not known any more.
     struct in6_addr any = IN6ADDR_ANY_INIT;
     if (IN6_IS_ADDR_V4MAPPED(&conn->peer)) {
         any.s6_addr[10] = 0xff;

@@ -45,7 +45,10 @@ struct http_conn_ops {
 // What a connection keeps of its PROXY header; malloc.
 struct http_conn_proxied {
     struct http_proxied proxied;
-    char text[]; // of its views
+    bool has_addresses;
+    uint16_t peer_port;
+    struct in6_addr local; // where the client came to; the port is the connection's local_port
+    char text[];           // of the views
 };
 
 // Common head of every server connection, the first member of its struct. The protocol may change while

@@ -253,22 +253,27 @@ static void take_addresses(struct http_conn *conn, const struct proxy_header *he
 static bool keep_proxied(struct http_conn *conn, const struct proxy_header *header)
 {
     struct str authority = header->authority;
-    struct str unique_id = header->unique_id;
-    struct http_conn_proxied *proxied = malloc(sizeof *proxied + authority.len + unique_id.len);
+    struct str version = header->tls_version;
+    struct http_conn_proxied *proxied = malloc(sizeof *proxied + authority.len + version.len);
     if (proxied == NULL) {
         return false;
     }
     if (authority.len > 0) {
         memcpy(proxied->text, authority.p, authority.len);
     }
-    if (unique_id.len > 0) {
-        memcpy(proxied->text + authority.len, unique_id.p, unique_id.len);
+    if (version.len > 0) {
+        memcpy(proxied->text + authority.len, version.p, version.len);
     }
     proxied->proxied = (struct http_proxied){
         .authority = str_make(proxied->text, authority.len),
-        .unique_id = str_make(proxied->text + authority.len, unique_id.len),
+        .tls_version = str_make(proxied->text + authority.len, version.len),
         .is_tls = header->is_tls,
     };
+    proxied->has_addresses = header->source.ss_family != AF_UNSPEC;
+    if (proxied->has_addresses) {
+        proxied->peer_port = (uint16_t)net_port(&header->source);
+        net_peer_in6(&header->destination, &proxied->local);
+    }
     conn->proxied = proxied;
     return true;
 }

@@ -287,28 +287,49 @@ ptrdiff_t proxy_header_parse(const char *p, size_t len, struct proxy_header *out
 
 // ---- writing ----
 
-static bool is_pair(const struct proxy_header *header)
+static bool is_ip(const struct sockaddr_storage *address)
 {
-    int family = header->source.ss_family;
-    return (family == AF_INET || family == AF_INET6) && header->destination.ss_family == family;
+    return address->ss_family == AF_INET || address->ss_family == AF_INET6;
 }
 
-static const void *address_of(const struct sockaddr_storage *address)
+// What both addresses are written as; 0: they are not told. A client of IPv6 that another proxy names, which
+// came by IPv4, makes a pair of IPv6.
+static int family_of(const struct proxy_header *header)
 {
-    return address->ss_family == AF_INET
-               ? (const void *)&((const struct sockaddr_in *)address)->sin_addr
-               : (const void *)&((const struct sockaddr_in6 *)address)->sin6_addr;
+    if (!is_ip(&header->source) || !is_ip(&header->destination)) {
+        return 0;
+    }
+    return header->source.ss_family == header->destination.ss_family ? header->source.ss_family
+                                                                     : AF_INET6;
+}
+
+// Returns its length.
+static size_t address_bytes(const struct sockaddr_storage *address, int family, uint8_t to[16])
+{
+    struct in6_addr in6;
+    net_peer_in6(address, &in6); // IPv4: mapped
+    size_t from = family == AF_INET ? 12 : 0;
+    memcpy(to, in6.s6_addr + from, 16 - from);
+    return 16 - from;
+}
+
+static void address_text(const struct sockaddr_storage *address, int family,
+                         char to[INET6_ADDRSTRLEN])
+{
+    uint8_t bytes[16];
+    (void)address_bytes(address, family, bytes);
+    inet_ntop(family, bytes, to, INET6_ADDRSTRLEN);
 }
 
 static size_t write_v1(const struct proxy_header *header, char *to, size_t size)
 {
     char source[INET6_ADDRSTRLEN];
     char destination[INET6_ADDRSTRLEN];
+    int family = family_of(header);
     int len;
-    if (is_pair(header)) {
-        int family = header->source.ss_family;
-        inet_ntop(family, address_of(&header->source), source, sizeof source);
-        inet_ntop(family, address_of(&header->destination), destination, sizeof destination);
+    if (family != 0) {
+        address_text(&header->source, family, source);
+        address_text(&header->destination, family, destination);
         len = snprintf(to, size, "PROXY %s %s %s %u %u\r\n", family == AF_INET ? "TCP4" : "TCP6",
                        source, destination, net_port(&header->source),
                        net_port(&header->destination));
@@ -367,15 +388,15 @@ static void put_ssl(struct writer *w, const struct proxy_header *header)
     put_text(w, SSL_CN, header->client_cn);
 }
 
-static void put_addresses(struct writer *w, const struct proxy_header *header)
+static void put_addresses(struct writer *w, const struct proxy_header *header, int family)
 {
-    if (!is_pair(header)) {
+    if (family == 0) {
         return;
     }
-    size_t len = header->source.ss_family == AF_INET ? 4 : 16;
+    uint8_t bytes[16];
     uint16_t ports[2] = {htons(net_port(&header->source)), htons(net_port(&header->destination))};
-    put(w, address_of(&header->source), len);
-    put(w, address_of(&header->destination), len);
+    put(w, bytes, address_bytes(&header->source, family, bytes));
+    put(w, bytes, address_bytes(&header->destination, family, bytes));
     put(w, ports, sizeof ports);
 }
 
@@ -383,13 +404,12 @@ static size_t write_v2(const struct proxy_header *header, char *to, size_t size)
 {
     static const uint8_t zeros[4];
     struct writer w = {(uint8_t *)to, 0, size, false};
-    uint8_t family = !is_pair(header)                      ? 0
-                     : header->source.ss_family == AF_INET ? FAMILY_IN4
-                                                           : FAMILY_IN6;
-    const uint8_t rest[4] = {0x21, family, 0, 0};
+    int family = family_of(header);
+    uint8_t family_byte = family == AF_INET ? FAMILY_IN4 : family == AF_INET6 ? FAMILY_IN6 : 0;
+    const uint8_t rest[4] = {0x21, family_byte, 0, 0};
     put(&w, signature, sizeof signature);
     put(&w, rest, sizeof rest);
-    put_addresses(&w, header);
+    put_addresses(&w, header, family);
     put_text(&w, TLV_ALPN, header->alpn);
     put_text(&w, TLV_AUTHORITY, header->authority);
     put_text(&w, TLV_UNIQUE_ID, header->unique_id);

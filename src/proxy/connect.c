@@ -5,7 +5,11 @@
 #include "proxy/transaction.h"
 #include <stdio.h>
 
-enum { UNIQUE_ID_MAX = 128 }; // PROXY protocol 2.2.5
+enum {
+    UNIQUE_ID_MAX = 128, // PROXY protocol 2.2.5
+    AUTHORITY_MAX = 255, // bytes passed on of what somebody else said: of a name, of "TLSv1.3"
+    TLS_VERSION_MAX = 32,
+};
 
 // What a request for a connection points to while it is asked for.
 struct wanted {
@@ -73,6 +77,16 @@ static struct sockaddr_storage address_of(const struct in6_addr *in6)
     return storage;
 }
 
+// Where the TLS was ended before us: what the sender of our own PROXY header said of it.
+static void add_told(struct proxy_header *header, const struct http_proxied *told)
+{
+    if (told != NULL) {
+        header->is_tls = told->is_tls;
+        header->authority = str_sub(told->authority, 0, AUTHORITY_MAX);
+        header->tls_version = str_sub(told->tls_version, 0, TLS_VERSION_MAX);
+    }
+}
+
 // Who the client is, for a target that reads the PROXY protocol. Behind other proxies, which name it in a
 // field, its port is not known: 0.
 static struct str preamble_of(struct txn *txn, struct wanted *wanted)
@@ -96,6 +110,8 @@ static struct str preamble_of(struct txn *txn, struct wanted *wanted)
         int len = snprintf(wanted->tls_version, sizeof wanted->tls_version, "TLSv%.*s",
                            STR_ARG(tls_version(tls)));
         header.tls_version = str_make(wanted->tls_version, (size_t)len);
+    } else {
+        add_told(&header, http_stream_proxied(txn->client));
     }
     return str_make(wanted->preamble,
                     proxy_header_write(&header, wanted->preamble, sizeof wanted->preamble));

@@ -186,10 +186,7 @@ def test_sent_to_targets(pointsman, certs):
     length = struct.unpack(">H", head[14:16])[0]
     assert head[16:20] == socket.inet_aton("127.0.0.1")
     assert struct.unpack(">H", head[24:26])[0] == port
-    tlvs, rest = {}, head[28:16 + length]
-    while rest:
-        kind, size = struct.unpack(">BH", rest[:3])
-        tlvs[kind], rest = rest[3:3 + size], rest[3 + size:]
+    tlvs, _ = tlvs_of(head)
     assert tlvs[2] == b"p.example"
     assert tlvs[0x20][0] & 1 == 1
     assert b"TLSv1.3" in tlvs[0x20]
@@ -197,6 +194,44 @@ def test_sent_to_targets(pointsman, certs):
         zeroed = head[:16 + length].replace(tlvs[3], b"\0\0\0\0")
         assert struct.unpack(">I", tlvs[3])[0] == crc32c(zeroed)
     assert head[16 + length:].startswith(b"GET / HTTP/1.1\r\n")
+
+
+def tlvs_of(head):
+    """({type: value}, what follows the header) of one of version 2 over IPv4."""
+    length = struct.unpack(">H", head[14:16])[0]
+    tlvs, rest = {}, head[28:16 + length]
+    while rest:
+        kind, size = struct.unpack(">BH", rest[:3])
+        tlvs[kind], rest = rest[3:3 + size], rest[3 + size:]
+    return tlvs, head[16 + length:]
+
+
+def test_passed_on(site):
+    """What a trusted sender says of the client is said to the target: addresses, ports, TLS that it ended."""
+    server, _ = site
+    taker = Taker()
+    server.put_pool("t", [taker.address], send_proxy="v2")
+    server.put_route("p.example", pool="t")
+    told = tlv(2, b"p.example") + tlv(0x20, b"\x01" + struct.pack(">I", 0) + tlv(0x21, b"TLSv1.2"))
+    assert server.raw(v2(tlvs=told) + GET).startswith(b"HTTP/1.1 200 ")
+    head = taker.heads[-1]
+    assert head.startswith(SIGNATURE + b"\x21\x11")
+    assert head[16:24] == socket.inet_aton("192.0.2.7") + socket.inet_aton("198.51.100.1")
+    assert struct.unpack(">HH", head[24:28]) == (1234, 443)
+    tlvs, rest = tlvs_of(head)
+    assert tlvs[2] == b"p.example"
+    assert tlvs[0x20][0] & 1 == 1 and tlvs[0x20].endswith(b"TLSv1.2")
+    assert rest.startswith(b"GET / HTTP/1.1\r\n")
+    assert server.raw(v2() + GET).startswith(b"HTTP/1.1 200 ")
+    tlvs, _ = tlvs_of(taker.heads[-1])
+    assert 2 not in tlvs and 0x20 not in tlvs
+    # A client of IPv6 that another proxy names, over IPv4.
+    assert server.raw(v2(command=0) + GET.replace(b"Connection", b"X-Forwarded-For: 2001:db8::9\r\nConnection")
+                      ).startswith(b"HTTP/1.1 200 ")
+    head = taker.heads[-1]
+    assert head.startswith(SIGNATURE + b"\x21\x21")
+    assert head[16:32] == socket.inet_pton(socket.AF_INET6, "2001:db8::9")
+    assert head[32:48] == socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1")
 
 
 def test_each_client_has_connections_of_its_own(pointsman, origin):

@@ -2,6 +2,7 @@
 // How connections begin: PROXY headers, one address for TLS and plain, passthrough, refusals, time, drain.
 // Handshakes: test_server_tls.c.
 #include "http/server_int.h"
+#include "net/address.h"
 #include "opening_fixture.h"
 
 #define GET      "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -36,8 +37,11 @@ static void check_addresses(const struct opening *o)
     struct sockaddr_storage source;
     struct sockaddr_storage destination;
     http_stream_addresses(stream, &source, &destination);
-    assert_int_equal(source.ss_family, AF_INET);
-    assert_int_equal(ntohs(((struct sockaddr_in *)&destination)->sin_port), 8443);
+    char text[2][NET_ADDRESS_TEXT_MAX];
+    net_format_address(&source, text[0], sizeof text[0]);
+    net_format_address(&destination, text[1], sizeof text[1]);
+    assert_string_equal(text[0], "192.0.2.7:4711");
+    assert_string_equal(text[1], "198.51.100.1:8443");
 }
 
 static void test_proxy_header(void **state)
@@ -73,14 +77,15 @@ static void test_proxy_header_v2(void **state)
     (void)state;
     struct opening o;
     begin_proxied(&o, HTTP_ACCEPT_PLAIN);
-    send_by_bytes(&o, STR(V2_HEAD "\x21\x11\x00\x23\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x20\xfb"
-                                  "\x02\x00\x04name\x05\x00\x02id\x20\x00\x05\x01\x00\x00\x00\x00"
+    send_by_bytes(&o, STR(V2_HEAD "\x21\x11\x00\x2d\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x20\xfb"
+                                  "\x02\x00\x04name\x05\x00\x02id\x20\x00\x0f\x01\x00\x00\x00\x00"
+                                  "\x21\x00\x07TLSv1.3"
                                   "\xee\x00\x00" GET));
     PUMP(&o.f.loop, &o.f.peer, peer_has_all(&o.f.peer, OK));
     check_addresses(&o);
     const struct http_proxied *proxied = http_stream_proxied(o.f.stream);
     assert_true(str_eq(proxied->authority, STR("name")));
-    assert_true(str_eq(proxied->unique_id, STR("id")));
+    assert_true(str_eq(proxied->tls_version, STR("TLSv1.3")));
     assert_true(proxied->is_tls);
     opening_end(&o);
 }

@@ -87,12 +87,21 @@ static void put_row(struct table *table, const json_t *certificate)
     put_issuer(table, certificate);
 }
 
+// An authority of one's own often makes such ones, and they serve as client certificates of pools.
+static const char *remark_names(const json_t *certificate)
+{
+    return json_array_size(json_object_get(certificate, "names")) > 0
+               ? NULL
+               : "it has no DNS names, so it is chosen for no host: --host declares some";
+}
+
 static const struct object_kind certificates = {
     .name = "certificate",
     .plural = "certificates",
     .columns = {"NAME", "HOSTS", "EXPIRES", "KEY", "ISSUER"},
     .column_count = 5,
     .put_row = put_row,
+    .remark = remark_names,
 };
 
 int run_cert_list(const struct args *args)

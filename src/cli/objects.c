@@ -64,6 +64,22 @@ int object_get(struct client *client, const struct object_kind *kind, const char
     return status;
 }
 
+static int tell_put(const struct object_kind *kind, const char *key, const struct answer *answer)
+{
+    printf("%s %s %s\n", kind->name, key, answer->status == 201 ? "created" : "updated");
+    if (kind->remark == NULL) {
+        return CLI_DONE;
+    }
+    json_t *object = client_answer_json(answer);
+    const char *remark = object == NULL ? NULL : kind->remark(object);
+    if (remark != NULL) {
+        fprintf(stderr, "pointsman: %s\n", remark);
+    }
+    int status = object == NULL ? CLI_FAILED : CLI_DONE;
+    json_decref(object);
+    return status;
+}
+
 static int put_body(struct client *client, const struct args *args, const struct object_kind *kind,
                     const char *path, struct str body)
 {
@@ -80,7 +96,7 @@ static int put_body(struct client *client, const struct args *args, const struct
         output_json(object, stdout);
         json_decref(object);
     } else if (status == CLI_DONE) {
-        printf("%s %s %s\n", kind->name, key, answer.status == 201 ? "created" : "updated");
+        status = tell_put(kind, key, &answer);
     }
     answer_fini(&answer);
     return status;

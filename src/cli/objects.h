@@ -11,6 +11,8 @@ struct object_kind {
     const char *columns[TABLE_COLUMN_MAX];
     unsigned column_count;
     void (*put_row)(struct table *table, const json_t *object);
+    // What who has put it may not expect of it; NULL: nothing. The member may be NULL.
+    const char *(*remark)(const json_t *object);
 };
 
 extern const struct object_kind pool_kind;

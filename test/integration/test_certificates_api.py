@@ -368,6 +368,10 @@ def test_cli_verbs(pointsman, certs):
     wrong = server.cli(*put, "--host", "elsewhere.example.com", check=False)
     assert wrong.returncode == 1 and "/hosts/0" in wrong.stderr
     assert server.cli("cert", "put", "shop", "--chain", "x", check=False).returncode == 2
+    nameless = certs.issue([], client=True)
+    files = ["--chain", str(nameless.chain_file), "--key", str(nameless.key_file)]
+    assert "no DNS names" in server.cli("cert", "put", "client", *files).stderr
+    assert server.cli("cert", "put", "client", *files, "--host", "a.example.com").stderr == ""
     assert server.cli("cert", "rm", "shop").stdout == "certificate shop deleted\n"
     assert server.cli("cert", "get", "shop", check=False).returncode == 1
 

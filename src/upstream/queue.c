@@ -185,14 +185,15 @@ static void run_enlist(struct loop *loop, struct loop_message *message)
     struct pool_waiter *waiter = CONTAINER_OF(message, struct pool_waiter, call);
     struct pool_queue *queue = waiter->queue;
     enlist(queue, waiter);
-    if (waiter->turn != 0) {
-        uint64_t turn = waiter->turn;
-        waiter->turn = 0;
-        give(queue, turn);
-    }
-    if (queue->kept > 0 && !list_is_empty(&waiter->node) && waiter->seen < queue->kept_turn) {
+    uint64_t turn = waiter->turn;
+    waiter->turn = 0;
+    // First what was kept for it: to pass on its own would find that nobody is away, and keep nothing.
+    if (queue->kept > 0 && waiter->seen < queue->kept_turn) {
         queue->kept--;
         call_up(queue, waiter, queue->kept_turn);
+    }
+    if (turn != 0) {
+        give(queue, turn);
     }
     bound_kept(queue);
 }

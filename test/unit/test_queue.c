@@ -19,9 +19,16 @@ struct person {
     bool saw_all;
     bool wants_to_leave;
     struct pool_queue *kicks; // what it had picked is given back within the turn
+    struct pool_queue *freed; // meanwhile another thread gives something back, once
 };
 
 static unsigned turn_count;
+
+static void *run_kick(void *queue)
+{
+    pool_queue_kick(queue);
+    return NULL;
+}
 
 static void on_turn(void *user)
 {
@@ -30,6 +37,12 @@ static void on_turn(void *user)
     person->order = ++turn_count;
     if (person->kicks != NULL) {
         pool_queue_kick(person->kicks);
+    }
+    if (person->freed != NULL) {
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, run_kick, person->freed), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        person->freed = NULL;
     }
     if (person->wants_again) {
         pool_queue_again(person->waiter, person->saw_all);
@@ -321,6 +334,30 @@ static void test_kick_within_turn(void **state)
     close_desk(&desk);
 }
 
+// What gets free while somebody looks in vain is not lost, though the turn is passed on as well.
+static void test_kick_beside_a_turn(void **state)
+{
+    (void)state;
+    struct desk desk;
+    open_desk(&desk);
+    join(&desk, 0, 0); // loop 0 owns the list
+    join(&desk, 1, 1);
+    pool_queue_leave(&desk.people[0].waiter);
+    settle(&desk);
+    desk.people[1].wants_again = true;
+    desk.people[1].freed = desk.queue;
+    pool_queue_kick(desk.queue);
+    settle(&desk);
+    assert_int_equal(desk.people[1].turns, 2);
+    desk.people[1].saw_all = true;
+    desk.people[1].freed = desk.queue;
+    pool_queue_kick(desk.queue);
+    settle(&desk);
+    assert_int_equal(desk.people[1].turns, 4);
+    assert_int_equal(pool_queue_len(desk.queue), 1);
+    close_desk(&desk);
+}
+
 static void test_leave_on_the_way(void **state)
 {
     (void)state;
@@ -536,6 +573,7 @@ int main(void)
         cmocka_unit_test(test_many_come_back),
         cmocka_unit_test(test_leave_passes_on),
         cmocka_unit_test(test_kick_within_turn),
+        cmocka_unit_test(test_kick_beside_a_turn),
         cmocka_unit_test(test_leave_on_the_way),
         cmocka_unit_test(test_threads),
     };

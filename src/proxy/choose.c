@@ -139,6 +139,9 @@ enum pool_result txn_take_target(struct txn *txn, const struct pool_version *poo
                                  struct pool_choice *choice)
 {
     const struct pool_settings *settings = pool_settings(pool);
+    const uint64_t *bare_count = &txn->proxy->upstream.bare_count;
+    uint64_t bare_before = *bare_count;
+    unsigned full_count = 0;
     struct excluded excluded;
     excluded_init(&excluded, txn->tried, txn->tried_count);
     for (;;) {
@@ -146,6 +149,7 @@ enum pool_result txn_take_target(struct txn *txn, const struct pool_version *poo
         if (result != POOL_PICKED) {
             txn->member = NULL;
             txn->saw_all = !excluded.saw_less;
+            txn->is_shut_out = full_count > 0 && *bare_count - bare_before == full_count;
             return excluded.count > excluded.tried || choice->needs_room ? POOL_FULL : result;
         }
         int err = ERR_CLOSED;
@@ -159,8 +163,10 @@ enum pool_result txn_take_target(struct txn *txn, const struct pool_version *poo
         }
         struct pool_member *member = txn->member; // it has all the connections that it may have
         txn->member = NULL;
+        full_count++;
         if (!excluded_add_full(&excluded, member, choice)) {
             txn->saw_all = false;
+            txn->is_shut_out = *bare_count - bare_before == full_count;
             return POOL_FULL;
         }
     }

@@ -134,6 +134,7 @@ struct txn {
     struct pool_waiter *waiter; // its place
     struct pool_waiter *turn;   // the place, while its turn is being used
     bool saw_all;               // when all was full: nobody else would have got a target
+    bool is_shut_out;           // when all was full: other workers had all the connections
     struct pool_queue *queue;   // of the two; lives as long as the versions that are held
     uint64_t queued_at_ns;
     uint64_t queue_ns; // of all waits

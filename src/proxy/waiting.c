@@ -7,6 +7,10 @@
 //                                       └► the client left: the place is given up
 #include "proxy/transaction.h"
 
+// Parts of limits.queue_timeout: how long a request waits while other workers have all the connections, before
+// nobody else gets a turn; and for how long that is.
+enum { HOLD_AFTER = 8, HOLD_FOR = 4 };
+
 struct pool_queue *proxy_queue_of(const struct pool_slot *slot)
 {
     // Acquire: pairs with the release of control, which makes it.
@@ -71,6 +75,16 @@ enum step_result txn_wait_for_turn(struct txn *txn, const struct pool_version *p
     return STEP_WAIT;
 }
 
+// Connections of HTTP/2 are never idle, so never this worker's, as long as others on theirs have turns.
+static void maybe_hold(struct txn *txn, uint64_t now_ms)
+{
+    uint64_t since_ms = txn->queued_at_ns / 1000000;
+    uint64_t timeout_ms = txn->queue_due_ms - since_ms;
+    if (txn->is_shut_out && now_ms - since_ms >= timeout_ms / HOLD_AFTER) {
+        pool_queue_hold(txn->waiter, (unsigned)(timeout_ms / HOLD_FOR) + 1);
+    }
+}
+
 bool txn_wait_again(struct txn *txn)
 {
     if (txn->turn == NULL || proxy_queue_of(txn->pool) != txn->queue) {
@@ -80,6 +94,7 @@ bool txn_wait_again(struct txn *txn)
     pool_queue_again(txn->turn, txn->saw_all);
     txn->waiter = txn->turn;
     txn->turn = NULL;
+    maybe_hold(txn, now_ms);
     txn->wait = WAIT_QUEUE;
     txn_arm(txn, txn->queue_due_ms > now_ms ? txn->queue_due_ms - now_ms : 0);
     return true;

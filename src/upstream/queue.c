@@ -6,6 +6,7 @@
 //     join ───────── call: JOIN ────►  listed, oldest first
 //     on_turn ◄───── call: TURN ─────  unlisted ◄──────────── kick (any thread)
 //     again ──────── call: AGAIN ───►  listed in its old place; the turn goes to the next, if it saw less than all
+//     (served) ───── leave: SERVED ─►  the turns that it held are everybody's again; only if it asked to
 //     leave ──────── leave: LEAVE ──►  unlisted; if it had a turn, that goes to the next
 //     (freed) ◄───── leave: DONE ────
 //
@@ -22,9 +23,17 @@
 // a turn passed on by who could have taken any target and saw that all are full: what gets free after that is
 // another turn. Else one kick too many (a connection that became idle is one beside its request's) would have all
 // that wait look in vain, one after the other.
+//
+// A turn that its worker cannot use goes to those who can, and they may be without end: HTTP/2 connections of
+// another worker that are never idle as long as anybody there waits. So who has waited for long may hold the
+// turns: AGAIN says so, and until it is served, leaves, or its time is over nobody else gets one. Then all
+// do, since the turns meanwhile are gone. After a hold there is none for as long as it was, and for a part of what
+// it could have been: to move a connection to another worker is to open it anew.
 #include "upstream/queue.h"
 #include "base/invariant.h"
 #include <stdlib.h>
+
+enum { REST_PART = 8 }; // of the time that was asked for
 
 struct pool_queue {
     atomic_uint refs;
@@ -38,10 +47,15 @@ struct pool_queue {
     // The owner's.
     struct list listed; // by ticket
     unsigned listed_count;
-    struct list *near;  // who came back last, or was in front of it; NULL: nobody
-    uint64_t ticket;    // the last that was given
-    unsigned kept;      // turns for which nobody was listed
-    uint64_t kept_turn; // the newest of them
+    struct list *near;          // who came back last, or was in front of it; NULL: nobody
+    uint64_t ticket;            // the last that was given
+    unsigned kept;              // turns for which nobody was listed
+    uint64_t kept_turn;         // the newest of them
+    struct pool_waiter *holder; // NULL: nobody
+    struct loop_timer hold;     // its end; set while there is a holder
+    uint64_t hold_since_ms;
+    unsigned hold_ms; // what was asked for
+    uint64_t rest_until_ms;
 };
 
 enum waiter_state { WAITER_WAITS, WAITER_IN_TURN, WAITER_LEFT };
@@ -57,13 +71,17 @@ struct pool_waiter {
     uint8_t state; // enum waiter_state
     bool is_again; // pool_queue_again() in this turn
     bool saw_all;  // what it said there
+    bool has_held; // it asked to hold the turns: the owner must hear how it ends
     // Who has the message has these.
-    uint64_t seen; // the newest turn when it last began to pick
-    uint64_t turn; // that it was given last
+    uint64_t seen;    // the newest turn when it last began to pick
+    uint64_t turn;    // that it was given last
+    unsigned hold_ms; // 0: it does not ask to hold the turns
     // The owner's.
     struct list node;
     uint64_t ticket; // 0: not yet
 };
+
+static void on_hold_over(struct loop *loop, struct loop_timer *timer);
 
 // The turn that this thread is in.
 static _Thread_local struct {
@@ -77,6 +95,7 @@ struct pool_queue *pool_queue_new(void)
     if (queue != NULL) {
         atomic_init(&queue->refs, 1);
         list_init(&queue->listed);
+        loop_timer_init(&queue->hold, on_hold_over);
     }
     return queue;
 }
@@ -94,7 +113,7 @@ void pool_queue_unref(struct pool_queue **place)
     *place = NULL;
     // Release and acquire: the last one sees what all others did.
     if (queue != NULL && atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) == 1) {
-        INVARIANT(list_is_empty(&queue->listed));
+        INVARIANT(list_is_empty(&queue->listed) && queue->holder == NULL);
         free(queue);
     }
 }
@@ -163,32 +182,88 @@ static void bound_kept(struct pool_queue *queue)
     }
 }
 
-// To the oldest that has not picked since the turn came up.
-static void give(struct pool_queue *queue, uint64_t turn)
+static bool is_listed(const struct pool_waiter *waiter)
 {
+    return !list_is_empty(&waiter->node);
+}
+
+static struct pool_waiter *next_for(const struct pool_queue *queue, uint64_t turn)
+{
+    struct pool_waiter *holder = queue->holder;
+    if (holder != NULL) {
+        return is_listed(holder) && holder->seen < turn ? holder : NULL;
+    }
     LIST_FOR_EACH (node, &queue->listed) {
         struct pool_waiter *waiter = CONTAINER_OF(node, struct pool_waiter, node);
         if (waiter->seen < turn) {
-            call_up(queue, waiter, turn);
-            return;
+            return waiter;
         }
+    }
+    return NULL;
+}
+
+// To the oldest that has not picked since the turn came up.
+static void give(struct pool_queue *queue, uint64_t turn)
+{
+    struct pool_waiter *waiter = next_for(queue, turn);
+    if (waiter != NULL) {
+        call_up(queue, waiter, turn);
+        return;
     }
     queue->kept++;
     queue->kept_turn = turn > queue->kept_turn ? turn : queue->kept_turn;
     bound_kept(queue);
 }
 
+static void give_new(struct pool_queue *queue, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        // Release: pairs with the acquire of who begins to pick.
+        uint64_t turn = atomic_load_explicit(&queue->turn, memory_order_relaxed) + 1;
+        atomic_store_explicit(&queue->turn, turn, memory_order_release);
+        give(queue, turn);
+    }
+}
+
+static void maybe_hold(struct pool_queue *queue, struct loop *loop, struct pool_waiter *waiter)
+{
+    unsigned hold_ms = waiter->hold_ms;
+    waiter->hold_ms = 0;
+    if (hold_ms > 0 && queue->holder == NULL && loop->now_ms >= queue->rest_until_ms) {
+        queue->holder = waiter;
+        queue->hold_since_ms = loop->now_ms;
+        queue->hold_ms = hold_ms;
+        loop_timer_set(loop, &queue->hold, hold_ms);
+    }
+}
+
+static void end_hold(struct pool_queue *queue, struct loop *loop)
+{
+    uint64_t held_ms = loop->now_ms - queue->hold_since_ms;
+    unsigned rest_ms = queue->hold_ms / REST_PART;
+    queue->holder = NULL;
+    queue->rest_until_ms = loop->now_ms + (held_ms > rest_ms ? held_ms : rest_ms);
+    loop_timer_cancel(loop, &queue->hold);
+    give_new(queue, atomic_load_explicit(&queue->members, memory_order_seq_cst));
+}
+
+static void on_hold_over(struct loop *loop, struct loop_timer *timer)
+{
+    end_hold(CONTAINER_OF(timer, struct pool_queue, hold), loop);
+}
+
 // JOIN, AGAIN.
 static void run_enlist(struct loop *loop, struct loop_message *message)
 {
-    (void)loop;
     struct pool_waiter *waiter = CONTAINER_OF(message, struct pool_waiter, call);
     struct pool_queue *queue = waiter->queue;
     enlist(queue, waiter);
+    maybe_hold(queue, loop, waiter);
     uint64_t turn = waiter->turn;
     waiter->turn = 0;
     // First what was kept for it: to pass on its own would find that nobody is away, and keep nothing.
-    if (queue->kept > 0 && waiter->seen < queue->kept_turn) {
+    if (queue->kept > 0 && waiter->seen < queue->kept_turn &&
+        (queue->holder == NULL || queue->holder == waiter)) {
         queue->kept--;
         call_up(queue, waiter, queue->kept_turn);
     }
@@ -200,16 +275,32 @@ static void run_enlist(struct loop *loop, struct loop_message *message)
 
 static void run_leave(struct loop *loop, struct loop_message *message)
 {
-    (void)loop;
     struct pool_waiter *waiter = CONTAINER_OF(message, struct pool_waiter, leave);
     struct pool_queue *queue = waiter->queue;
     atomic_fetch_sub_explicit(&queue->members, 1, memory_order_seq_cst);
-    if (!list_is_empty(&waiter->node)) {
+    bool was_listed = is_listed(waiter);
+    if (was_listed) {
         unlist(queue, waiter);
-    } else {
+    }
+    if (queue->holder == waiter) {
+        end_hold(queue, loop);
+    }
+    if (!was_listed) {
         give(queue, waiter->turn);
     }
     bound_kept(queue);
+    message->run = run_done;
+    loop_post(waiter->loop, message);
+}
+
+// Of one that was served, and had asked to hold the turns.
+static void run_served(struct loop *loop, struct loop_message *message)
+{
+    struct pool_waiter *waiter = CONTAINER_OF(message, struct pool_waiter, leave);
+    struct pool_queue *queue = waiter->queue;
+    if (queue->holder == waiter) {
+        end_hold(queue, loop);
+    }
     message->run = run_done;
     loop_post(waiter->loop, message);
 }
@@ -223,12 +314,7 @@ static void run_kick(struct loop *loop, struct loop_message *message)
     unsigned kicks = atomic_exchange_explicit(&queue->kicks, 0, memory_order_seq_cst);
     unsigned members = atomic_load_explicit(&queue->members, memory_order_seq_cst);
     kicks = kicks < members ? kicks : members;
-    for (unsigned i = 0; i < kicks; i++) {
-        // Release: pairs with the acquire of who begins to pick.
-        uint64_t turn = atomic_load_explicit(&queue->turn, memory_order_relaxed) + 1;
-        atomic_store_explicit(&queue->turn, turn, memory_order_release);
-        give(queue, turn);
-    }
+    give_new(queue, kicks);
     pool_queue_unref(&queue);
 }
 
@@ -318,7 +404,10 @@ static void run_turn(struct loop *loop, struct loop_message *message)
         atomic_fetch_sub_explicit(&queue->members, 1, memory_order_seq_cst);
     }
     kick(queue, kicks < pool_queue_len(queue) ? kicks : pool_queue_len(queue));
-    if (waiter->state != WAITER_LEFT) {
+    if (waiter->state != WAITER_LEFT && waiter->has_held) {
+        waiter->leave.run = run_served;
+        loop_post(waiter_owner(waiter), &waiter->leave);
+    } else if (waiter->state != WAITER_LEFT) {
         free_waiter(waiter);
     }
 }
@@ -375,6 +464,13 @@ void pool_queue_again(struct pool_waiter *waiter, bool saw_all)
     INVARIANT(waiter->state == WAITER_IN_TURN);
     waiter->is_again = true;
     waiter->saw_all = saw_all;
+}
+
+void pool_queue_hold(struct pool_waiter *waiter, unsigned hold_ms)
+{
+    INVARIANT(waiter->state == WAITER_IN_TURN && waiter->is_again);
+    waiter->hold_ms = hold_ms;
+    waiter->has_held = true;
 }
 
 void pool_queue_leave(struct pool_waiter **place)

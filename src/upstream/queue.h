@@ -30,6 +30,10 @@ int pool_queue_join(struct pool_queue *queue, struct loop *loop, unsigned max,
 // Inside on_turn: nothing could be picked, it waits on in its old place. `saw_all`: nobody else would have found
 // anything either, and the turn is over; else it goes to the next.
 void pool_queue_again(struct pool_waiter *waiter, bool saw_all);
+// After pool_queue_again(): what gets free is for nobody else for `hold_ms`, or until this one is served or
+// leaves. Nothing happens while another holds the turns, and for a while after that. For who has waited for
+// long and cannot use what others can.
+void pool_queue_hold(struct pool_waiter *waiter, unsigned hold_ms);
 // Gives up the place; on_turn comes no more. A turn that is on its way goes to the next; so does one that is
 // not used: inside on_turn, when nothing was picked and it will not wait any longer. *waiter is NULL
 // after; NULL is allowed. Worker, the same loop. Before the loop's end all of its waiters leave; then the

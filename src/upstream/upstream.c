@@ -459,6 +459,7 @@ struct http_stream *upstream_get(struct upstream *upstream, const struct upstrea
                                    user, err);
         }
     }
+    upstream->bare_count += stream == NULL && *err == ERR_LIMIT && endpoint->in_use == 1;
     endpoint->in_use--;
     upstream_maybe_free(endpoint);
     return stream;

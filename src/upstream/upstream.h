@@ -22,7 +22,9 @@ struct upstream {
     unsigned bucket_count; // a power of 2
     unsigned endpoint_count;
     uint64_t idle_count;
-    uint64_t opened_count;          // connections begun since the start
+    uint64_t opened_count; // connections begun since the start
+    uint64_t
+        bare_count; // requests turned away at a limit, without a connection of this worker there
     struct http_client_owner alone; // of connections with a preamble
     struct list with_idle;          // endpoints that keep a connection
     struct list limited_idle;       // those of them that have a limit

@@ -372,6 +372,55 @@ def test_connection_limit_over_h2(pointsman):
     assert most[0] == 1
 
 
+def connections_by_worker(server, host, count):
+    """That many connections for each of two workers, found by whose count of requests grows."""
+    def requests():
+        return [worker["requests"] for worker in server.status()["workers"]]
+
+    found = [[], []]
+    while min(map(len, found)) < count:
+        before, conn = requests(), server.connect(60)
+        assert conn.exchange(host=host).status == 200
+        wait_until(lambda: requests() != before, "the request is counted", 30)
+        found[requests()[1] != before[1]].append(conn)
+    return found
+
+
+def test_no_worker_keeps_a_connection_for_itself(pointsman):
+    """One worker's requests are never out of work for the one connection: the other's come to it, too."""
+    def answer(_origin, conn, stream, *_):
+        time.sleep(0.002)
+        conn.respond(stream, [(":status", "200")], b"ok")
+
+    server = pointsman(workers=2)
+    target_of = H2Origin(answer, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 3})
+    put(server, [target(target_of, max_connections=1)], limits={"queue": 100,
+                                                                 "queue_timeout": "20s"})
+    server.put_route("idle.example", respond={"status": 200})
+    first, second = connections_by_worker(server, "idle.example", 8)
+    stop, statuses = threading.Event(), []
+
+    def ask_always(conn):
+        while not stop.is_set():
+            statuses.append(conn.exchange(host=HOST).status)
+
+    threads = [threading.Thread(target=ask_always, args=(conn,)) for conn in first]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: len(statuses) > 50, "the first worker has the connection", 60)
+        for _ in range(3):
+            assert second[0].exchange(host=HOST).status == 200
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    target_of.stop()
+    assert set(statuses) == {200}
+    for conn in first + second:
+        conn.close()
+
+
 def test_aborted_requests_leave_no_count(pointsman, origin):
     server, target_of = pointsman(), origin(hang())
     put(server, [target_of], limits={"requests_per_target": 8, "queue": 50, "queue_timeout": "1s"})

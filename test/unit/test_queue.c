@@ -18,6 +18,7 @@ struct person {
     bool wants_again;
     bool saw_all;
     bool wants_to_leave;
+    unsigned hold_ms;
     struct pool_queue *kicks; // what it had picked is given back within the turn
     struct pool_queue *freed; // meanwhile another thread gives something back, once
 };
@@ -46,6 +47,9 @@ static void on_turn(void *user)
     }
     if (person->wants_again) {
         pool_queue_again(person->waiter, person->saw_all);
+        if (person->hold_ms > 0) {
+            pool_queue_hold(person->waiter, person->hold_ms);
+        }
     } else if (person->wants_to_leave) {
         pool_queue_leave(&person->waiter);
     } else {
@@ -382,6 +386,76 @@ static void test_leave_on_the_way(void **state)
     close_desk(&desk);
 }
 
+// Three that find nothing; the first of them holds the turns.
+static void open_held(struct desk *desk, unsigned hold_ms)
+{
+    open_desk(desk);
+    for (unsigned i = 0; i < 3; i++) {
+        join(desk, i, i % 2);
+        desk->people[i].wants_again = true;
+    }
+    desk->people[0].hold_ms = hold_ms;
+    for (unsigned i = 0; i < 4; i++) {
+        pool_queue_kick(desk->queue);
+        settle(desk);
+        assert_int_equal(desk->people[0].turns, i + 1);
+    }
+    assert_int_equal(turn_count, 4); // none for the others, though it passed them on
+}
+
+static void test_hold(void **state)
+{
+    (void)state;
+    struct desk desk;
+    open_held(&desk, 3600000);
+    desk.people[0].wants_again = false;
+    pool_queue_kick(desk.queue);
+    settle(&desk);
+    assert_int_equal(desk.people[0].turns, 5);
+    assert_int_equal(desk.people[1].turns, 1); // what they missed
+    assert_int_equal(desk.people[2].turns, 1);
+    // Not again at once: the turn is passed on.
+    desk.people[1].hold_ms = 3600000;
+    pool_queue_kick(desk.queue);
+    settle(&desk);
+    assert_int_equal(desk.people[1].turns, 2);
+    assert_int_equal(desk.people[2].turns, 2);
+    close_desk(&desk);
+}
+
+static void test_hold_ends_by_leaving(void **state)
+{
+    (void)state;
+    struct desk desk;
+    open_held(&desk, 3600000);
+    pool_queue_leave(&desk.people[0].waiter);
+    settle(&desk);
+    assert_int_equal(desk.people[1].turns, 1);
+    assert_int_equal(desk.people[2].turns, 1);
+    close_desk(&desk);
+    open_held(&desk, 3600000);
+    desk.people[0].wants_again = false;
+    desk.people[0].wants_to_leave = true;
+    pool_queue_kick(desk.queue);
+    settle(&desk);
+    assert_int_equal(desk.people[1].turns, 1);
+    assert_int_equal(desk.people[2].turns, 1);
+    close_desk(&desk);
+}
+
+static void test_hold_ends_by_time(void **state)
+{
+    (void)state;
+    struct desk desk;
+    open_held(&desk, 100);
+    while (desk.people[1].turns == 0 || desk.people[2].turns == 0) {
+        loop_turn(&desk.loops[0], 10);
+        loop_turn(&desk.loops[1], 10);
+    }
+    assert_int_equal(desk.people[0].turns, 5);
+    close_desk(&desk);
+}
+
 // ---- threads: a few slots, many who want one ----
 
 enum { THREADS = 3, PER_THREAD = 40, ROUNDS = 100000 / (THREADS * PER_THREAD), SLOTS = 3 };
@@ -451,6 +525,9 @@ static void on_room_turn(void *user)
         loop_task_add(&guest->worker->loop, &guest->task);
     } else {
         pool_queue_again(guest->waiter, next_random(guest->worker) % 2 == 0);
+        if (next_random(guest->worker) % 4 == 0) {
+            pool_queue_hold(guest->waiter, 1 + (unsigned)(next_random(guest->worker) % 3));
+        }
     }
 }
 
@@ -575,6 +652,9 @@ int main(void)
         cmocka_unit_test(test_kick_within_turn),
         cmocka_unit_test(test_kick_beside_a_turn),
         cmocka_unit_test(test_leave_on_the_way),
+        cmocka_unit_test(test_hold),
+        cmocka_unit_test(test_hold_ends_by_leaving),
+        cmocka_unit_test(test_hold_ends_by_time),
         cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

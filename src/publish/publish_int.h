@@ -341,7 +341,7 @@ void answers_soon(struct publisher *publisher);
 // NULL: out of memory.
 struct retirement *retirement_new(void);
 void retirement_free(struct retirement **retirement);
-// Takes *retirement, with kind and object set.
+// Takes *retirement, with kind and object set. The reaper looks at it soon.
 void retire(struct publisher *publisher, struct retirement **retirement);
 // A member's record, filled, as its last version goes.
 void leave(struct publisher *publisher, struct leaving *leaving);

@@ -70,6 +70,7 @@ void retire(struct publisher *publisher, struct retirement **place)
     list_append(&publisher->fresh, &retirement->node);
     publisher->retired_count += is_counted(retirement);
     rcu_retire(&retirement->rcu, on_grace, retirement);
+    arm_reaper(publisher, false); // a view is replaced without any change
 }
 
 static const struct version *version_of(const struct retirement *retirement)
@@ -251,6 +252,7 @@ void leave(struct publisher *publisher, struct leaving *leaving)
 {
     list_append(&publisher->leaving, &leaving->node);
     look_at_leaving(publisher, leaving); // most have no request: their grace period begins now
+    arm_reaper(publisher, false);
 }
 
 static bool reap_leaving(struct publisher *publisher, struct budget budget)

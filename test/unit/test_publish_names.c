@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 // ---- a resolver without a network ----
@@ -361,6 +362,27 @@ static void test_names_that_are_asked_for_in_vain(void **state)
     assert_int_equal(watched(), 0);
 }
 
+// Nothing is changed by anybody: what an answer replaced is freed all the same.
+static void test_what_an_answer_replaced_is_freed(void **state)
+{
+    struct fixture *f = *state;
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    settle(f); // nothing of these changes is left to be freed
+    answer("app", "10.0.0.1 10.0.0.2");
+    turn(f, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        answer("app", i % 2 == 0 ? "10.0.0.3" : "10.0.0.1 10.0.0.2");
+        uint64_t end_ns = clock_monotonic_ns() + 30 * NS_PER_SEC;
+        do {
+            turn(f, 3);
+            rcu_drain();
+            usleep(1000);
+        } while (strstr(targets(f, "p"), "leaving") != NULL && clock_monotonic_ns() < end_ns);
+    }
+    assert_string_equal(targets(f, "p"), "app:80(10.0.0.3) none w1 r0\n");
+}
+
 static void test_an_answer_is_a_difference(void **state)
 {
     struct fixture *f = *state;
@@ -695,6 +717,7 @@ int main(void)
         TEST(test_a_name_is_all_its_addresses),
         TEST(test_names_are_asked_for_before_they_are_live),
         TEST(test_names_that_are_asked_for_in_vain),
+        TEST(test_what_an_answer_replaced_is_freed),
         TEST(test_an_answer_is_a_difference),
         TEST(test_members_that_come_back),
         TEST(test_members_of_names_are_cut),

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "soak"))
@@ -91,7 +91,7 @@ def test_warm_requests_take_no_memory_and_no_lock(pointsman, shim, fast_origin, 
     server.put_pool("p", [fast_origin])
     where = {"targets": [fast_origin]} if kind == "targets" else {"pool": "p"}
     server.put_route("a.example", request_headers={"set": {"X-A": "1"}}, **where)
-    connections = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(8)]
+    connections = [socket.create_connection(("127.0.0.1", server.port), PATIENCE) for _ in range(8)]
     for sock in connections:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     run_requests(server, "a.example", WARM, connections)
@@ -117,7 +117,7 @@ def test_idle_connections_are_small(pointsman, shim, fast_origin, tmp_path, seen
     server.put_route("a.example", targets=[fast_origin])
 
     def add(count):
-        new = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(count)]
+        new = [socket.create_connection(("127.0.0.1", server.port), PATIENCE) for _ in range(count)]
         if seen:
             run_requests(server, "a.example", count, new)
         socks.extend(new)
@@ -142,7 +142,7 @@ def test_retired_memory_comes_back(pointsman, shim, fast_origin, tmp_path):
     """10,000 changes while the workers sleep: nothing retired is left a second later, and the heap
     is what it was."""
     counted = Counted(pointsman, shim, tmp_path)
-    server, in_use = counted.server, []
+    server, in_use, freed = counted.server, [], []
     for turn in range(4):
         for part in range(10):
             lines = [{"op": "put", "kind": "route", "key": f"h{i}.example",
@@ -151,17 +151,18 @@ def test_retired_memory_comes_back(pointsman, shim, fast_origin, tmp_path):
                      for i in range(1000)]
             assert server.batch(lines).status == 200
         end = time.monotonic()
-        wait_until(lambda: server.status()["retired"]["versions"] == 0, "retired versions freed", 5)
-        assert time.monotonic() - end < 1.0
+        wait_until(lambda: server.status()["retired"]["versions"] == 0, "retired versions freed")
+        freed.append(time.monotonic() - end)
         in_use.append(counted.bytes_in_use())
-    print(f"in use after each 10,000 changes: {in_use}")
+    print(f"in use after each 10,000 changes: {in_use}, freed after {freed}")
+    assert sorted(freed)[1] < 1.0, freed  # but for a turn in which the machine stood still
     # The log of events holds the last 10,000 changes from the first turn on.
     assert in_use[-1] - in_use[1] < 64 * 1024, in_use
 
 
 def test_idle_workers_do_not_slow_changes(pointsman):
     """A change waits for its durable write, never for a worker to wake."""
-    server, slow = pointsman(release=True), []
+    server, slow, calls = pointsman(release=True), [], []
     with server.admin() as session:
         for i in range(300):
             start = time.monotonic()
@@ -171,9 +172,13 @@ def test_idle_workers_do_not_slow_changes(pointsman):
             assert reply.status in (200, 201)
             commit = server.status()["store"]["last_commit_seconds"]
             slow.append(taken - commit)
+            start = time.monotonic()
+            session.api("GET", f"/v1/routes/h{i % 50}.example")
+            calls.append(time.monotonic() - start)
     slow.sort()
-    print(f"over the commit: p50 {slow[150] * 1e3:.2f} ms, p99 {slow[297] * 1e3:.2f} ms")
-    assert slow[len(slow) // 2] < 0.005, f"{slow[len(slow) // 2] * 1000:.2f} ms over its commit"
+    call = sorted(calls)[len(calls) // 2]  # what any call takes here
+    print(f"over the commit: p50 {slow[150] * 1e3:.2f} ms, p99 {slow[297] * 1e3:.2f} ms; a call {call * 1e3:.2f} ms")
+    assert slow[len(slow) // 2] < 0.005 + 2 * call, f"{slow[len(slow) // 2] * 1000:.2f} ms over its commit"
 
 
 def test_memory_is_flat(pointsman, fast_origin):

@@ -55,17 +55,6 @@ static void unmark(struct ceryx_watch *watch, const char *host)
     watch_send(watch, 3, argv);
 }
 
-static void count_changed(struct ceryx_watch *watch)
-{
-    struct watch_work *work = &watch->work;
-    struct ceryx_watch_status *status = watch_lock(watch);
-    for (unsigned i = 0; i < work->rows.count; i++) {
-        status->adopted += work->rows.kinds[i] == ROW_CHANGED;
-        status->deleted += work->rows.kinds[i] == ROW_DELETED;
-    }
-    watch_unlock(watch);
-}
-
 // The store does not take it.
 static void on_refused(struct ceryx_watch *watch, int err, const char *detail)
 {
@@ -101,6 +90,7 @@ static void on_refused(struct ceryx_watch *watch, int err, const char *detail)
 struct submitted {
     struct ceryx_watch *watch;
     uint64_t number; // of the work
+    unsigned changed, deleted;
 };
 
 static const char *detail_of(const struct store_request *request)
@@ -118,10 +108,15 @@ static void on_stored(struct store_request *request)
     struct submitted *submitted = request->context;
     struct ceryx_watch *watch = submitted->watch;
     bool is_ours = submitted->number == watch->work_number && !watch->is_stopping;
+    if (request->err == 0) { // it counts also when the work was given up meanwhile
+        struct ceryx_watch_status *status = watch_lock(watch);
+        status->adopted += submitted->changed;
+        status->deleted += submitted->deleted;
+        watch_unlock(watch);
+    }
     free(submitted);
     if (is_ours && request->err == 0) {
         watch->trouble[0] = '\0';
-        count_changed(watch);
         go_on(watch);
     } else if (is_ours) {
         on_refused(watch, request->err, detail_of(request));
@@ -137,6 +132,10 @@ static void submit(struct ceryx_watch *watch)
         return;
     }
     *submitted = (struct submitted){.watch = watch, .number = watch->work_number};
+    for (unsigned i = 0; i < watch->work.rows.count; i++) {
+        submitted->changed += watch->work.rows.kinds[i] == ROW_CHANGED;
+        submitted->deleted += watch->work.rows.kinds[i] == ROW_DELETED;
+    }
     watch->work.rows.request->on_done = on_stored;
     watch->work.rows.request->context = submitted;
     store_submit(watch->config.store, &watch->work.rows.request);

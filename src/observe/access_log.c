@@ -21,7 +21,8 @@
 enum {
     OUT_BYTES = 256 << 10,
     RELEASE_BYTES = 64 << 10, // of a ring between two releases
-    CLOSE_WAIT_MS = 1000,
+    CLOSE_WAIT_MS = 1000,     // at the end, a reader that takes nothing is waited for so long
+    CLOSE_MOST_MS = 5000,     // and one that takes little
 };
 
 struct access_log {
@@ -38,6 +39,7 @@ struct access_log {
     char *out;
     size_t out_start; // written up to here
     size_t out_len;
+    uint64_t written; // bytes, ever
     int wake_fd;
     pthread_t thread;
     _Atomic bool must_stop;   // set by close, read by the log thread
@@ -197,6 +199,7 @@ static bool flush_out(struct access_log *log)
         ssize_t n = write_some(log, log->out + log->out_start, log->out_len - log->out_start);
         if (n > 0) {
             log->out_start += (size_t)n;
+            log->written += (uint64_t)n;
             set_failed(log, false, 0);
         } else if (n == 0 || (errno != EINTR && errno != ETIMEDOUT && errno != EAGAIN)) {
             set_failed(log, true, n == 0 ? ENOSPC : errno);
@@ -315,13 +318,20 @@ static bool is_drained(const struct access_log *log)
     return log->out_start == log->out_len;
 }
 
-// The last of it: a stalled reader gets CLOSE_WAIT_MS, a failing file one attempt.
+// The last of it: a stalled reader gets CLOSE_WAIT_MS, a slow one CLOSE_MOST_MS, a failing file one attempt.
 static void finish_output(struct access_log *log)
 {
-    uint64_t deadline = clock_monotonic_ns() + CLOSE_WAIT_MS * NS_PER_MS;
+    uint64_t now = clock_monotonic_ns();
+    uint64_t most = now + CLOSE_MOST_MS * NS_PER_MS;
+    uint64_t deadline = now + CLOSE_WAIT_MS * NS_PER_MS;
     do {
+        uint64_t before = log->written;
         drain_rings(log);
-    } while (!is_drained(log) && !log->has_failed && clock_monotonic_ns() < deadline);
+        now = clock_monotonic_ns();
+        if (log->written != before) {
+            deadline = now + CLOSE_WAIT_MS * NS_PER_MS;
+        }
+    } while (!is_drained(log) && !log->has_failed && now < deadline && now < most);
     if (is_drained(log)) {
         return;
     }

@@ -55,8 +55,8 @@ int access_log_open(struct access_log **log, const char *file, enum access_log_f
                     unsigned worker_count, struct problems *problems) WARN_UNUSED;
 // Starts the log thread. 0, or ERR_SYSTEM.
 int access_log_start(struct access_log *log) WARN_UNUSED;
-// Writes what is left (for at most a second when the reader of a pipe stalls), ends the thread and
-// nulls *log. After the workers have ended.
+// Writes what is left (waiting for at most a second for the reader of a pipe that takes nothing, for five
+// for one that takes little), ends the thread and nulls *log. After the workers have ended.
 void access_log_close(struct access_log **log);
 // Worker, with its own index. No system call but one wake-up when the ring passes half full.
 void access_log_add(struct access_log *log, unsigned worker, const struct access_record *record);

@@ -41,6 +41,7 @@ struct peer {
     atomic_uint open;
     atomic_uint open_max;
     char request[PEER_REQUEST_MAX]; // the last one; with `mutex`
+    size_t request_len;
     uint64_t times_ms[PEER_TIMES_MAX];
     // Its own.
     pthread_mutex_t mutex;
@@ -160,6 +161,7 @@ static inline void peer_serve(struct peer *peer, struct peer_conn *c)
     pthread_mutex_lock(&peer->mutex);
     if (c->len > 0) {
         memcpy(peer->request, c->request, c->len + 1);
+        peer->request_len = c->len;
     }
     pthread_mutex_unlock(&peer->mutex);
     if (strstr(c->request, "\r\n\r\n") != NULL && peer_now_ms() - c->at_ms >= peer->delay_ms) {
@@ -184,6 +186,15 @@ static inline void *peer_run(void *argument)
         }
     }
     return NULL;
+}
+
+// Of the last request, at least so many bytes have come (a NUL is one of them).
+static inline bool peer_got(struct peer *peer, size_t len)
+{
+    pthread_mutex_lock(&peer->mutex);
+    bool has = peer->request_len >= len;
+    pthread_mutex_unlock(&peer->mutex);
+    return has;
 }
 
 static inline void peer_begin(struct peer *peer)

@@ -52,12 +52,22 @@ static void end(struct fixture *f)
 
 static void turn_until(struct fixture *f, const unsigned *count, unsigned wanted)
 {
-    uint64_t until = clock_monotonic_ns() + 10 * NS_PER_SEC;
+    uint64_t until = clock_monotonic_ns() + 60 * NS_PER_SEC;
     while (*count < wanted && clock_monotonic_ns() < until) {
         loop_turn(&f->control, 5);
     }
     assert_true(*count >= wanted);
 }
+
+// Waits for a peer.
+#define WAIT_PEER(condition)                                        \
+    do {                                                            \
+        uint64_t until_ns = clock_monotonic_ns() + 60 * NS_PER_SEC; \
+        while (!(condition) && clock_monotonic_ns() < until_ns) {   \
+            usleep(1000);                                           \
+        }                                                           \
+        assert_true(condition);                                     \
+    } while (0)
 
 static void turn_for(struct fixture *f, uint64_t ms)
 {
@@ -217,10 +227,20 @@ static void test_a_body_is_looked_at_up_to_a_bound(void **state)
     struct peer peer = {.answer = "HTTP/1.1 200 OK\r\n\r\n................|", .is_endless = true};
     peer_begin(&peer);
     struct probe_spec spec = spec_of(&peer);
-    spec.timeout_ms = 100;
-    assert_true(check_once(&f, &spec).is_good); // the status was good in time
-    spec.body = STR("ready");
-    assert_string_equal(check_once(&f, &spec).reason, "no end of the answer in 100 ms");
+    // The status was good in time; a machine that stands still just then is given more of it.
+    for (unsigned i = 0; i < 2; i++) {
+        struct probe_result result = {.reason = "no answer"};
+        for (spec.timeout_ms = 100;
+             str_starts(str_from_c(result.reason), STR("no answer")) && spec.timeout_ms < 60000;
+             spec.timeout_ms *= 4) {
+            result = check_once(&f, &spec);
+        }
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "no end of the answer in %u ms", spec.timeout_ms / 4);
+        assert_string_equal(result.reason, i == 0 ? "ok" : wanted);
+        assert_int_equal(result.is_good, i == 0);
+        spec.body = STR("ready");
+    }
     peer_end(&peer);
     end(&f);
 }
@@ -256,6 +276,7 @@ static void test_the_request(void **state)
     probe(&f, &spec, &seen);
     turn_until(&f, &seen.count, 1);
     probe_end(&seen.probe);
+    WAIT_PEER(peer_got(&peer, lens[2] + 11));
     peer_end(&peer);
     assert_memory_equal(peer.request, preambles[2], lens[2]);
     assert_memory_equal(peer.request + lens[2], "GET /health", 11);
@@ -557,9 +578,7 @@ static void test_end_while_a_certificate_is_loaded(void **state)
     struct probe_spec spec = spec_of(&peer);
     spec.tls = s.context;
     probe(&f, &spec, &seen);
-    while (atomic_load(&peer.accepted) == 0) {
-        usleep(1000);
-    }
+    WAIT_PEER(atomic_load(&peer.accepted) > 0);
     usleep(10000);
     prober_stop(f.prober);
     assert_int_equal(seen.count, 0);
@@ -595,7 +614,7 @@ static void test_http2(void **state)
         spec.path = STR("/ok");
         spec.tls = is_tls == 1 ? s.context : NULL;
         probe(&f, &spec, &seen);
-        uint64_t until = clock_monotonic_ns() + 10 * NS_PER_SEC;
+        uint64_t until = clock_monotonic_ns() + 60 * NS_PER_SEC;
         while (seen.count == 0 && clock_monotonic_ns() < until) {
             origin_poll(&origin);
             loop_turn(&f.control, 1);
@@ -621,14 +640,18 @@ static void test_intervals(void **state)
     begin(&f, 10);
     peer_begin(&peer);
     struct probe_spec spec = spec_of(&peer);
+    spec.interval_ms = 3600000;
+    probe(&f, &spec, &seen);
+    turn_until(&f, &seen.count, 1); // the first one at once
+    probe_end(&seen.probe);
     spec.interval_ms = INTERVAL_MS;
+    seen.count = 0;
     uint64_t since_ms = peer_now_ms();
     probe(&f, &spec, &seen);
-    turn_until(&f, &seen.count, 1);
-    assert_true(peer_now_ms() - since_ms < INTERVAL_MS); // the first one at once
     turn_until(&f, &seen.count, COUNT);
     probe_end(&seen.probe);
-    turn_for(&f, 20);
+    spec.is_once = true;
+    assert_true(check_once(&f, &spec).is_good); // behind it: the prober knows that it has ended
     unsigned accepted = atomic_load(&peer.accepted);
     turn_for(&f, 3 * INTERVAL_MS);
     assert_int_equal(atomic_load(&peer.accepted), accepted); // never again
@@ -636,16 +659,16 @@ static void test_intervals(void **state)
     end(&f);
     uint64_t least = UINT64_MAX;
     uint64_t most = 0;
+    const uint64_t *times_ms = peer.times_ms + 1;
     for (unsigned i = 1; i < COUNT; i++) {
-        uint64_t gap = peer.times_ms[i] - peer.times_ms[i - 1];
+        uint64_t gap = times_ms[i] - times_ms[i - 1];
         least = gap < least ? gap : least;
         most = gap > most ? gap : most;
+        // What is seen is seen late, so from one to the next it may be less.
+        assert_true(times_ms[i] - since_ms + 1 >= i * (INTERVAL_MS - INTERVAL_MS / 10));
     }
-    // Both moments are seen a little late; on a loaded machine the second one much.
-    assert_true(least >= INTERVAL_MS - INTERVAL_MS / 10 - 6);
     assert_true(most > least);
-    uint64_t mean = (peer.times_ms[COUNT - 1] - peer.times_ms[0]) / (COUNT - 1);
-    assert_in_range(mean, INTERVAL_MS - 6, 2 * INTERVAL_MS);
+    assert_true(least <= 2 * INTERVAL_MS);
 }
 
 // A target that is slower than the interval has one check at a time.
@@ -714,14 +737,14 @@ static void test_change(void **state)
     struct probe_spec spec = spec_of(&silent);
     struct probe_spec other = spec_of(&good);
     probe(&f, &spec, &seen);
-    turn_for(&f, 40);
-    assert_int_equal(atomic_load(&silent.accepted), 1);
+    WAIT_PEER(atomic_load(&silent.accepted) == 1);
     assert_int_equal(probe_change(seen.probe, &other), 0);
     turn_until(&f, &seen.count, 1);
     assert_true(seen.last.is_good);
     turn_for(&f, 40);
     assert_int_equal(seen.count, 1);
-    assert_int_equal(atomic_load(&silent.open), 0); // given up
+    WAIT_PEER(atomic_load(&silent.open) == 0); // given up
+    assert_int_equal(atomic_load(&silent.accepted), 1);
     probe_end(&seen.probe);
     peer_end(&silent);
     peer_end(&good);
@@ -747,11 +770,9 @@ static void test_late_results(void **state)
         uint64_t failures;
         prober_counts(f.prober, &before, &failures);
         probe(&f, &spec, &seen);
-        while (checks <= before) {
-            prober_counts(f.prober, &checks, &failures);
-            usleep(1000);
-        }
-        usleep(5000); // it is in the mailbox
+        WAIT_PEER(loop_has_messages(&f.control)); // the result
+        prober_counts(f.prober, &checks, &failures);
+        assert_int_equal(checks, before + 1);
         if (ends == 1) {
             probe_end(&seen.probe);
             turn_for(&f, 30);
@@ -804,11 +825,7 @@ static void test_ends(void **state)
             probe_end(&seen[k].probe);
         }
         end(&f);
-        uint64_t until = clock_monotonic_ns() + 10 * NS_PER_SEC;
-        while (atomic_load(&peer.open) > 0 && clock_monotonic_ns() < until) {
-            usleep(1000);
-        }
-        assert_int_equal(peer.open, 0);
+        WAIT_PEER(atomic_load(&peer.open) == 0);
         peer_end(&peer);
     }
 }

@@ -133,7 +133,7 @@ static void serve_tcp(struct dns_peer *peer)
     static _Thread_local uint8_t answer[ANSWER_MAX + 2];
     uint8_t packet[514];
     int fd = accept(peer->tcp, NULL, NULL);
-    struct timeval wait = {.tv_usec = 200000};
+    struct timeval wait = {.tv_sec = 10};
     if (fd < 0) {
         return;
     }

@@ -192,10 +192,10 @@ static inline void admin_begin(struct admin_check *check, struct script_stream *
     }
 }
 
-// Turns the loop until the answer is complete (at most 10 s).
+// Turns the loop until the answer is complete (at most a minute).
 static inline void admin_finish(struct admin_check *check, struct script_stream *script)
 {
-    uint64_t deadline_ns = clock_monotonic_ns() + 10 * NS_PER_SEC;
+    uint64_t deadline_ns = clock_monotonic_ns() + 60 * NS_PER_SEC;
     while (!script->is_ended && !script->is_over && clock_monotonic_ns() < deadline_ns) {
         loop_turn(&check->control, 20);
     }

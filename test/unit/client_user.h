@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Users of client streams, which write down what they are told: "ready;head 200;end;".
 #pragma once
+#include "base/clock.h"
 #include "h2_origin.h"
 #include "net/outq.h"
 #include "upstream/upstream.h"
@@ -221,17 +222,15 @@ static inline void client_poll(struct client *c, int wait_ms)
 }
 
 // Turns both sides until the condition holds.
-#define WAIT(c, condition)                           \
-    do {                                             \
-        for (int turn_ = 0; turn_ < 5000; turn_++) { \
-            if (condition) {                         \
-                break;                               \
-            }                                        \
-            client_poll((c), turn_ < 100 ? 0 : 1);   \
-        }                                            \
-        if (!(condition)) {                          \
-            fail_msg("not in time: %s", #condition); \
-        }                                            \
+#define WAIT(c, condition)                                                               \
+    do {                                                                                 \
+        uint64_t until_ns_ = clock_monotonic_ns() + 60 * NS_PER_SEC;                     \
+        for (int turn_ = 0; !(condition) && clock_monotonic_ns() < until_ns_; turn_++) { \
+            client_poll((c), turn_ < 100 ? 0 : 1);                                       \
+        }                                                                                \
+        if (!(condition)) {                                                              \
+            fail_msg("not in time: %s", #condition);                                     \
+        }                                                                                \
     } while (0)
 
 // Some turns in which nothing more is expected.

@@ -3,6 +3,7 @@
 // test's loop turns. Nothing sleeps; what must come is waited for in turns, up to a bound.
 #pragma once
 #include "base/buf.h"
+#include "base/clock.h"
 #include "loop/loop.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -119,16 +120,17 @@ static inline int peer_listen(struct sockaddr_in *address)
 }
 
 // Turns the loop until the condition holds; reads for the peer meanwhile.
-#define PUMP(loop, peer, condition)                     \
-    do {                                                \
-        for (int turns_ = 0; turns_ < 5000; turns_++) { \
-            peer_poll(peer);                            \
-            if (condition) {                            \
-                break;                                  \
-            }                                           \
-            loop_turn(loop, turns_ < 20 ? 0 : 1);       \
-        }                                               \
-        assert_true(condition);                         \
+#define PUMP(loop, peer, condition)                                        \
+    do {                                                                   \
+        uint64_t until_ns_ = clock_monotonic_ns() + 60 * NS_PER_SEC;       \
+        for (int turns_ = 0; clock_monotonic_ns() < until_ns_; turns_++) { \
+            peer_poll(peer);                                               \
+            if (condition) {                                               \
+                break;                                                     \
+            }                                                              \
+            loop_turn(loop, turns_ < 20 ? 0 : 1);                          \
+        }                                                                  \
+        assert_true(condition);                                            \
     } while (0)
 
 // Some turns in which nothing more is expected.

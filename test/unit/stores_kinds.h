@@ -71,7 +71,7 @@ static inline void stores_make_fleet(struct check *check)
 static inline void stores_wait_following(struct stores *stores)
 {
     struct fleet_status status;
-    uint64_t until = clock_monotonic_ns() + 20 * NS_PER_SEC;
+    uint64_t until = clock_monotonic_ns() + 60 * NS_PER_SEC;
     do {
         assert_true(clock_monotonic_ns() < until);
         loop_turn(&stores->check.control, 5);
@@ -204,13 +204,14 @@ static inline bool stores_has(struct stores *stores, const struct item *item)
 
 static inline void stores_wait(struct stores *stores, const struct item *items, unsigned count)
 {
-    uint64_t until = clock_monotonic_ns() + 30 * NS_PER_SEC;
+    uint64_t until = clock_monotonic_ns() + 60 * NS_PER_SEC;
     for (unsigned i = 0; i < count;) {
         assert_true(clock_monotonic_ns() < until);
         loop_turn(&stores->check.control, 10);
         i = stores_has(stores, &items[i]) ? i + 1 : 0;
     }
-    for (unsigned i = 0; i < 5; i++) {
+    while (stores->check.revision < store_revision(stores->check.store)) {
+        assert_true(clock_monotonic_ns() < until);
         loop_turn(&stores->check.control, 5); // the feed follows the commit
     }
 }

@@ -219,7 +219,9 @@ static void test_least_requests_is_exact(void **unused)
         pthread_join(workers[i].thread, NULL);
     }
     for (unsigned i = 0; i < 10; i++) {
-        assert_in_range(pool_member_requests(f->candidates[i].member), 1999, 2001);
+        // Those that pick at the same time may all pick the same one.
+        assert_in_range(pool_member_requests(f->candidates[i].member), 2000 - (THREADS - 1),
+                        2000 + THREADS - 1);
     }
     pthread_barrier_destroy(&shared.barrier);
     fixture_free(&f);

@@ -499,7 +499,7 @@ static void test_names_and_timer_on_the_loop(void **state)
     apply(publisher, NOUN_ROUTE, "g", "{\"targets\":[\"localhost:3001\",\"no-such.invalid:80\"]}");
     apply(publisher, NOUN_ROUTE, "h", "{\"targets\":[\"10.0.0.1:80\"]}");
     pool_member_put(member);
-    uint64_t end = clock_monotonic_ns() + 5 * NS_PER_SEC;
+    uint64_t end = clock_monotonic_ns() + 60 * NS_PER_SEC;
     while (retired(publisher) > 0 && clock_monotonic_ns() < end) {
         loop_turn(&loop, 20);
         rcu_turn_done();
@@ -537,7 +537,7 @@ static void test_a_batch_is_given_back_soon(void **state)
     assert_int_equal(publisher_route_count(publisher), COUNT);
     uint64_t start = clock_monotonic_ns();
     while ((retired(publisher) > 0 || rcu_retired_count() > 0) &&
-           clock_monotonic_ns() < start + 10 * NS_PER_SEC) {
+           clock_monotonic_ns() < start + 60 * NS_PER_SEC) {
         loop_turn(&loop, 5);
         rcu_turn_done();
     }

@@ -19,6 +19,7 @@ struct asked {
     sa_family_t family;
     unsigned count;
     unsigned ttl_ms;
+    unsigned failure_ttls[8]; // of the first ones
     char error[64];
     char text[4096]; // of the last good answer: "10.0.0.1 2001:db8::1 "
     struct resolver_name *name;
@@ -32,6 +33,9 @@ static void on_answer(void *context, const struct resolver_result *result)
     if (result->count == 0) {
         assert_non_null(result->error);
         str_copy(asked->error, sizeof asked->error, str_from_c(result->error));
+        if (asked->failures < 8) {
+            asked->failure_ttls[asked->failures] = result->ttl_ms;
+        }
         asked->failures++;
         return;
     }
@@ -55,7 +59,7 @@ static void on_answer(void *context, const struct resolver_result *result)
 
 static void turn_until(struct loop *loop, const unsigned *count, unsigned wanted)
 {
-    uint64_t end = clock_monotonic_ns() + 10 * NS_PER_SEC;
+    uint64_t end = clock_monotonic_ns() + 60 * NS_PER_SEC;
     while (*count < wanted && clock_monotonic_ns() < end) {
         loop_turn(loop, 20);
     }
@@ -172,11 +176,16 @@ static void test_hosts_file(void **state)
     loop_fini(&loop);
 }
 
+// A timeout that nothing comes to here, whatever the machine does.
+enum { LONG_MS = 30000 };
+
 static void check_answers(bool has_thread)
 {
     struct fixture f;
     struct asked asked = {0};
-    begin(&f, has_thread, 500);
+    struct asked behind = {0};
+    begin(&f, has_thread, LONG_MS);
+    uint64_t began = clock_monotonic_ns();
     set(&f, "app.example", DNS_ANSWER, "10.0.0.2 10.0.0.1 2001:db8::2 10.0.0.2 2001:db8::1", 1);
     watch(&f, "app.example", &asked);
     turn_until(&f.control, &asked.answers, 1);
@@ -185,21 +194,26 @@ static void check_answers(bool has_thread)
     assert_int_equal(asked.ttl_ms, 400); // 1 s, but max_ttl
     // It is asked again when the time is up, not before, and what has changed is seen.
     unsigned questions = atomic_load(&f.peer.questions);
-    assert_int_equal(questions, 1);
+    assert_true(questions >= 1);
+    assert_true((questions - 1) * 400 * NS_PER_MS <= clock_monotonic_ns() - began);
     set(&f, "app.example", DNS_ANSWER, "10.0.0.9", 0);
-    uint64_t since = clock_monotonic_ns();
-    turn_until(&f.control, &asked.answers, 2);
-    assert_true(clock_monotonic_ns() - since > 300 * NS_PER_MS);
-    assert_string_equal(asked.text, "10.0.0.9 ");
-    assert_int_equal(asked.ttl_ms, 50); // 0 s, but min_ttl
-    turn_until(&f.control, &asked.answers, 5);
-    resolver_unwatch(&asked.name);
     unsigned answers = asked.answers;
+    while (strcmp(asked.text, "10.0.0.9 ") != 0) {
+        turn_until(&f.control, &asked.answers, ++answers);
+    }
+    assert_true(clock_monotonic_ns() - began >= 400 * NS_PER_MS);
+    assert_int_equal(asked.ttl_ms, 50); // 0 s, but min_ttl
+    turn_until(&f.control, &asked.answers, asked.answers + 3);
+    resolver_unwatch(&asked.name);
+    answers = asked.answers;
+    // The resolver has heard of it when it answers what came behind it, and so has the server.
+    set(&f, "behind.example", DNS_ANSWER, "10.0.0.1", 1);
+    watch(&f, "behind.example", &behind);
+    turn_until(&f.control, &behind.answers, 1);
     turn_for(&f.control, 150);
-    questions = atomic_load(&f.peer.questions);
-    turn_for(&f.control, 150);
-    assert_int_equal(asked.answers, answers);
-    assert_int_equal(atomic_load(&f.peer.questions), questions); // never asked for again
+    assert_true(dns_peer_was_asked(&f.peer, "behind.example"));
+    assert_int_equal(asked.answers, answers); // never asked for again
+    resolver_unwatch(&behind.name);
     end(&f);
 }
 
@@ -226,9 +240,9 @@ static void test_failures(void **state)
         {"empty.example", DNS_ANSWER, "the name has no address", NULL},
     };
     struct fixture f;
-    begin(&f, true, 60);
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct asked asked = {0};
+        begin(&f, true, cases[i].kind == DNS_SILENCE ? 60 : LONG_MS);
         uint64_t before = resolver_failure_count(f.resolver);
         set(&f, cases[i].host, cases[i].kind, NULL, 1);
         watch(&f, cases[i].host, &asked);
@@ -236,16 +250,16 @@ static void test_failures(void **state)
         if (cases[i].or_error == NULL || strcmp(asked.error, cases[i].or_error) != 0) {
             assert_string_equal(asked.error, cases[i].error);
         }
-        assert_int_equal(asked.ttl_ms, 50); // asked again from min_ttl on, doubling
         turn_until(&f.control, &asked.failures, 3);
-        assert_int_equal(asked.ttl_ms, 200);
+        assert_int_equal(asked.failure_ttls[0], 50); // asked again from min_ttl on, doubling
+        assert_int_equal(asked.failure_ttls[2], 200);
         assert_int_equal(asked.answers, 0);
         assert_true(resolver_failure_count(f.resolver) >= before + 3);
         set(&f, cases[i].host, DNS_ANSWER, "10.0.0.1", 1);
         turn_until(&f.control, &asked.answers, 1);
         resolver_unwatch(&asked.name);
+        end(&f);
     }
-    end(&f);
 }
 
 static void test_retries_are_bounded(void **state)
@@ -253,11 +267,11 @@ static void test_retries_are_bounded(void **state)
     (void)state;
     struct fixture f;
     struct asked asked = {0};
-    begin(&f, false, 60);
+    begin(&f, false, LONG_MS);
     set(&f, "none.example", DNS_NO_NAME, NULL, 1);
     watch(&f, "none.example", &asked);
     turn_until(&f.control, &asked.failures, 5);
-    assert_int_equal(asked.ttl_ms, 800); // 50 doubled four times
+    assert_int_equal(asked.failure_ttls[4], 800); // 50 doubled four times
     resolver_unwatch(&asked.name);
     end(&f);
 }
@@ -267,7 +281,7 @@ static void test_truncated_answers_come_by_tcp(void **state)
     (void)state;
     struct fixture f;
     struct asked asked = {0};
-    begin(&f, true, 1000);
+    begin(&f, true, LONG_MS);
     struct dns_peer_name many = {
         .name = "many.example", .kind = DNS_TRUNCATED, .many = 100, .ttl = 60};
     dns_peer_set(&f.peer, &many);
@@ -289,7 +303,7 @@ static void test_many_names(void **state)
     for (int has_thread = 0; has_thread <= 1; has_thread++) {
         struct fixture f;
         struct asked *asked = calloc(COUNT, sizeof *asked);
-        begin(&f, has_thread == 1, 2000);
+        begin(&f, has_thread == 1, 1000); // what the kernel drops is asked again
         set(&f, "app.example", DNS_ANSWER, "10.0.0.1", 3600);
         for (unsigned i = 0; i < COUNT; i++) {
             watch(&f, "app.example", &asked[i]);

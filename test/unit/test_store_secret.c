@@ -297,6 +297,13 @@ static void test_reader_beside_writer(void **state)
 }
 
 // Far over what it takes: the secrets are not read.
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
 static void test_list_of_many(void **state)
 {
     struct check *check = *state;
@@ -315,11 +322,11 @@ static void test_list_of_many(void **state)
         check_expect(check, r, 0);
     }
     unsigned count = 0;
-    uint64_t began = clock_monotonic_ns();
+    uint64_t began = cpu_ns();
     assert_int_equal(
         store_list(check->store, NOUN_CERTIFICATE, STR_NULL, STR_NULL, 0, no_secret, &count), 0);
     assert_int_equal(count, BLOCKS * BLOCK);
-    assert_true(clock_monotonic_ns() - began < NS_PER_SEC);
+    assert_true(cpu_ns() - began < NS_PER_SEC);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

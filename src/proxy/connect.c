@@ -2,6 +2,7 @@
 // How a target is spoken to: TLS, protocol, the PROXY header; and a stream to it.
 #include "net/address.h"
 #include "net/proxy_protocol.h"
+#include "proxy/secure.h"
 #include "proxy/transaction.h"
 #include <stdio.h>
 
@@ -77,6 +78,23 @@ static struct sockaddr_storage address_of(const struct in6_addr *in6)
     return storage;
 }
 
+// The TLS that ends here.
+static void add_own(struct proxy_header *header, struct txn *txn, const struct tls *tls,
+                    struct wanted *wanted)
+{
+    struct secure_client client;
+    secure_read_client(txn, &client);
+    header->is_tls = true;
+    header->has_client_cert = client.fingerprint.len > 0;
+    header->authority = tls_sni(tls);
+    header->alpn = tls_protocol(tls) == TLS_H2      ? STR("h2")
+                   : tls_protocol(tls) == TLS_HTTP1 ? STR("http/1.1")
+                                                    : STR_NULL;
+    int len = snprintf(wanted->tls_version, sizeof wanted->tls_version, "TLSv%.*s",
+                       STR_ARG(tls_version(tls)));
+    header->tls_version = str_make(wanted->tls_version, (size_t)len);
+}
+
 // Where the TLS was ended before us: what the sender of our own PROXY header said of it.
 static void add_told(struct proxy_header *header, const struct http_proxied *told)
 {
@@ -91,7 +109,7 @@ static void add_told(struct proxy_header *header, const struct http_proxied *tol
 // field, its port is not known: 0.
 static struct str preamble_of(struct txn *txn, struct wanted *wanted)
 {
-    struct tls *tls = http_stream_tls(txn->client);
+    const struct tls *tls = http_stream_tls(txn->client);
     struct proxy_header header = {
         .version = wanted->settings->send_proxy == SEND_PROXY_V1 ? 1 : 2,
         .unique_id = str_sub(txn->request_id_text, 0, UNIQUE_ID_MAX),
@@ -102,14 +120,7 @@ static struct str preamble_of(struct txn *txn, struct wanted *wanted)
         header.source = address_of(&txn->client_address);
     }
     if (tls != NULL) {
-        header.is_tls = true;
-        header.authority = tls_sni(tls);
-        header.alpn = tls_protocol(tls) == TLS_H2      ? STR("h2")
-                      : tls_protocol(tls) == TLS_HTTP1 ? STR("http/1.1")
-                                                       : STR_NULL;
-        int len = snprintf(wanted->tls_version, sizeof wanted->tls_version, "TLSv%.*s",
-                           STR_ARG(tls_version(tls)));
-        header.tls_version = str_make(wanted->tls_version, (size_t)len);
+        add_own(&header, txn, tls, wanted);
     } else {
         add_told(&header, http_stream_proxied(txn->client));
     }

@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
+from support.certs import Authority
 from support.net import wait_until
-from support.tls import TlsConnection
+from support.tls import TlsConnection, client_context
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 GET = b"GET / HTTP/1.1\r\nHost: p.example\r\nConnection: close\r\n\r\n"
@@ -232,6 +233,17 @@ def test_passed_on(site):
     assert head.startswith(SIGNATURE + b"\x21\x21")
     assert head[16:32] == socket.inet_pton(socket.AF_INET6, "2001:db8::9")
     assert head[32:48] == socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1")
+
+
+def test_client_certificates_are_told(pointsman, certs, tmp_path):
+    server, taker, clients = pointsman(https=True), Taker(), Authority(tmp_path, "clients")
+    server.put_pool("t", [taker.address], send_proxy="v2")
+    server.put_route("p.example", pool="t", client_auth={"ca": clients.ca_pem, "mode": "optional"})
+    for client, flags, verify in ((clients.issue("alice", client=True), 3, 0), (None, 1, 1)):
+        with TlsConnection(server.https_port, "p.example", client_context(client=client)) as conn:
+            assert conn.exchange(host="p.example").status == 200
+        tlvs, _ = tlvs_of(taker.heads[-1])
+        assert struct.unpack(">BI", tlvs[0x20][:5]) == (flags, verify)
 
 
 def test_each_client_has_connections_of_its_own(pointsman, origin):

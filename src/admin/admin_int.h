@@ -196,8 +196,6 @@ void call_begin_ceryx(struct admin *admin, struct http_stream *stream, const str
 void call_hold(struct call *call);
 // The call may be gone at the end of the turn.
 void call_drop(struct call *call);
-// The stream is over or given up: forgets it.
-void call_leave(struct call *call);
 // Gives the exchange up so that the client sees it.
 void call_cut(struct call *call);
 // Runs ops->step as soon as there is room.
@@ -212,8 +210,6 @@ bool call_switch(const struct call *call, struct str name);
 // the process; NULL: no such path).
 const struct call_row *calls_find(struct str path, enum http_method method, struct str rest[2],
                                   const char **allow);
-// Rows in order, NULL at the end.
-const struct call_row *calls_row(unsigned index);
 
 // guard.c: who may call. 0, or the HTTP status to refuse with and *detail.
 unsigned guard_check(const struct admin *admin, const struct call *call,
@@ -323,8 +319,6 @@ void answer_when_named(struct call *call, unsigned status, struct str text);
 // The answer: `text` (JSON, copied), or with NULL a head alone; 202 with ?wait=none; with ?wait=fleet when all
 // nodes serve it, else 504. `with_names`: as answer_when_named() does.
 void answer_done(struct call *call, unsigned status, const char *text, bool with_names);
-// 504: it is written, but these lag.
-void answer_lagging(struct call *call, const char *lagging);
 // Calls on_done (with the call) when all nodes serve call->revision or the time is up, as fleet_wait() does; it is
 // to clear call->fleet_wait and to drop the call. False: nobody is waited for (no ?wait=fleet, no fleet, no
 // revision, no client), or there are too many waits.
@@ -359,8 +353,6 @@ json_t *object_load(struct call *call, uint64_t *revision);
 bool object_condition(struct call *call, struct store_change *change);
 // ?wait= and ?timeout=; false: answered.
 bool object_wait(struct call *call);
-// What became of a request that the store did not answer for, into the answer to come.
-void object_outcome(struct call *call, const struct store_request *request);
 // Submits one change (moved in) and calls on_done with it when the store has answered; the call is
 // held meanwhile and may have lost its client.
 void object_submit(struct call *call, struct store_change *change,
@@ -374,8 +366,6 @@ json_t *object_body(struct call *call);
 // events.c
 int events_new(struct admin_events **events, struct admin *admin) WARN_UNUSED;
 void events_free(struct admin_events **events);
-void events_add(struct admin_events *events, const char *type, uint64_t revision, bool is_last,
-                struct str data);
 void events_add_certificate(struct admin_events *events,
                             const struct publish_certificate_event *event);
 void events_add_health(struct admin_events *events, const struct publish_health_event *event);
@@ -406,4 +396,3 @@ void call_ceryx_post(struct call *call);
 void call_ceryx_get(struct call *call);
 void call_ceryx_put(struct call *call);
 void call_ceryx_delete(struct call *call);
-void call_later_noun(struct call *call);

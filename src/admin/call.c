@@ -51,7 +51,8 @@ void call_drop(struct call *call)
     end_unless_used(call);
 }
 
-void call_leave(struct call *call)
+// The stream is over or given up: forgets it.
+static void leave_stream(struct call *call)
 {
     if (call->stream == NULL) {
         return;
@@ -71,7 +72,7 @@ void call_cut(struct call *call)
     struct http_stream *stream = call->stream;
     if (stream != NULL) {
         call->is_over = true;
-        call_leave(call);
+        leave_stream(call);
         stream->ops->reset(stream, ERR_CLOSED);
     }
 }
@@ -167,7 +168,7 @@ static void on_room(struct http_stream *stream)
 static void on_sent(struct http_stream *stream)
 {
     if (stream->user != NULL) {
-        call_leave(stream->user);
+        leave_stream(stream->user);
     }
 }
 

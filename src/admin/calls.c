@@ -7,6 +7,12 @@
         .method = row_method, .pattern = row_pattern, .run = row_run, __VA_ARGS__ \
     }
 
+static void answer_later_noun(struct call *call)
+{
+    answer_status(call, 404, "%.*s: tenants and keys are not part of this version",
+                  STR_ARG(call->path));
+}
+
 // clang-format off
 static const struct call_row rows[] = {
     ROW(METHOD_GET, "/v1/routes", call_list, .noun = NOUN_ROUTE),
@@ -45,10 +51,10 @@ static const struct call_row rows[] = {
     ROW(METHOD_PUT, "/api/routes/{}", call_ceryx_put, .noun = NOUN_ROUTE, .is_ceryx = true),
     ROW(METHOD_DELETE, "/api/routes/{}", call_ceryx_delete, .noun = NOUN_ROUTE, .is_ceryx = true),
     // Names that are taken, for later versions: a clear answer instead of a puzzling one.
-    ROW(METHOD_OTHER, "/v1/tenants", call_later_noun, ),
-    ROW(METHOD_OTHER, "/v1/tenants/{*}", call_later_noun, ),
-    ROW(METHOD_OTHER, "/v1/keys", call_later_noun, ),
-    ROW(METHOD_OTHER, "/v1/keys/{*}", call_later_noun, ),
+    ROW(METHOD_OTHER, "/v1/tenants", answer_later_noun, ),
+    ROW(METHOD_OTHER, "/v1/tenants/{*}", answer_later_noun, ),
+    ROW(METHOD_OTHER, "/v1/keys", answer_later_noun, ),
+    ROW(METHOD_OTHER, "/v1/keys/{*}", answer_later_noun, ),
 };
 // clang-format on
 
@@ -121,15 +127,4 @@ const struct call_row *calls_find(struct str path, enum http_method method, stru
         *allow = allow_text(allowed);
     }
     return NULL;
-}
-
-const struct call_row *calls_row(unsigned index)
-{
-    return index < ROW_COUNT ? &rows[index] : NULL;
-}
-
-void call_later_noun(struct call *call)
-{
-    answer_status(call, 404, "%.*s: tenants and keys are not part of this version",
-                  STR_ARG(call->path));
 }

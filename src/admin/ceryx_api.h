@@ -7,14 +7,8 @@
 // The host in the URL, decoded, into call->key as a route key. False: it is none, and nothing was answered
 // (`problems`), or memory is out.
 bool ceryx_read_key(struct call *call, struct problems *problems);
-// "No route found for HOST.", with the host as in the URL.
-void ceryx_answer_missing(struct call *call);
 // {"source", "target", "settings"} appended to *out.
 void ceryx_put_source(struct buf *out, const struct ceryx_source *source);
-// The same of a stored route; what else belongs to it is read from the store. 0; ERR_NOT_FOUND: it cannot be
-// shown; ERR_MEMORY.
-int ceryx_put_route(struct admin *admin, struct buf *out, struct str key,
-                    struct str route) WARN_UNUSED;
 // The stored value of `name`, malloc'ed; NULL: there is none (or it cannot be read).
 char *ceryx_load(struct admin *admin, enum noun noun, struct str name);
 

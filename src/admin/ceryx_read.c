@@ -25,7 +25,8 @@ bool ceryx_read_key(struct call *call, struct problems *problems)
     return call->key != NULL;
 }
 
-void ceryx_answer_missing(struct call *call)
+// "No route found for HOST.", with the host as in the URL.
+static void answer_missing(struct call *call)
 {
     struct str raw = call->rest[0];
     char text[300];
@@ -70,7 +71,9 @@ char *ceryx_load(struct admin *admin, enum noun noun, struct str name)
     return str_dup(record.value);
 }
 
-int ceryx_put_route(struct admin *admin, struct buf *out, struct str key, struct str route)
+// The same of a stored route; what else belongs to it is read from the store. 0; ERR_NOT_FOUND: it cannot be
+// shown; ERR_MEMORY.
+static int put_route(struct admin *admin, struct buf *out, struct str key, struct str route)
 {
     if (ceryx_host(key).p == NULL) {
         return ERR_NOT_FOUND;
@@ -106,12 +109,12 @@ void call_ceryx_get(struct call *call)
     int err = is_memory ? ERR_MEMORY
               : route == NULL
                   ? ERR_NOT_FOUND
-                  : ceryx_put_route(call->admin, &out, str_from_c(call->key), str_from_c(route));
+                  : put_route(call->admin, &out, str_from_c(call->key), str_from_c(route));
     if (err == 0 && out.failed) {
         err = ERR_MEMORY;
     }
     if (err == ERR_NOT_FOUND) {
-        ceryx_answer_missing(call);
+        answer_missing(call);
     } else if (err != 0) {
         answer_err(call, err);
     } else {
@@ -149,7 +152,7 @@ static bool on_route(void *context, const struct store_record *record)
     buf_put(&list->after, record->key);
     size_t before = out->len;
     buf_put(out, list->has_shown ? STR(",") : STR(""));
-    if (ceryx_put_route(list->admin, out, record->key, record->value) == 0) {
+    if (put_route(list->admin, out, record->key, record->value) == 0) {
         list->has_shown = true;
     } else {
         out->len = before;

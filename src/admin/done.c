@@ -17,7 +17,8 @@ static void send_written(struct call *call, unsigned status, const char *text, b
     }
 }
 
-void answer_lagging(struct call *call, const char *lagging)
+// 504: it is written, but these lag.
+static void answer_lagging(struct call *call, const char *lagging)
 {
     call->lagging = lagging;
     answer_status(call, 504, "it is written, but not yet known to be served by %s", lagging);

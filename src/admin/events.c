@@ -45,8 +45,8 @@ static uint64_t oldest(const struct admin_events *events, uint64_t span)
     return events->next < span ? 0 : events->next - span;
 }
 
-void events_add(struct admin_events *events, const char *type, uint64_t revision, bool is_last,
-                struct str data)
+static void add_event(struct admin_events *events, const char *type, uint64_t revision,
+                      bool is_last, struct str data)
 {
     struct event *event = &events->ring[events->next % EVENTS_RING];
     struct buf frame;
@@ -100,7 +100,7 @@ static void on_applied(struct publish_listener *listener, uint64_t revision,
                    record->value.len == 0 ? "delete" : "put", STR_ARG(noun_name(record->noun)));
         buf_put_json(&data, record->key);
         buf_printf(&data, ",\"revision\":%llu}", (unsigned long long)revision);
-        events_add(events, "change", revision, is_last && i + 1 == count, buf_str(&data));
+        add_event(events, "change", revision, is_last && i + 1 == count, buf_str(&data));
     }
     buf_fini(&data);
 }
@@ -295,7 +295,7 @@ static void add_aside(struct admin_events *events, const char *type, const struc
 {
     uint64_t open = events->open_revision;
     uint64_t revision = open != 0 ? open : publisher_revision(events->admin->publisher);
-    events_add(events, type, revision, open == 0, buf_str(data));
+    add_event(events, type, revision, open == 0, buf_str(data));
 }
 
 void admin_store_changed(struct admin *admin, bool is_writable, struct str detail)

@@ -189,7 +189,8 @@ static void answer_unavailable(struct call *call)
                   status.detail);
 }
 
-void object_outcome(struct call *call, const struct store_request *request)
+// What became of a request that the store did not answer for, into the answer to come.
+static void put_outcome(struct call *call, const struct store_request *request)
 {
     if (request->err != ERR_UNAVAILABLE || request->outcome == STORE_NOT_WRITTEN) {
         return;
@@ -214,7 +215,7 @@ bool object_finish(struct call *call, const struct store_request *request)
         call->row->run(call);
         return false;
     }
-    object_outcome(call, request);
+    put_outcome(call, request);
     if (is_conflict && !call->is_conditional) {
         answer_status(call, 409, "others change it all the time: try again");
     } else if (change->problems.count > 0) {

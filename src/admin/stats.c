@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // /v1/stats (in slices: there may be a million routes) and /metrics (in slices: every target may have a series).
 #include "admin/admin_int.h"
+#include "loop/rcu.h"
 
 enum { STATS_SLICE = 200, CODE_MIN = 100, CODE_MAX = 599 };
 
@@ -219,6 +220,8 @@ static void put_node_metrics(struct call *call, struct buf *out)
     metric_put_gauge(out, "retired_versions", "Replaced versions that are still used", retired);
     metric_put_family(out, "retired_oldest_seconds", "Age of the oldest of them", "gauge");
     buf_printf(out, "pointsman_retired_oldest_seconds %.3f\n", (double)oldest_ms / 1e3);
+    metric_put_gauge(out, "reclaim_waiting", "Replaced objects that a worker may still be reading",
+                     rcu_retired_count());
     certificates_put_metrics(admin, out);
     put_store_metrics(admin, out);
     metric_put_total(out, "access_log_write_errors_total", "Writes of the access log that failed",

@@ -122,15 +122,6 @@ void *arena_alloc_slow(struct arena *arena, size_t size)
     return start;
 }
 
-void *arena_calloc(struct arena *arena, size_t size)
-{
-    void *p = arena_alloc(arena, size);
-    if (p != NULL) {
-        memset(p, 0, size);
-    }
-    return p;
-}
-
 struct str arena_str(struct arena *arena, struct str s)
 {
     char *copy = arena_alloc(arena, s.len + 1);

@@ -66,8 +66,6 @@ static inline void *arena_alloc(struct arena *arena, size_t size)
     return arena_alloc_slow(arena, size);
 }
 
-// The same, cleared.
-void *arena_calloc(struct arena *arena, size_t size);
 // A terminated copy; the empty view with p == NULL on overflow.
 struct str arena_str(struct arena *arena, struct str s);
 // A formatted, terminated text; p == NULL on overflow.

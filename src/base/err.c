@@ -5,13 +5,11 @@
 struct row {
     const char *name;
     int status;
-    bool retry;
-    enum err_fault fault;
     const char *text;
 };
 
 static const struct row rows[] = {
-#define X(name, status, retry, fault, text) {#name, status, retry, fault, text},
+#define X(name, status, text) {#name, status, text},
     ERR_TABLE(X)
 #undef X
 };
@@ -52,16 +50,4 @@ int err_status(int err)
 {
     int i = row_index(err);
     return i < 0 ? 500 : rows[i].status;
-}
-
-bool err_is_retryable(int err)
-{
-    int i = row_index(err);
-    return i >= 0 && rows[i].retry;
-}
-
-enum err_fault err_fault(int err)
-{
-    int i = row_index(err);
-    return i < 0 ? FAULT_HERE : rows[i].fault;
 }

@@ -50,7 +50,8 @@ static int print_serial(const X509 *leaf, char to[FACTS_SERIAL_MAX])
     return 0;
 }
 
-int facts_content(X509 *const *chain, unsigned count, char content[65])
+// The digest of a chain (certificate_facts.content).
+static int digest_chain(X509 *const *chain, unsigned count, char content[65])
 {
     uint8_t digest[32];
     uint8_t part[32];
@@ -160,7 +161,7 @@ int facts_read(X509 *const *chain, unsigned count, struct facts *facts)
         return ERR_MEMORY;
     }
     pem_hex(digest, facts->fingerprint);
-    int err = facts_content(chain, count, facts->content);
+    int err = digest_chain(chain, count, facts->content);
     if (err == 0) {
         err = print_name(X509_get_subject_name(leaf), facts->subject);
     }

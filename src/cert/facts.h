@@ -35,7 +35,5 @@ void facts_view(const struct facts *facts, struct certificate_facts *view);
 int facts_key_type(EVP_PKEY *key, char type[FACTS_KEY_TYPE_MAX], const char **why) WARN_UNUSED;
 // Unix seconds; 0: before 1970 or no time.
 uint64_t facts_time(const ASN1_TIME *time);
-// The digest of a chain (certificate_facts.content).
-int facts_content(X509 *const *chain, unsigned count, char content[65]) WARN_UNUSED;
 // Is `name` of a certificate (RFC 9525 6.3) good for `host` (which may be a wildcard itself)?
 bool facts_covers(struct str name, struct str host);

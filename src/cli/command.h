@@ -76,7 +76,6 @@ void help_print_usage(FILE *to, const struct command *command);
 void help_print_man(FILE *to);
 void help_print_completion(FILE *to);
 
-extern const struct flag no_flags[];
 extern const struct flag serve_flags[];
 extern const struct flag check_flags[];
 extern const struct flag route_list_flags[];

@@ -2,7 +2,7 @@
 #include "cli/command.h"
 #include <limits.h>
 
-const struct flag no_flags[] = {{0}};
+static const struct flag no_flags[] = {{0}};
 
 static const struct flag help_flag = {"help", NULL, "print this help"};
 static const struct flag json_flag = {"json", NULL, "print JSON"};

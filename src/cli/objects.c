@@ -8,14 +8,16 @@ enum {
     WAIT_STALL_SEC = 3700, // more than the server waits for a fleet at most
 };
 
-void object_path(struct buf *path, const struct object_kind *kind, const char *key)
+// "/v1/routes/KEY" into *path, terminated.
+static void put_path(struct buf *path, const struct object_kind *kind, const char *key)
 {
     buf_printf(path, "/v1/%s/", kind->plural);
     path_put_key(path, str_from_c(key));
     buf_put_char(path, '\0');
 }
 
-void object_path_wait(struct buf *path, const struct args *args, struct client *client)
+// Adds what --wait and --wait-timeout say to a terminated path, and lets the client wait for so long.
+static void put_path_wait(struct buf *path, const struct args *args, struct client *client)
 {
     const char *wait = args_flag(args, "wait");
     const char *timeout = args_flag(args, "wait-timeout");
@@ -45,7 +47,7 @@ int object_get(struct client *client, const struct object_kind *kind, const char
     *object = NULL;
     struct buf path;
     buf_init(&path, 0);
-    object_path(&path, kind, key);
+    put_path(&path, kind, key);
     if (path.failed) {
         return out_of_memory();
     }
@@ -106,14 +108,14 @@ int object_put(const struct args *args, const struct object_kind *kind, json_t *
 {
     struct buf path;
     buf_init(&path, 0);
-    object_path(&path, kind, args->words[0]);
+    put_path(&path, kind, args->words[0]);
     char *text = json_dumps(body, JSON_COMPACT);
     json_wipe_member(body, "key");
     json_decref(body);
     struct client *client = NULL;
     int status = text == NULL || path.failed ? out_of_memory() : client_open(args, &client);
     if (status == CLI_DONE) {
-        object_path_wait(&path, args, client);
+        put_path_wait(&path, args, client);
         status = path.failed ? out_of_memory() : CLI_DONE;
     }
     if (status == CLI_DONE) {
@@ -151,8 +153,8 @@ static int remove_object(struct client *client, const struct args *args,
 {
     struct buf path;
     buf_init(&path, 0);
-    object_path(&path, kind, key);
-    object_path_wait(&path, args, client);
+    put_path(&path, kind, key);
+    put_path_wait(&path, args, client);
     if (path.failed) {
         return out_of_memory();
     }

@@ -28,7 +28,3 @@ int object_show(const struct args *args, const struct object_kind *kind);
 int object_put(const struct args *args, const struct object_kind *kind, json_t *body);
 // DELETE of all args->words; goes on behind one that fails.
 int objects_remove(const struct args *args, const struct object_kind *kind);
-// Adds what --wait and --wait-timeout say to a terminated path, and lets the client wait for so long.
-void object_path_wait(struct buf *path, const struct args *args, struct client *client);
-// "/v1/routes/KEY" into *path, terminated.
-void object_path(struct buf *path, const struct object_kind *kind, const char *key);

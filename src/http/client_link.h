@@ -76,7 +76,6 @@ static inline bool client_link_is_closed(const struct client_link *link)
 
 // The kinds, for client.c.
 extern const struct client_link_ops h1_client_link_ops;
-extern const struct client_link_ops h2_client_link_ops;
 
 enum { H1_CLIENT_KEPT = 512, H2_CLIENT_KEPT = 64, H2_CLIENT_STREAMS_KEPT = 1024 };
 size_t h1_client_conn_len(void);

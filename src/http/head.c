@@ -62,11 +62,6 @@ static const struct str method_names[] = {[METHOD_OTHER] = {"", 0},
 
 enum { METHOD_COUNT = sizeof(method_names) / sizeof(method_names[0]) };
 
-struct str http_method_name(enum http_method method)
-{
-    return (unsigned)method < METHOD_COUNT ? method_names[method] : method_names[METHOD_OTHER];
-}
-
 enum http_method http_method_find(struct str name)
 {
     for (unsigned i = METHOD_OTHER + 1; i < METHOD_COUNT; i++) {

@@ -67,7 +67,6 @@ const struct http_field *http_head_find_name(const struct http_head *head, struc
 // Is `token` an element (any case) of the comma separated values of the fields with this id?
 bool http_head_has_token(const struct http_head *head, enum field_id id, struct str token);
 
-struct str http_method_name(enum http_method method);
 enum http_method http_method_find(struct str name); // case-sensitive (RFC 9110 9.1)
 // RFC 9110 9.2.2: GET, HEAD, OPTIONS, TRACE, PUT, DELETE.
 bool http_method_is_idempotent(enum http_method method);

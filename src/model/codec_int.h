@@ -93,10 +93,6 @@ void *reader_read_array(struct reader *r, const struct at *at, json_t *value, si
 // A string, as a view into the tree. False (and a problem) when it is none.
 bool reader_view(struct reader *r, const struct at *at, json_t *value, struct str *text);
 
-// A duration within `range` (ms). False (and a problem) when it is none.
-bool reader_view_duration(struct reader *r, const struct at *at, json_t *value,
-                          const struct range *range, uint64_t *ms);
-
 // A problem for each of `count` texts (struct str, `stride` bytes apart; at most READER_TEXTS_MAX) that
 // was there before. Empty ones are passed over.
 enum { READER_TEXTS_MAX = 1000 };

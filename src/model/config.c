@@ -53,7 +53,8 @@ unsigned config_find(struct str path)
     return i;
 }
 
-void config_variable(struct str path, char *to, size_t size)
+// "POINTSMAN_LIMITS_BODY" of "limits.body", terminated.
+static void put_variable(struct str path, char *to, size_t size)
 {
     size_t len = str_copy(to, size, STR("POINTSMAN_"));
     for (size_t i = 0; i < path.len && len + 1 < size; i++) {
@@ -174,7 +175,7 @@ static unsigned find_variable(struct str name)
     }
     for (unsigned i = 0; i < ROW_COUNT; i++) {
         char variable[64];
-        config_variable(config_rows[i].path, variable, sizeof variable);
+        put_variable(config_rows[i].path, variable, sizeof variable);
         if (str_eq(name, str_from_c(variable))) {
             return i;
         }
@@ -187,7 +188,7 @@ static int add_unknown_variable(struct problems *problems, const char *pointer, 
     char variables[ROW_COUNT][64];
     struct str names[ROW_COUNT + ALIAS_COUNT];
     for (unsigned i = 0; i < ROW_COUNT; i++) {
-        config_variable(config_rows[i].path, variables[i], sizeof variables[i]);
+        put_variable(config_rows[i].path, variables[i], sizeof variables[i]);
         names[i] = str_from_c(variables[i]);
     }
     for (unsigned i = 0; i < ALIAS_COUNT; i++) {
@@ -291,7 +292,7 @@ bool config_table_next(unsigned i, struct config_setting *setting)
                                        .help = row->help};
     config_format_range(row, setting->range_text, sizeof setting->range_text);
     setting->range = setting->range_text;
-    config_variable(row->path, setting->variable, sizeof setting->variable);
+    put_variable(row->path, setting->variable, sizeof setting->variable);
     return true;
 }
 

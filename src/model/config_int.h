@@ -51,9 +51,5 @@ void config_format_range(const struct config_row *row, char *to, size_t size);
 int config_take_value(struct config *config, const struct config_row *row, struct str text,
                       const char *pointer, struct problems *problems) WARN_UNUSED;
 void config_clear_list(struct config *config, const struct config_row *row);
-// store.local follows store.url. 0, or ERR_MEMORY.
-int config_follow_store(struct config *config) WARN_UNUSED;
 // "there is no setting …; did you mean …?"
 int config_add_unknown(struct problems *problems, const char *pointer, struct str path);
-// "POINTSMAN_LIMITS_BODY" of "limits.body", terminated.
-void config_variable(struct str path, char *to, size_t size);

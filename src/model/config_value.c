@@ -224,7 +224,8 @@ const char *config_store_folder(const struct config *config)
     return strncmp(url, "file:", 5) == 0 ? url + 5 : NULL;
 }
 
-int config_follow_store(struct config *config)
+// store.local follows store.url. 0, or ERR_MEMORY.
+static int follow_store(struct config *config)
 {
     if (config->store.local_is_set) {
         return 0;
@@ -320,7 +321,7 @@ static int take_path(struct config *config, const struct config_row *row, char *
     int err = put_text(to, text, pointer, problems);
     if (err == 0 && to == &config->store.local) {
         config->store.local_is_set = text.len > 0;
-        err = config_follow_store(config);
+        err = follow_store(config);
     }
     return err;
 }
@@ -367,7 +368,7 @@ int config_take_value(struct config *config, const struct config_row *row, struc
         return take_word(row, to, text, pointer, problems);
     case KIND_STORE:
         err = take_store(to, row, text, pointer, problems);
-        return err != 0 ? err : config_follow_store(config);
+        return err != 0 ? err : follow_store(config);
     case KIND_ADDRESSES:
     case KIND_CIDRS:
     case KIND_SERVERS:

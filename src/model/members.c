@@ -45,7 +45,8 @@ json_t *write_unsigned(const void *from, const struct member *member, bool *skip
     return *skip ? NULL : json_integer(value);
 }
 
-bool reader_view_duration(struct reader *r, const struct at *at, json_t *value,
+// A duration within `range` (ms). False (and a problem) when it is none.
+static bool view_duration(struct reader *r, const struct at *at, json_t *value,
                           const struct range *range, uint64_t *ms)
 {
     struct str text;
@@ -79,7 +80,7 @@ void read_duration(struct reader *r, const struct at *at, json_t *value, void *t
                    const struct member *member)
 {
     uint64_t ms;
-    if (reader_view_duration(r, at, value, member->rule, &ms)) {
+    if (view_duration(r, at, value, member->rule, &ms)) {
         *(unsigned *)to = (unsigned)ms;
     }
 }
@@ -96,7 +97,7 @@ void read_seconds(struct reader *r, const struct at *at, json_t *value, void *to
                   const struct member *member)
 {
     uint64_t ms;
-    if (!reader_view_duration(r, at, value, member->rule, &ms)) {
+    if (!view_duration(r, at, value, member->rule, &ms)) {
         return;
     }
     if (ms % 1000 != 0) {

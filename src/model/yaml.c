@@ -329,10 +329,7 @@ static int on_event(struct yaml_stream *s, const yaml_event_t *event)
         if (s->doc != NULL) {
             s->doc->hints = calloc(YAML_DEPTH_MAX + 1, sizeof *s->doc->hints);
         }
-        if (s->doc != NULL) {
-            s->doc->name = str_dup(str_from_c(s->name));
-        }
-        return s->doc == NULL || s->doc->name == NULL ? fail_memory(s) : 0;
+        return s->doc == NULL ? fail_memory(s) : 0;
     case YAML_NO_EVENT:
     case YAML_STREAM_START_EVENT:
     case YAML_STREAM_END_EVENT:

@@ -32,6 +32,3 @@ json_t *yaml_doc_root(const struct yaml_doc *doc);
 // there, the nearest that holds it. The empty pointer is the document.
 void yaml_doc_find(const struct yaml_doc *doc, struct str pointer, unsigned *line,
                    unsigned *column);
-// Rewrites the JSON pointers of problems (from the one with index `from` on) to "NAME:LINE:COLUMN".
-// The pointer's text goes to the front of the detail, when it is not empty.
-void yaml_doc_locate(const struct yaml_doc *doc, struct problems *problems, unsigned from);

@@ -29,7 +29,6 @@ void yaml_doc_free(struct yaml_doc **doc)
     }
     free((*doc)->places);
     free((*doc)->hints);
-    free((*doc)->name);
     json_decref((*doc)->root);
     free(*doc);
     *doc = NULL;
@@ -102,22 +101,4 @@ void yaml_doc_find(const struct yaml_doc *doc, struct str pointer, unsigned *lin
     }
     *line = doc->place_count > 0 ? doc->places[at].line : 1;
     *column = doc->place_count > 0 ? doc->places[at].column : 1;
-}
-
-void yaml_doc_locate(const struct yaml_doc *doc, struct problems *problems, unsigned from)
-{
-    for (unsigned i = from; i < problems->count; i++) {
-        struct problem *problem = &problems->items[i];
-        unsigned line;
-        unsigned column;
-        yaml_doc_find(doc, str_from_c(problem->pointer), &line, &column);
-        if (problem->pointer[0] != '\0') {
-            char detail[sizeof problem->pointer + sizeof problem->detail + 2];
-            snprintf(detail, sizeof detail, "%s: %s", problem->pointer, problem->detail);
-            str_copy(problem->detail, sizeof problem->detail, str_from_c(detail));
-        }
-        // A long name loses its end, never the place.
-        snprintf(problem->pointer, sizeof problem->pointer, "%.200s:%u:%u", doc->name, line,
-                 column);
-    }
 }

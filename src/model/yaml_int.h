@@ -17,7 +17,6 @@ struct yaml_place {
 
 struct yaml_doc {
     json_t *root;
-    char *name;
     struct yaml_place *places; // [0] is the root
     unsigned place_count;
     unsigned place_size;

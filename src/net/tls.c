@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-_Thread_local char tls_failure_text[256];
+static _Thread_local char failure_text[256];
 
 static struct tls *new_tls(struct loop *loop, struct tls_context *context, struct loop_io *io,
                            struct outq *out, void *user)
@@ -151,11 +151,6 @@ void tls_move(struct tls *tls, struct loop_io *io, struct outq *out)
     out->tls = tls;
 }
 
-void *tls_user(const struct tls *tls)
-{
-    return tls->user;
-}
-
 struct loop *tls_loop(const struct tls *tls)
 {
     return tls->loop;
@@ -174,11 +169,6 @@ void *tls_waiting(const struct tls *tls)
 bool tls_is_suspended(const struct tls *tls)
 {
     return tls->is_suspended;
-}
-
-bool tls_is_established(const struct tls *tls)
-{
-    return tls->is_established;
 }
 
 bool tls_is_truncated(const struct tls *tls)
@@ -220,13 +210,13 @@ static void note_failure(struct tls *tls)
     if (reason == NULL) {
         reason = tls->io_errno != 0 ? strerror(tls->io_errno) : "the connection was closed";
     }
-    str_copy(tls_failure_text, sizeof tls_failure_text, str_from_c(reason));
+    str_copy(failure_text, sizeof failure_text, str_from_c(reason));
 }
 
 const char *tls_failure(const struct tls *tls)
 {
     (void)tls;
-    return tls_failure_text;
+    return failure_text;
 }
 
 // ---- handshake ----

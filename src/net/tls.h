@@ -136,7 +136,6 @@ struct tls *tls_new_client(struct loop *loop, struct tls_context *context, struc
 void tls_free(struct tls **tls);
 // The connection's io or out has another address now (its struct was moved).
 void tls_move(struct tls *tls, struct loop_io *io, struct outq *out);
-void *tls_user(const struct tls *tls);
 
 // Wire bytes that were read from the socket already (copied); they come before what the socket has.
 // 0, or ERR_MEMORY.
@@ -151,7 +150,6 @@ bool tls_is_suspended(const struct tls *tls);
 // a message or task, not from within a hook.
 void tls_resume(struct tls *tls);
 void tls_on_resumed(struct tls *tls, void (*on_resumed)(struct tls *tls, void *user));
-bool tls_is_established(const struct tls *tls);
 // Whatever the hook that suspended it wants to find again; NULL at first.
 void tls_set_waiting(struct tls *tls, void *waiting);
 void *tls_waiting(const struct tls *tls);
@@ -179,7 +177,6 @@ struct str tls_seal_end(struct tls *tls);
 struct str tls_sni(const struct tls *tls); // lower case, no trailing dot; empty: none. Server side
 // "1.2", "1.3"; "" before the handshake. Lives forever.
 struct str tls_version(const struct tls *tls);
-struct str tls_cipher(const struct tls *tls);
 enum tls_protocol tls_protocol(const struct tls *tls);
 bool tls_is_resumed(const struct tls *tls);
 const struct tls_scope *tls_scope(const struct tls *tls);

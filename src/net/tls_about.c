@@ -21,12 +21,6 @@ struct str tls_version(const struct tls *tls)
     }
 }
 
-struct str tls_cipher(const struct tls *tls)
-{
-    const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
-    return cipher == NULL ? STR("") : str_from_c(SSL_CIPHER_get_name(cipher));
-}
-
 enum tls_protocol tls_protocol(const struct tls *tls)
 {
     const unsigned char *name = NULL;

@@ -74,8 +74,6 @@ struct tls {
     bool in_hook;
 };
 
-extern _Thread_local char tls_failure_text[256];
-
 // tls_bio.c
 void tls_bio_attach(struct tls *tls);
 // Around each use of tls->ssl: begin, the call, end. Errors of earlier calls are forgotten; one read from

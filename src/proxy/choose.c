@@ -79,7 +79,8 @@ void txn_peek_timeouts(struct txn *txn)
     txn_settle_timeouts(txn, pool == NULL ? NULL : pool_settings(pool));
 }
 
-bool end_is_connect_failure(enum end_reason end)
+// Would the same target fail in the same way?
+static bool is_connect_failure(enum end_reason end)
 {
     return end == END_CONNECT_REFUSED || end == END_CONNECT_TIMEOUT || end == END_TLS_FAILED ||
            end == END_TLS_VERIFY;
@@ -119,7 +120,7 @@ static enum pool_result pick(struct txn *txn, const struct pool_version *pool,
     choice->tried = excluded->members;
     choice->tried_count = excluded->count;
     enum pool_result result = pool_pick(pool, txn->pool, choice, &txn->member);
-    if (result == POOL_NONE && excluded->tried > 0 && !end_is_connect_failure(txn->end)) {
+    if (result == POOL_NONE && excluded->tried > 0 && !is_connect_failure(txn->end)) {
         // Better again than not at all.
         choice->tried += excluded->tried;
         choice->tried_count -= excluded->tried;

@@ -3,12 +3,12 @@
 
 // ---- the hash: FNV-1a (Fowler, Noll, Vo), with the finisher of MurmurHash3 (Appleby), for all bits ----
 
-void key_hasher_init(struct key_hasher *hasher)
+static void hasher_init(struct key_hasher *hasher)
 {
     hasher->state = 0xCBF29CE484222325u;
 }
 
-void key_hasher_put(struct key_hasher *hasher, const void *bytes, size_t len)
+static void hasher_put(struct key_hasher *hasher, const void *bytes, size_t len)
 {
     const uint8_t *at = bytes;
     uint64_t state = hasher->state;
@@ -18,7 +18,7 @@ void key_hasher_put(struct key_hasher *hasher, const void *bytes, size_t len)
     hasher->state = state;
 }
 
-uint64_t key_hasher_end(const struct key_hasher *hasher)
+static uint64_t hasher_end(const struct key_hasher *hasher)
 {
     uint64_t h = hasher->state;
     h = (h ^ h >> 33) * 0xFF51AFD7ED558CCDu;
@@ -29,9 +29,9 @@ uint64_t key_hasher_end(const struct key_hasher *hasher)
 uint64_t key_hash(const void *bytes, size_t len)
 {
     struct key_hasher hasher;
-    key_hasher_init(&hasher);
-    key_hasher_put(&hasher, bytes, len);
-    return key_hasher_end(&hasher);
+    hasher_init(&hasher);
+    hasher_put(&hasher, bytes, len);
+    return hasher_end(&hasher);
 }
 
 // ---- pairs: name=value&name=value, '+' is a space, %XX a byte (WHATWG URL 5.1) ----
@@ -45,7 +45,7 @@ static void take_byte(struct form_scan *scan, char c)
         bool agrees = scan->matched < scan->name.len && scan->name.p[scan->matched] == c;
         scan->matched = agrees ? scan->matched + 1 : SIZE_MAX; // SIZE_MAX: another name
     } else if (scan->is_wanted) {
-        key_hasher_put(&scan->hash, &c, 1);
+        hasher_put(&scan->hash, &c, 1);
     }
 }
 
@@ -188,7 +188,7 @@ static void put_in_line(struct form_scan *scan, char c)
 static void take_content(struct form_scan *scan, const char *bytes, size_t len)
 {
     if (scan->at == PART_VALUE) {
-        key_hasher_put(&scan->hash, bytes, len);
+        hasher_put(&scan->hash, bytes, len);
     }
 }
 
@@ -247,7 +247,7 @@ void form_scan_init(struct form_scan *scan, enum form_kind kind, struct str name
     *scan = (struct form_scan){.name = name, .kind = (uint8_t)kind, .boundary = boundary};
     scan->state = kind == FORM_NONE ? FORM_ABSENT : FORM_WANTS_MORE;
     scan->delimiter_seen = 2; // the first one may stand at the very beginning
-    key_hasher_init(&scan->hash);
+    hasher_init(&scan->hash);
 }
 
 enum form_state form_scan_put(struct form_scan *scan, struct str bytes)
@@ -276,5 +276,5 @@ enum form_state form_scan_end(struct form_scan *scan)
 
 uint64_t form_scan_hash(const struct form_scan *scan)
 {
-    return key_hasher_end(&scan->hash);
+    return hasher_end(&scan->hash);
 }

@@ -42,9 +42,6 @@ struct form_scan {
     char line[FORM_LINE_MAX];
 };
 
-void key_hasher_init(struct key_hasher *hasher);
-void key_hasher_put(struct key_hasher *hasher, const void *bytes, size_t len);
-uint64_t key_hasher_end(const struct key_hasher *hasher);
 // All at once.
 uint64_t key_hash(const void *bytes, size_t len);
 

@@ -28,7 +28,8 @@ void raw_put_member(struct raw *raw)
     }
 }
 
-void raw_drop_target(struct raw *raw)
+// Gives up the target's stream, the count on its member, and a place in the queue.
+static void drop_target(struct raw *raw)
 {
     if (raw->target != NULL) {
         raw->target->ops->reset(raw->target, ERR_CLOSED);
@@ -93,7 +94,7 @@ static void finish(struct raw *raw)
 {
     struct proxy *proxy = raw->proxy;
     uint64_t duration_ns = proxy->loop->now_ns - raw->started_ns;
-    raw_drop_target(raw);
+    drop_target(raw);
     loop_timer_cancel(proxy->loop, &raw->timer);
     loop_task_cancel(&raw->keep_task);
     count(raw, duration_ns);
@@ -129,7 +130,7 @@ void raw_refuse(struct raw *raw, enum end_reason end)
     struct http_stream *client = raw->client;
     raw->end = end;
     raw->is_refused = true;
-    raw_drop_target(raw);
+    drop_target(raw);
     if (raw->client_paused) {
         raw->client_paused = false;
         client->ops->resume(client);

@@ -275,11 +275,6 @@ void proxy_ask_nobody(struct proxy *proxy)
     proxy->misses.source = NULL;
 }
 
-bool proxy_is_idle(const struct proxy *proxy)
-{
-    return proxy->server.conn_count == 0;
-}
-
 void proxy_cut(struct proxy *proxy)
 {
     struct list all; // ending one may end others

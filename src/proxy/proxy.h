@@ -43,6 +43,5 @@ int proxy_listen(struct proxy *proxy, int fd, enum http_accept kind) WARN_UNUSED
 // Worker: stops accepting (what waits in the queue is taken first), ends idle connections; the others
 // end after their exchange. At `tunnel_ms` from now tunnels and what is left are ended.
 void proxy_drain(struct proxy *proxy, uint64_t tunnel_ms);
-bool proxy_is_idle(const struct proxy *proxy);
 // Worker: ends the transactions whose member is marked (pool_member.cut).
 void proxy_cut(struct proxy *proxy);

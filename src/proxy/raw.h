@@ -54,8 +54,6 @@ struct raw {
     char target_text[POOL_MEMBER_TEXT_MAX];
 };
 
-// Gives up the target's stream, the count on its member, and a place in the queue.
-void raw_drop_target(struct raw *raw);
 void raw_put_member(struct raw *raw);
 // Ends it now, from this side. It is freed.
 void raw_cut(struct raw *raw, enum end_reason end);

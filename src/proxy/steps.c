@@ -3,23 +3,18 @@
 #include "base/invariant.h"
 #include "proxy/transaction.h"
 
-struct step_info {
-    const char *name;
-    enum step_result (*run)(struct txn *txn);
-};
-
-static const struct step_info steps[STEP_COUNT] = {
-    [STEP_ROUTE] = {"route", txn_step_route},       [STEP_ADMIT] = {"admit", txn_step_admit},
-    [STEP_BALANCE] = {"balance", txn_step_balance}, [STEP_SEND] = {"send", txn_step_send},
-    [STEP_RECEIVE] = {"receive", txn_step_receive}, [STEP_DELIVER] = {"deliver", txn_step_deliver},
-    [STEP_RESPOND] = {"respond", txn_step_respond}, [STEP_FINISH] = {"finish", txn_step_finish},
+static enum step_result (*const steps[STEP_COUNT])(struct txn *txn) = {
+    [STEP_ROUTE] = txn_step_route,     [STEP_ADMIT] = txn_step_admit,
+    [STEP_BALANCE] = txn_step_balance, [STEP_SEND] = txn_step_send,
+    [STEP_RECEIVE] = txn_step_receive, [STEP_DELIVER] = txn_step_deliver,
+    [STEP_RESPOND] = txn_step_respond, [STEP_FINISH] = txn_step_finish,
 };
 
 void txn_run(struct txn *txn)
 {
     for (;;) {
         INVARIANT(txn->step < STEP_COUNT);
-        switch (steps[txn->step].run(txn)) {
+        switch (steps[txn->step](txn)) {
         case STEP_NEXT:
             txn->step++;
             break;
@@ -30,11 +25,6 @@ void txn_run(struct txn *txn)
             return;
         }
     }
-}
-
-const char *txn_step_name(enum step step)
-{
-    return step < STEP_COUNT ? steps[step].name : "none";
 }
 
 enum step_result txn_answer(struct txn *txn, enum end_reason reason)

@@ -97,20 +97,8 @@ void txn_begin(struct proxy *proxy, struct http_stream *stream, const struct htt
     txn_run(txn);
 }
 
-void txn_drop_origin(struct txn *txn)
-{
-    if (txn->origin != NULL) {
-        txn->origin->ops->reset(txn->origin, ERR_CLOSED);
-        txn->origin = NULL;
-    }
-    txn->origin_ready = false;
-    txn_put_member(txn);
-    txn_drop_second(txn);
-    txn_leave_miss(txn);
-    txn_leave_queue(txn);
-}
-
-void txn_put_member(struct txn *txn)
+// Gives back the count on the member.
+static void put_member(struct txn *txn)
 {
     if (txn->member == NULL) {
         return;
@@ -124,12 +112,25 @@ void txn_put_member(struct txn *txn)
     txn->member = NULL;
 }
 
+void txn_drop_origin(struct txn *txn)
+{
+    if (txn->origin != NULL) {
+        txn->origin->ops->reset(txn->origin, ERR_CLOSED);
+        txn->origin = NULL;
+    }
+    txn->origin_ready = false;
+    put_member(txn);
+    txn_drop_second(txn);
+    txn_leave_miss(txn);
+    txn_leave_queue(txn);
+}
+
 void txn_release_origin(struct txn *txn)
 {
     struct http_stream *origin = txn->origin;
     txn->origin = NULL;
     origin->ops->release(origin);
-    txn_put_member(txn);
+    put_member(txn);
 }
 
 void txn_pause_client(struct txn *txn)

@@ -17,38 +17,28 @@
 #include "upstream/queue.h"
 #include "upstream/target.h"
 
-// The steps of a request's way, in order. X(name, label): logs and status use the label.
-#define STEP_TABLE(X)                                                                             \
-    X(STEP_ROUTE, "route") /* host and path → route; answers that need no target */             \
-    X(STEP_ADMIT, "admit") /* address rules, body bound, the body that is to be complete first */ \
-    X(STEP_BALANCE, "balance") /* a target, and a connection to it */                             \
-    X(STEP_SEND, "send")       /* the request head, then the body as it comes */                  \
-    X(STEP_RECEIVE, "receive") /* the response head; the last moment for a retry */               \
-    X(STEP_DELIVER, "deliver") /* the response body to the client, or a tunnel */                 \
-    X(STEP_RESPOND, "respond") /* an answer of our own */                                         \
-    X(STEP_FINISH, "finish")   /* one record, counters, everything given back */
-
+// The steps of a request's way, in order.
 enum step {
-#define X(name, label) name,
-    STEP_TABLE(X)
-#undef X
-        STEP_COUNT
+    STEP_ROUTE,   // host and path → route; answers that need no target
+    STEP_ADMIT,   // address rules, body bound, the body that is to be complete first
+    STEP_BALANCE, // a target, and a connection to it
+    STEP_SEND,    // the request head, then the body as it comes
+    STEP_RECEIVE, // the response head; the last moment for a retry
+    STEP_DELIVER, // the response body to the client, or a tunnel
+    STEP_RESPOND, // an answer of our own
+    STEP_FINISH,  // one record, counters, everything given back
+    STEP_COUNT
 };
 
-// What a transaction waits for. Printable: a stuck one explains itself.
-#define WAIT_TABLE(X)                                                            \
-    X(WAIT_HOST, "host")         /* a look-up of a host that is not known */     \
-    X(WAIT_BODY, "body")         /* the request body, or a form field of it */   \
-    X(WAIT_QUEUE, "queue")       /* a target that takes another request */       \
-    X(WAIT_CONNECT, "connect")   /* the connection to the target */              \
-    X(WAIT_RESPONSE, "response") /* the response head */                         \
-    X(WAIT_END, "end")           /* the end of the response, or of the tunnel */ \
-    X(WAIT_SENT, "sent")         /* the client to take the rest */
-
+// What a transaction waits for, and so which time bounds it (timer.c).
 enum wait {
-#define X(name, label) name,
-    WAIT_TABLE(X)
-#undef X
+    WAIT_HOST,     // a look-up of a host that is not known
+    WAIT_BODY,     // the request body, or a form field of it
+    WAIT_QUEUE,    // a target that takes another request
+    WAIT_CONNECT,  // the connection to the target
+    WAIT_RESPONSE, // the response head
+    WAIT_END,      // the end of the response, or of the tunnel
+    WAIT_SENT,     // the client to take the rest
 };
 
 // What a step says. STEP_JUMP: txn->step was set; STEP_GONE: the transaction was freed.
@@ -200,7 +190,6 @@ enum step_result txn_step_receive(struct txn *txn);
 enum step_result txn_step_deliver(struct txn *txn);
 enum step_result txn_step_respond(struct txn *txn);
 enum step_result txn_step_finish(struct txn *txn);
-const char *txn_step_name(enum step step);
 
 // transaction.c: begins one for a request. Sets the stream's events.
 void txn_begin(struct proxy *proxy, struct http_stream *stream, const struct http_head *head);
@@ -208,8 +197,6 @@ void txn_begin(struct proxy *proxy, struct http_stream *stream, const struct htt
 void txn_abort(struct txn *txn, enum end_reason reason);
 // Gives up the origin stream and the count on its member.
 void txn_drop_origin(struct txn *txn);
-// Gives back the count on the member.
-void txn_put_member(struct txn *txn);
 // The exchange with the origin is over in good order.
 void txn_release_origin(struct txn *txn);
 void txn_pause_client(struct txn *txn);
@@ -246,8 +233,6 @@ void excluded_init(struct excluded *excluded, struct pool_member *const *tried, 
 // The picked member is at its limit of connections: it is given back. False: enough were looked at.
 bool excluded_add_full(struct excluded *excluded, struct pool_member *member,
                        struct pool_choice *choice);
-// Would the same target fail in the same way?
-bool end_is_connect_failure(enum end_reason end);
 
 // connect.c: a stream to the picked member. NULL when it failed at once; ERR_LIMIT: the target has all the
 // connections that it may have.

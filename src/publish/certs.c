@@ -188,11 +188,3 @@ void unwatch_files(struct publisher *publisher)
         unref_bridge(bridge);
     }
 }
-
-const struct certificate_facts *publisher_certificate(struct publisher *publisher, struct str name)
-{
-    struct cert_slot *slot =
-        publisher->certs == NULL ? NULL : cert_table_slot(publisher->certs, name);
-    const struct cert_version *version = slot == NULL ? NULL : cert_slot_version(slot);
-    return version == NULL ? NULL : &version->facts;
-}

@@ -11,10 +11,7 @@ const struct pool_settings *health_settings(const struct named_pool *pool);
 
 // ---- health_tell.c ----
 
-// An event, and a line of the log if there were not too many. `target` NULL: the pool itself.
-void health_tell(struct publisher *publisher, struct named_pool *pool, struct pool_target *target,
-                 const char *state, const char *reason);
-// The same for a change of the target, which is kept for status.
+// An event of the target, which is kept for status, and a line of the log if there were not too many.
 void health_changed(struct publisher *publisher, struct pool_target *target, const char *state,
                     const char *reason);
 void health_on_log_timer(struct loop *loop, struct loop_timer *timer);

@@ -91,8 +91,9 @@ static size_t write_target(struct pool_member *member, char *to, size_t size)
     return more > 0 && (size_t)more < size - len ? len + (size_t)more : len;
 }
 
-void health_tell(struct publisher *publisher, struct named_pool *pool, struct pool_target *target,
-                 const char *state, const char *reason)
+// An event, and a line of the log if there were not too many. `target` NULL: the pool itself.
+static void tell_state(struct publisher *publisher, struct named_pool *pool,
+                       struct pool_target *target, const char *state, const char *reason)
 {
     char text[POOL_MEMBER_TEXT_MAX + INET6_ADDRSTRLEN + 16];
     struct publish_health_event event = {
@@ -111,7 +112,7 @@ void health_changed(struct publisher *publisher, struct pool_target *target, con
     if (reason != health->reason) {
         str_copy(health->reason, sizeof health->reason, str_from_c(reason));
     }
-    health_tell(publisher, target->pool, target, state, health->reason);
+    tell_state(publisher, target->pool, target, state, health->reason);
     health_mark(publisher, target->pool);
 }
 
@@ -145,7 +146,7 @@ void health_seen(struct publisher *publisher, struct named_pool *pool,
         snprintf(reason, sizeof reason, "%u of %u targets are ejected", health->ejected_count,
                  health->target_count);
     }
-    health_tell(publisher, pool, NULL, facts->is_panic ? "panic" : "calm", reason);
+    tell_state(publisher, pool, NULL, facts->is_panic ? "panic" : "calm", reason);
 }
 
 void publisher_listen_health(struct publisher *publisher, struct publish_health_listener *listener)

@@ -79,9 +79,6 @@ uint64_t publisher_expiring(const struct publisher *publisher, uint64_t within_s
 // The one that ends first: its time in Unix seconds and its name in name[size], terminated. 0: there is
 // none.
 uint64_t publisher_next_expiry(const struct publisher *publisher, char *name, size_t size);
-// What a live certificate says; of one in files that may be newer than the stored facts. NULL: none. Lives
-// until the next change.
-const struct certificate_facts *publisher_certificate(struct publisher *publisher, struct str name);
 
 // ---- targets: health and names ----
 

@@ -36,8 +36,6 @@ struct pool_own_version {
 // NULL: out of memory. version.refs is 1; the settings are the declaration's (without tls), with all their
 // texts but PEM blocks; room for a part of each target, no view.
 struct pool_own_version *pool_version_new(const struct pool_decl *decl) WARN_UNUSED;
-// The whole of it with its view; what the parts hold is given back before.
-void pool_version_free(struct version *version);
 
 enum { KNOWN_FEW = 16 };
 

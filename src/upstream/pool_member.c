@@ -228,18 +228,6 @@ uint64_t member_key_id(const struct member_key *key)
     return hash == 0 ? 1 : hash;
 }
 
-bool pool_member_is(const struct pool_member *member, const struct target_address *address)
-{
-    struct member_key a;
-    struct member_key b;
-    member_key_of(&a, member);
-    member_key_of_address(&b, address, NULL);
-    if (member->family == AF_UNSPEC) {
-        add_resolved(&a, &(struct member_address){.family = AF_UNSPEC});
-    }
-    return member_key_eq(&a, &b);
-}
-
 struct member_named *pool_member_name(struct pool_member *member)
 {
     return member->family == AF_UNSPEC ? (struct member_named *)(void *)member : NULL;

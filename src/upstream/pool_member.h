@@ -51,8 +51,6 @@ uint64_t member_key_hash(const struct member_key *key);
 // The same on all nodes and after a restart, never 0: pool_target.id.
 uint64_t member_key_id(const struct member_key *key);
 
-// Is it the target's member? Of a name: any of its addresses.
-bool pool_member_is(const struct pool_member *member, const struct target_address *address);
 // The member as one of a name, or NULL.
 struct member_named *pool_member_name(struct pool_member *member);
 // AF_INET, AF_INET6, AF_UNIX: of what is connected to; AF_UNSPEC: not known. Any thread.

@@ -78,6 +78,14 @@ static void fill_settings(struct pool_settings *to, const struct pool_decl *decl
     to->health.tls.client_certificate = STR_NULL;
 }
 
+// The whole of it with its view; what the parts hold is given back before.
+static void free_version(struct version *version)
+{
+    struct pool_own_version *own = CONTAINER_OF(version, struct pool_own_version, version);
+    pool_view_free(own->own.view);
+    free(own);
+}
+
 struct pool_own_version *pool_version_new(const struct pool_decl *decl)
 {
     size_t parts_len = decl->target_count * sizeof(struct pool_part);
@@ -87,18 +95,11 @@ struct pool_own_version *pool_version_new(const struct pool_decl *decl)
         return NULL;
     }
     struct room room = {.at = (char *)(own + 1)};
-    version_init(&own->version, pool_version_free);
+    version_init(&own->version, free_version);
     own->parts = (struct pool_part *)(void *)room.at;
     room.at += parts_len;
     fill_settings(&own->own.settings, decl, &room);
     own->pool.version = &own->version;
     own->pool.own = &own->own;
     return own;
-}
-
-void pool_version_free(struct version *version)
-{
-    struct pool_own_version *own = CONTAINER_OF(version, struct pool_own_version, version);
-    pool_view_free(own->own.view);
-    free(own);
 }

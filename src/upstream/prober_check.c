@@ -133,7 +133,8 @@ static void take_word(struct str word, struct probe_result *result)
     }
 }
 
-void check_read_word(const struct http_head *head, struct probe_result *result)
+// Reads fields Pointsman-Target: "weight=5", "drain", "up".
+static void read_word(const struct http_head *head, struct probe_result *result)
 {
     for (unsigned i = 0; i < head->field_count; i++) {
         if (str_eq_case(head->fields[i].name, STR("Pointsman-Target"))) {
@@ -160,7 +161,7 @@ static void on_head(struct http_stream *stream, const struct http_head *head)
 {
     struct check *check = stream->user;
     check->result.status = head->status;
-    check_read_word(head, &check->result);
+    read_word(head, &check->result);
     if (head->status < 200) {
         decide(check, false, "malformed answer"); // 101: nobody asked for it
         hang_up(check);

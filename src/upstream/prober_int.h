@@ -54,5 +54,3 @@ static inline bool check_is_under_way(const struct check *check)
 void check_begin(struct check *check, const struct spec *spec);
 // Gives it up: on_end does not come.
 void check_cancel(struct check *check);
-// Reads fields Pointsman-Target: "weight=5", "drain", "up".
-void check_read_word(const struct http_head *head, struct probe_result *result);

@@ -160,15 +160,12 @@ static void test_head(void **state)
 static void test_methods(void **state)
 {
     (void)state;
-#define X(id, name)                                    \
-    assert_int_equal(http_method_find(STR(name)), id); \
-    assert_true(str_eq(http_method_name(id), STR(name)));
+#define X(id, name) assert_int_equal(http_method_find(STR(name)), id);
     METHOD_TABLE(X)
 #undef X
     assert_int_equal(http_method_find(STR("get")), METHOD_OTHER);
     assert_int_equal(http_method_find(STR("GETS")), METHOD_OTHER);
     assert_int_equal(http_method_find(STR("")), METHOD_OTHER);
-    assert_int_equal(http_method_name(METHOD_OTHER).len, 0);
     assert_true(http_method_is_idempotent(METHOD_GET));
     assert_true(http_method_is_idempotent(METHOD_HEAD));
     assert_true(http_method_is_idempotent(METHOD_PUT));

@@ -112,8 +112,8 @@ static void test_certificates(void **state)
     apply(publisher, NOUN_CERTIFICATE, "a", certificate("\"*.b.example\"", 80, text, sizeof text));
     assert_string_equal(found("a.example"), "-");
     assert_string_equal(found("x.b.example"), "a");
-    assert_non_null(publisher_certificate(publisher, STR("a")));
-    assert_null(publisher_certificate(publisher, STR("none")));
+    assert_non_null(cert_slot_version(cert_table_slot(certs, STR("a"))));
+    assert_null(cert_table_slot(certs, STR("none")));
     apply(publisher, NOUN_CERTIFICATE, "a", "{\"names\":3}"); // cannot be built: the old one stays
     assert_int_equal(publisher_skipped_count(publisher), 1);
     assert_string_equal(found("x.b.example"), "a");
@@ -601,7 +601,8 @@ static void test_files_are_published(void **state)
     write_file("key.pem", two->key_pem, key);
     wait_for(&events.changed, 2);
     assert_string_equal(found("g.example"), "f");
-    assert_int_equal(publisher_certificate(publisher, STR("f"))->fingerprint.len, 64);
+    assert_int_equal(cert_slot_version(cert_table_slot(certs, STR("f")))->facts.fingerprint.len,
+                     64);
     apply(publisher, NOUN_CERTIFICATE, "f", "");
     settle(publisher);
     (void)unlink(chain);

@@ -527,7 +527,7 @@ static void test_suspended_client(void **state)
     (void)state;
     struct pair *p = pair_new();
     p->asks = p->requires = true;
-    p->client_waits = 1;
+    client_waits = 1;
     client_config(p, true, client_leaf);
     connect_pair(p, "a.example", 0);
     step(p, &p->client);
@@ -538,7 +538,7 @@ static void test_suspended_client(void **state)
     assert_int_equal(p->client.step, STEP_DONE);
     assert_int_equal(p->server.step, STEP_DONE);
     clients_abandoned = 0;
-    p->client_waits = 1;
+    client_waits = 1;
     p->scope.policy[0] = 2; // a full one
     connect_pair(p, "a.example", 0);
     step(p, &p->client);

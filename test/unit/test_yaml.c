@@ -220,18 +220,6 @@ static void test_places(void **state)
     assert_place(doc, "/targets/7", 3, 1);
     assert_place(doc, "/h~1e~0r/s/X-A", 7, 13);
     assert_place(doc, "/nothing", 2, 1);
-    struct problems problems;
-    problems_init(&problems);
-    problems_add(&problems, ERR_INVALID, "first", "kept");
-    problems_add(&problems, ERR_INVALID, "/targets/1/weight", "bad");
-    problems_add(&problems, ERR_INVALID, "", "whole");
-    yaml_doc_locate(doc, &problems, 1);
-    assert_string_equal(problems.items[0].pointer, "first");
-    assert_string_equal(problems.items[1].pointer, "f.yaml:6:5");
-    assert_string_equal(problems.items[1].detail, "/targets/1/weight: bad");
-    assert_string_equal(problems.items[2].pointer, "f.yaml:2:1");
-    assert_string_equal(problems.items[2].detail, "whole");
-    problems_fini(&problems);
     yaml_doc_free(&doc);
 }
 

@@ -34,7 +34,7 @@ struct pair {
     struct tls_ticket_ring ring;
     struct x509_store_st *client_ca;
     bool asks, requires;
-    unsigned hello_waits, certificate_waits, client_waits, abandoned, hellos, certificates;
+    unsigned hello_waits, certificate_waits, abandoned, hellos, certificates;
     int version;   // of new clients; 0: the best
     size_t chunk;  // bytes that pass at once between the two; 0: they have one socket pair
     int relays[2]; // far ends of the server's and the client's socket, with a chunk
@@ -110,12 +110,13 @@ static void on_abandoned(struct tls *tls, void *user)
     ((struct pair *)user)->abandoned++;
 }
 
+static unsigned client_waits; // how often the hook is to wait
+
 static enum tls_verdict give_client(struct tls *tls, void *owner)
 {
     const struct test_cert *cert = owner;
-    struct pair *p = tls_user(tls);
-    if (p->client_waits > 0) {
-        p->client_waits--;
+    if (client_waits > 0) {
+        client_waits--;
         return TLS_WAIT;
     }
     return tls_add_certificate(tls, cert->leaf, cert->chain, cert->key) == 0 ? TLS_PROCEED

@@ -54,16 +54,10 @@ static inline struct h1_client_conn *h1_client_of_link(struct client_link *link)
     return CONTAINER_OF(link, struct h1_client_conn, link);
 }
 
-extern const struct http_stream_ops h1_client_stream_ops;
-
 // The only place where the state changes.
 void h1_client_set_state(struct h1_client_conn *c, enum h1_client_state state);
 void h1_client_close_now(struct h1_client_conn *c);
 // The exchange fails.
 void h1_client_fail(struct h1_client_conn *c, int err);
-// A struct for a connection, all zero but what begins an exchange. NULL: out of memory.
-struct h1_client_conn *h1_client_new(struct http_client_pool *pool);
-void h1_client_begin(struct h1_client_conn *c, const struct http_stream_events *events, void *user);
 void h1_client_on_again(struct loop *loop, struct loop_task *task);
 void h1_client_on_flushed(struct client_link *link);
-void h1_client_on_flush_timeout(struct client_link *link);

@@ -44,7 +44,7 @@ void h1_client_on_flushed(struct client_link *link)
     }
 }
 
-void h1_client_on_flush_timeout(struct client_link *link)
+static void on_flush_timeout(struct client_link *link)
 {
     h1_client_close_now(h1_client_of_link(link));
 }
@@ -163,7 +163,7 @@ static void release(struct http_stream *stream)
         !outq_is_empty(&c->link.out)) {
         h1_client_set_state(c, STATE_FLUSH);
         loop_task_cancel(&c->again);
-        c->link.on_timer = h1_client_on_flush_timeout;
+        c->link.on_timer = on_flush_timeout;
         loop_timer_set(stream->loop, &c->link.timer, FLUSH_MS);
         return;
     }
@@ -175,7 +175,7 @@ static void release(struct http_stream *stream)
     become_idle(c);
 }
 
-const struct http_stream_ops h1_client_stream_ops = {
+static const struct http_stream_ops stream_ops = {
     send_head, send_info, send_data, send_end, reset, pause_input, resume_input, tunnel, release,
 };
 
@@ -186,19 +186,21 @@ size_t h1_client_conn_len(void)
     return sizeof(struct h1_client_conn);
 }
 
-struct h1_client_conn *h1_client_new(struct http_client_pool *pool)
+// A struct for a connection, all zero but what begins an exchange. NULL: out of memory.
+static struct h1_client_conn *make_conn(struct http_client_pool *pool)
 {
     struct h1_client_conn *c = slab_get(&pool->conns);
     if (c != NULL) {
         memset(c, 0, sizeof *c);
-        c->stream.ops = &h1_client_stream_ops;
+        c->stream.ops = &stream_ops;
         c->stream.loop = pool->loop;
         loop_task_init(&c->again, h1_client_on_again);
     }
     return c;
 }
 
-void h1_client_begin(struct h1_client_conn *c, const struct http_stream_events *events, void *user)
+static void begin_exchange(struct h1_client_conn *c, const struct http_stream_events *events,
+                           void *user)
 {
     c->stream.events = events;
     c->stream.user = user;
@@ -220,7 +222,7 @@ struct http_stream *h1_client_open(struct http_client_pool *pool,
                                    struct http_client_owner *owner,
                                    const struct http_stream_events *events, void *user, int *err)
 {
-    struct h1_client_conn *c = h1_client_new(pool);
+    struct h1_client_conn *c = make_conn(pool);
     if (c == NULL) {
         *err = ERR_MEMORY;
         return NULL;
@@ -230,7 +232,7 @@ struct http_stream *h1_client_open(struct http_client_pool *pool,
         slab_put(&pool->conns, c);
         return NULL;
     }
-    h1_client_begin(c, events, user);
+    begin_exchange(c, events, user);
     return &c->stream;
 }
 
@@ -238,7 +240,7 @@ struct http_stream *h1_client_adopt(struct client_link *from,
                                     const struct http_stream_events *events, void *user)
 {
     struct http_client_pool *pool = from->pool;
-    struct h1_client_conn *c = h1_client_new(pool);
+    struct h1_client_conn *c = make_conn(pool);
     if (c == NULL) {
         return NULL;
     }
@@ -246,7 +248,7 @@ struct http_stream *h1_client_adopt(struct client_link *from,
         slab_put(&pool->conns, c);
         return NULL;
     }
-    h1_client_begin(c, events, user);
+    begin_exchange(c, events, user);
     h1_client_set_state(c, STATE_HEAD);
     if (c->link.readable) {
         loop_task_add(pool->loop, &c->again);
@@ -273,7 +275,7 @@ struct http_stream *h1_client_reuse(struct client_link *link, bool check,
         return NULL;
     }
     h1_client_set_state(c, STATE_HEAD);
-    h1_client_begin(c, events, user);
+    begin_exchange(c, events, user);
     c->stream.was_reused = true;
     return &c->stream;
 }

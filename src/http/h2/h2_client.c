@@ -46,6 +46,27 @@ static struct h2_client_stream *new_stream(struct h2_client_conn *c,
     return s;
 }
 
+// ---- room ----
+
+static bool has_room(const struct h2_client_conn *c)
+{
+    return c->is_open && !c->is_leaving && c->link.phase != LINK_CLOSED &&
+           c->stream_count < c->stream_max &&
+           nghttp2_session_get_next_stream_id(c->session) < H2_CLIENT_ID_MAX;
+}
+
+// Tells the owner whether there is room, if that has changed.
+static void tell_room(struct h2_client_conn *c)
+{
+    bool now = has_room(c);
+    if (now != c->has_room) {
+        c->has_room = now;
+        c->link.base.owner->on_room(c->link.base.owner, &c->link.base, now);
+    }
+}
+
+// ---- streams ----
+
 static void close_now(struct h2_client_conn *c)
 {
     loop_task_cancel(&c->again);
@@ -67,7 +88,7 @@ void h2_client_detach(struct h2_client_stream *s)
     loop_defer(loop, &s->deferred, free_stream);
     c->stream_count--;
     if (c->link.phase == LINK_OPEN) {
-        h2_client_tell_room(c);
+        tell_room(c);
         h2_client_note(c, NULL);
     } else if (c->link.phase != LINK_CLOSED && c->stream_count == 0) {
         close_now(c); // nobody waits for it any more
@@ -91,28 +112,10 @@ void h2_client_lose_stream(struct h2_client_stream *s, int err)
     }
 }
 
-// ---- room ----
-
-static bool has_room(const struct h2_client_conn *c)
-{
-    return c->is_open && !c->is_leaving && c->link.phase != LINK_CLOSED &&
-           c->stream_count < c->stream_max &&
-           nghttp2_session_get_next_stream_id(c->session) < H2_CLIENT_ID_MAX;
-}
-
-void h2_client_tell_room(struct h2_client_conn *c)
-{
-    bool now = has_room(c);
-    if (now != c->has_room) {
-        c->has_room = now;
-        c->link.base.owner->on_room(c->link.base.owner, &c->link.base, now);
-    }
-}
-
 void h2_client_leave(struct h2_client_conn *c)
 {
     c->is_leaving = true;
-    h2_client_tell_room(c);
+    tell_room(c);
     h2_client_note(c, NULL);
 }
 
@@ -404,7 +407,7 @@ void h2_client_on_settings(struct h2_client_conn *c)
         loop_timer_cancel(client_link_loop(&c->link), &c->link.timer);
         begin_first(c);
     }
-    h2_client_tell_room(c);
+    tell_room(c);
 }
 
 void h2_client_on_goaway(struct h2_client_conn *c)
@@ -489,7 +492,7 @@ static void free_it(struct client_link *link)
     drop_conn(h2_client_of_link(link));
 }
 
-const struct client_link_ops h2_client_link_ops = {
+static const struct client_link_ops link_ops = {
     .on_open = on_open,
     .on_failed = on_failed,
     .on_event = on_event,
@@ -545,7 +548,7 @@ struct http_stream *h2_client_open(struct http_client_pool *pool,
     }
     c->only_h2 = target->protocol == HTTP_CLIENT_H2;
     unsigned alpn = 1u << TLS_H2 | (c->only_h2 ? 0u : 1u << TLS_HTTP1);
-    *err = client_link_open(&c->link, pool, target, alpn, owner, &h2_client_link_ops);
+    *err = client_link_open(&c->link, pool, target, alpn, owner, &link_ops);
     if (*err != 0) {
         h2_memory_unref(&s->memory);
         slab_put(s->slab, s);
@@ -570,6 +573,6 @@ struct http_stream *h2_client_join(struct client_link *link,
         return NULL;
     }
     s->stream.was_reused = true;
-    h2_client_tell_room(c);
+    tell_room(c);
     return &s->stream;
 }

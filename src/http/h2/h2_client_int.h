@@ -102,8 +102,6 @@ void h2_client_lose_stream(struct h2_client_stream *s, int err);
 void h2_client_leave(struct h2_client_conn *c);
 // Forgets a stream; its memory goes at the end of the turn.
 void h2_client_detach(struct h2_client_stream *s);
-// Tells the owner whether there is room, if that has changed.
-void h2_client_tell_room(struct h2_client_conn *c);
 // The peer's SETTINGS, the first or later ones.
 void h2_client_on_settings(struct h2_client_conn *c);
 void h2_client_on_goaway(struct h2_client_conn *c);
@@ -118,8 +116,5 @@ int h2_client_session_new(struct h2_client_conn *c) WARN_UNUSED;
 // ---- h2_client_stream.c ----
 
 extern const struct http_stream_ops h2_client_stream_ops;
-// For nghttp2: how much of a stream's body can be sent.
-ssize_t h2_client_read_body(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len,
-                            uint32_t *flags, nghttp2_data_source *source, void *user);
 int h2_client_send_body(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
                         size_t len, nghttp2_data_source *source, void *user);

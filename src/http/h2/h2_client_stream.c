@@ -4,8 +4,9 @@
 
 // ---- the body, as nghttp2 asks for it ----
 
-ssize_t h2_client_read_body(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len,
-                            uint32_t *flags, nghttp2_data_source *source, void *user)
+// For nghttp2: how much of a stream's body can be sent.
+static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len,
+                         uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     (void)source;
     (void)buf;
@@ -113,7 +114,7 @@ static int submit(struct h2_client_stream *s, const struct http_head *head)
         return ERR_TOO_MANY_FIELDS;
     }
     bool has_body = s->is_connect || head->body == BODY_CHUNKED || head->body_len > 0;
-    nghttp2_data_provider provider = {.read_callback = h2_client_read_body};
+    nghttp2_data_provider provider = {.read_callback = read_body};
     int32_t id =
         nghttp2_submit_request(c->session, NULL, nva.nv, nva.count, has_body ? &provider : NULL, s);
     if (id < 0) {

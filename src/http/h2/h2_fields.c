@@ -508,12 +508,3 @@ void h2_nva_put_fields(struct h2_nva *nva, const struct http_field *fields, unsi
         put_nv(nva, field->name, field->value, NGHTTP2_NV_FLAG_NONE);
     }
 }
-
-size_t h2_nva_len(const struct h2_nva *nva)
-{
-    size_t len = 0;
-    for (size_t i = 0; i < nva->count; i++) {
-        len += nva->nv[i].namelen + nva->nv[i].valuelen + 2;
-    }
-    return len;
-}

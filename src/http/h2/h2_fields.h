@@ -73,5 +73,3 @@ void h2_nva_put_length(struct h2_nva *nva, uint64_t len);
 // Transfer-Encoding, Upgrade, HTTP2-Settings, and TE other than "trailers". Host is left out too: it is
 // :authority.
 void h2_nva_put_fields(struct h2_nva *nva, const struct http_field *fields, unsigned count);
-// About as many bytes as it takes on the wire without compression: for counting.
-size_t h2_nva_len(const struct h2_nva *nva);

@@ -67,7 +67,8 @@ void h2_server_lose(struct h2_server_conn *c, int err)
     close_now(c);
 }
 
-void h2_server_end(struct h2_server_conn *c, uint32_t code, int err)
+// GOAWAY with `code`, then the connection ends orderly. Exchanges end with `err`.
+static void end_orderly(struct h2_server_conn *c, uint32_t code, int err)
 {
     if (!h2_server_is_open(c)) {
         return;
@@ -86,7 +87,7 @@ static void cut_off(struct h2_server_conn *c, enum h2_abuse kind)
     if (ops->on_abuse != NULL) {
         ops->on_abuse(c->conn.server, h2_abuse_name(kind));
     }
-    h2_server_end(c, NGHTTP2_ENHANCE_YOUR_CALM, ERR_ABUSE);
+    end_orderly(c, NGHTTP2_ENHANCE_YOUR_CALM, ERR_ABUSE);
 }
 
 // nghttp2 has sent GOAWAY with an error.
@@ -96,7 +97,7 @@ static void give_up(struct h2_server_conn *c)
     if (ops->on_abuse != NULL) {
         ops->on_abuse(c->conn.server, h2_abuse_name(ABUSE_PROTOCOL));
     }
-    h2_server_end(c, NGHTTP2_PROTOCOL_ERROR, ERR_PROTOCOL);
+    end_orderly(c, NGHTTP2_PROTOCOL_ERROR, ERR_PROTOCOL);
 }
 
 static bool wants_nothing(const struct h2_server_conn *c)
@@ -382,7 +383,7 @@ static void on_timeout(struct http_conn *conn)
     case PHASE_HEAD:
     case PHASE_IDLE:
         conn->server->timed_out_count++;
-        h2_server_end(c, NGHTTP2_NO_ERROR, ERR_REQUEST_TIMEOUT);
+        end_orderly(c, NGHTTP2_NO_ERROR, ERR_REQUEST_TIMEOUT);
         break;
     case PHASE_BUSY: // the streams have times of their own
         break;

@@ -133,8 +133,6 @@ static inline bool h2_server_is_open(const struct h2_server_conn *c)
 
 // Ends all exchanges and closes at once.
 void h2_server_lose(struct h2_server_conn *c, int err);
-// GOAWAY with `code`, then the connection ends orderly. Exchanges end with `err`.
-void h2_server_end(struct h2_server_conn *c, uint32_t code, int err);
 // After anything that happened: does the connection end, which phase is it in, who is woken?
 void h2_server_settle(struct h2_server_conn *c);
 // The timer must ring in `after_ms` at the latest; 0: never.

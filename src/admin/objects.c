@@ -85,7 +85,8 @@ static bool read_record(struct call *call, struct store_record *record)
 {
     int err = store_get(call->admin->store, call->noun, str_from_c(call->key), record);
     if (err == ERR_NOT_FOUND) {
-        answer_status(call, 404, "there is no %.*s %s", STR_ARG(noun_name(call->noun)), call->key);
+        answer_status(call, 404, "%.*s \"%s\" does not exist", STR_ARG(noun_name(call->noun)),
+                      call->key);
     } else if (err != 0) {
         answer_err(call, err);
     }
@@ -223,7 +224,8 @@ bool object_finish(struct call *call, const struct store_request *request)
     } else if (request->err == ERR_UNAVAILABLE) {
         answer_unavailable(call);
     } else if (request->err == ERR_NOT_FOUND) {
-        answer_status(call, 404, "there is no %.*s %s", STR_ARG(noun_name(call->noun)), call->key);
+        answer_status(call, 404, "%.*s \"%s\" does not exist", STR_ARG(noun_name(call->noun)),
+                      call->key);
     } else {
         answer_err(call, request->err);
     }

@@ -78,7 +78,7 @@ static unsigned list_names(const char *group, struct str names[NAME_MAX_COUNT])
     return count;
 }
 
-static int refuse_name(const char *group, const char *name)
+int cli_refuse_name(const char *group, const char *name)
 {
     struct str names[NAME_MAX_COUNT];
     unsigned count = list_names(group, names);
@@ -89,7 +89,7 @@ static int refuse_name(const char *group, const char *name)
     if (nearest < count) {
         fprintf(stderr, "; did you mean \"%s%s%.*s\"?\n", front, gap, STR_ARG(names[nearest]));
     } else {
-        fputs("; \"pointsman help\" lists them\n", stderr);
+        fprintf(stderr, "; \"pointsman help%s%s\" lists them\n", group == NULL ? "" : " ", front);
     }
     return CLI_WRONG_USE;
 }
@@ -149,9 +149,9 @@ static int dispatch(int argc, char **argv)
             help_print_group(second == NULL ? stderr : stdout, first);
             return second == NULL ? CLI_WRONG_USE : CLI_DONE;
         }
-        return refuse_name(first, second);
+        return cli_refuse_name(first, second);
     }
-    return refuse_name(NULL, first);
+    return cli_refuse_name(NULL, first);
 }
 
 int cli_run(int argc, char **argv)

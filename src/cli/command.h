@@ -39,6 +39,9 @@ const struct command *command_at(unsigned index);
 const struct command *command_find(const char *first, const char *second, unsigned *words);
 // Does a name of two words begin with this one?
 bool command_is_group(const char *first);
+// Says on standard error that there is no such command, or no such verb of `group` (NULL: none), and which is
+// nearest. CLI_WRONG_USE.
+int cli_refuse_name(const char *group, const char *name);
 // All flags that it takes, in order, NULL at the end.
 const struct flag *command_flag(const struct command *command, unsigned index);
 

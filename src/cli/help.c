@@ -138,7 +138,7 @@ int run_help(const struct args *args)
         help_print_group(stdout, args->words[0]);
         return CLI_DONE;
     }
-    fprintf(stderr, "pointsman: there is no command \"%s%s%s\"\n", args->words[0],
-            second != NULL ? " " : "", second != NULL ? second : "");
-    return CLI_WRONG_USE;
+    return second == NULL || !command_is_group(args->words[0])
+               ? cli_refuse_name(NULL, args->words[0])
+               : cli_refuse_name(args->words[0], second);
 }

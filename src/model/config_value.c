@@ -212,7 +212,8 @@ static int take_store(char **to, const struct config_row *row, struct str text, 
     bool is_files = str_starts(text, STR("file:")) && text.len > STR("file:").len;
     if ((!is_sqlite && !is_files && !is_redis(text)) || text.len > row->max) {
         return problems_add(problems, ERR_INVALID, pointer,
-                            "%.*s must be \"sqlite:FILE\", \"file:FOLDER\" or \"redis://HOST\"",
+                            "%.*s must be \"sqlite:FILE\", \"file:FOLDER\", \"redis://HOST\" "
+                            "(rediss: with TLS) or \"redis+sentinel://HOST/NAME\"",
                             STR_ARG(row->path));
     }
     return put_text(to, text, pointer, problems);

@@ -145,7 +145,8 @@ int declare_change(const struct seal *seal, enum noun noun, const char *key, jso
 {
     *change = (struct store_change){.noun = noun};
     if (!json_is_object(value)) {
-        return problems_add(problems, ERR_INVALID, "", "must be an object");
+        return problems_add(problems, ERR_INVALID, "", "must be an object: the fields of a %.*s",
+                            STR_ARG(noun_name(noun)));
     }
     // The agreement is judged first: the decoder takes the key for granted.
     int err = noun == NOUN_ROUTE ? check_agreement(key, value, problems) : 0;

@@ -230,7 +230,7 @@ static int set_db(struct parse *parse, struct str text)
         return refuse(parse, "the database is given twice");
     }
     if (str_to_u64(text, &db) != 0 || db > DB_MAX) {
-        return refuse(parse, "the database is not a number");
+        return refuse(parse, "the database is not a number, as in redis://HOST:6379/0");
     }
     parse->url->db = (unsigned)db;
     parse->has_db = true;

@@ -132,7 +132,9 @@ def test_completion():
     (["pool", "switch", "a", "--to", "b:1", "--wait-healthy", "soon"], "--wait-healthy"),
     (["pool", "switch", "a", "b", "--to", "b:1"], 'unexpected argument "b"'),
     (["status", "--verbose"], "unknown flag --verbose"),
-    (["help", "nonsense"], "there is no command"),
+    (["help", "nonsense"], '"pointsman help" lists them'),
+    (["help", "routes"], 'did you mean "route"?'),
+    (["route", "xyzzy"], '"pointsman help route" lists them'),
 ])
 def test_wrong_use_is_status_2(args, message):
     done = run(*args)

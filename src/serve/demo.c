@@ -202,7 +202,7 @@ static int declare(struct demo *demo, struct store *store)
         {NOUN_ROUTE, "demo.localhost",
          "{\"host\":\"demo.localhost\",\"path\":\"/\",\"pool\":\"demo\"}", "demo"},
         {NOUN_ROUTE, "demo.localhost/hello",
-         "{\"host\":\"demo.localhost\",\"path\":\"/hello\",\"respond\":{\"status\":200,"
+         "{\"host\":\"demo.localhost\",\"path\":\"/hello\",\"respond\":{"
          "\"body\":\"Hello from the proxy itself\\n\",\"content_type\":\"text/plain\"}}",
          NULL},
         {NOUN_ROUTE, "*", "{\"host\":\"*\",\"path\":\"/\",\"pool\":\"demo\"}", "demo"},

@@ -448,6 +448,14 @@ pools:
 """
 
 
+def test_the_demo_is_stored_as_it_would_be_declared(pointsman):
+    server = pointsman(args=["--demo"])
+    wait_until(lambda: server.status()["routes"] == 3, "the demo's routes")
+    done = server.cli("apply", "-", input=server.cli("export").stdout)
+    assert done.stdout.splitlines() == [f"{name} unchanged" for name in (
+        "pool demo", "route *", "route demo.localhost", "route demo.localhost/hello")]
+
+
 def test_apply_yaml(server, tmp_path):
     file = tmp_path / "all.yaml"
     file.write_text(FIRST)

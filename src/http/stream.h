@@ -99,3 +99,15 @@ static inline bool stream_is_full(const struct http_stream *stream)
 {
     return stream->queued >= HTTP_AHEAD_LEN;
 }
+
+// For the protocols: on_full or on_room when `queued` bytes wait for the peer now and the user knows otherwise.
+static inline void stream_tell_room(struct http_stream *stream, size_t queued, bool *was_full)
+{
+    if (queued >= HTTP_AHEAD_LEN && !*was_full) {
+        *was_full = true;
+        stream->events->on_full(stream);
+    } else if (queued < HTTP_AHEAD_LEN / 2 && *was_full) {
+        *was_full = false;
+        stream->events->on_room(stream);
+    }
+}

@@ -180,17 +180,11 @@ static size_t feed(struct h1_client_conn *c, const char *p, size_t len)
 
 static void feed_kept(struct h1_client_conn *c)
 {
-    struct h1_kept *kept = c->kept;
-    c->kept = NULL;
+    struct h1_kept *kept = h1_kept_take(&c->kept);
     struct str bytes = h1_kept_bytes(kept);
     size_t used = feed(c, bytes.p, bytes.len);
-    if (used == bytes.len || c->state == STATE_CLOSED || c->state == STATE_DONE) {
-        h1_kept_free(client_link_loop(&c->link), &kept);
-        return;
-    }
-    INVARIANT(c->kept == NULL);
-    kept->start += used;
-    c->kept = kept;
+    bool is_over = c->state == STATE_CLOSED || c->state == STATE_DONE;
+    h1_kept_put(client_link_loop(&c->link), &c->kept, kept, is_over ? bytes.len : used);
 }
 
 static void take(struct h1_client_conn *c, struct str bytes)

@@ -33,15 +33,7 @@ void h1_client_on_flushed(struct client_link *link)
         outq_shut(loop, &link->out);
         c->shut = true;
     }
-    if (out->queued >= HTTP_AHEAD_LEN) {
-        if (!c->was_full) {
-            c->was_full = true;
-            c->stream.events->on_full(&c->stream);
-        }
-    } else if (c->was_full && out->queued < HTTP_AHEAD_LEN / 2) {
-        c->was_full = false;
-        c->stream.events->on_room(&c->stream);
-    }
+    stream_tell_room(&c->stream, out->queued, &c->was_full);
 }
 
 static void on_flush_timeout(struct client_link *link)

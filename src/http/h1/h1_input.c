@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "base/invariant.h"
 #include "http/h1/h1_input.h"
 
 bool h1_kept_append(struct loop *loop, struct h1_kept **place, struct str bytes)
@@ -28,6 +29,17 @@ bool h1_kept_append(struct loop *loop, struct h1_kept **place, struct str bytes)
     memcpy(kept->data + kept->end, bytes.p, bytes.len);
     kept->end += bytes.len;
     return true;
+}
+
+void h1_kept_put(struct loop *loop, struct h1_kept **place, struct h1_kept *kept, size_t used)
+{
+    if (used == h1_kept_bytes(kept).len) {
+        h1_kept_free(loop, &kept);
+        return;
+    }
+    INVARIANT(*place == NULL);
+    kept->start += used;
+    *place = kept;
 }
 
 static void free_kept(struct loop *loop, struct loop_deferred *deferred)

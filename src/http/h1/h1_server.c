@@ -286,18 +286,11 @@ static size_t feed(struct h1_server_conn *c, const char *p, size_t len)
 
 static void feed_kept(struct h1_server_conn *c)
 {
-    // Taken off the connection, so that the bytes outlive what the callbacks do to it.
-    struct h1_kept *kept = c->kept;
-    c->kept = NULL;
+    struct h1_kept *kept = h1_kept_take(&c->kept);
     struct str bytes = h1_kept_bytes(kept);
     size_t used = feed(c, bytes.p, bytes.len);
-    if (used == bytes.len || h1_server_is_closed(c) || c->state == &h1_server_in_linger) {
-        h1_kept_free(h1_server_loop(c), &kept);
-        return;
-    }
-    INVARIANT(c->kept == NULL);
-    kept->start += used;
-    c->kept = kept;
+    bool is_over = h1_server_is_closed(c) || c->state == &h1_server_in_linger;
+    h1_kept_put(h1_server_loop(c), &c->kept, kept, is_over ? bytes.len : used);
 }
 
 // A partial head is looked at again when another line is complete, or when it grew over a bound;

@@ -68,14 +68,8 @@ void h1_server_on_flushed(struct loop *loop, struct outq *out)
     }
     if (c->response_ended && out->queued == 0) {
         response_done(c);
-    } else if (out->queued >= HTTP_AHEAD_LEN) {
-        if (!c->was_full) {
-            c->was_full = true;
-            c->stream.events->on_full(&c->stream);
-        }
-    } else if (c->was_full && out->queued < HTTP_AHEAD_LEN / 2) {
-        c->was_full = false;
-        c->stream.events->on_room(&c->stream);
+    } else {
+        stream_tell_room(&c->stream, out->queued, &c->was_full);
     }
 }
 

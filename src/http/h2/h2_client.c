@@ -241,15 +241,7 @@ void h2_client_deliver(struct h2_client_stream *s)
 static void tell_queue(struct h2_client_stream *s)
 {
     s->stream.queued = h2_queue_len(&s->out);
-    if (s->stream.queued >= HTTP_AHEAD_LEN) {
-        if (!s->was_full) {
-            s->was_full = true;
-            s->stream.events->on_full(&s->stream);
-        }
-    } else if (s->was_full && s->stream.queued < HTTP_AHEAD_LEN / 2) {
-        s->was_full = false;
-        s->stream.events->on_room(&s->stream);
-    }
+    stream_tell_room(&s->stream, s->stream.queued, &s->was_full);
 }
 
 static void tell_one(struct h2_client_stream *s)

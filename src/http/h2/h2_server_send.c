@@ -222,16 +222,8 @@ static void tell(struct h2_server_stream *s)
         h2_server_reset_user(s, err);
     } else if (s->end_sent) {
         finish(s);
-    } else if (!s->in_exchange) {
-        return;
-    } else if (s->stream.queued >= HTTP_AHEAD_LEN) {
-        if (!s->was_full) {
-            s->was_full = true;
-            s->stream.events->on_full(&s->stream);
-        }
-    } else if (s->was_full && s->stream.queued < HTTP_AHEAD_LEN / 2) {
-        s->was_full = false;
-        s->stream.events->on_room(&s->stream);
+    } else if (s->in_exchange) {
+        stream_tell_room(&s->stream, s->stream.queued, &s->was_full);
     }
 }
 

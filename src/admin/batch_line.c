@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "base/array.h"
 #include "admin/batch_int.h"
 
 // What a line says, as far as it is right.
@@ -12,14 +13,8 @@ struct line {
 // A new line of the block; NULL: out of memory.
 static struct batch_line *add_line(struct batch *batch)
 {
-    if (batch->line_count == batch->line_size) {
-        unsigned size = batch->line_size == 0 ? 64 : batch->line_size * 2;
-        struct batch_line *lines = realloc(batch->lines, size * sizeof *lines);
-        if (lines == NULL) {
-            return NULL;
-        }
-        batch->lines = lines;
-        batch->line_size = size;
+    if (!ARRAY_ROOM(batch->lines, batch->line_count, batch->line_size, 64)) {
+        return NULL;
     }
     struct batch_line *line = &batch->lines[batch->line_count++];
     *line = (struct batch_line){.number = batch->line_number};
@@ -29,16 +24,9 @@ static struct batch_line *add_line(struct batch *batch)
 // Room for one more change; NULL: out of memory.
 static struct store_change *next_change(struct batch *batch)
 {
-    if (batch->change_count == batch->change_size) {
-        unsigned size = batch->change_size == 0 ? 64 : batch->change_size * 2;
-        struct store_change *changes = realloc(batch->changes, size * sizeof *changes);
-        if (changes == NULL) {
-            return NULL;
-        }
-        batch->changes = changes;
-        batch->change_size = size;
-    }
-    return &batch->changes[batch->change_count];
+    return ARRAY_ROOM(batch->changes, batch->change_count, batch->change_size, 64)
+               ? &batch->changes[batch->change_count]
+               : NULL;
 }
 
 static int read_operation(json_t *tree, struct line *line, struct problems *problems)

@@ -4,6 +4,7 @@
 //   stored pool ── declared targets ─┐
 //                                    ├─► by address ─► answer
 //   publisher ── live members ───────┘      (several members: the addresses of a name)
+#include "base/array.h"
 #include "admin/target_int.h"
 #include "upstream/target.h"
 
@@ -48,14 +49,8 @@ static struct shown *find_shown(const struct view *view, const char *address)
 
 static struct shown *make_shown(struct view *view, const char *address)
 {
-    if (view->count == view->size) {
-        size_t size = view->size == 0 ? 16 : view->size * 2;
-        struct shown *items = realloc(view->items, size * sizeof *items);
-        if (items == NULL) {
-            return NULL;
-        }
-        view->items = items;
-        view->size = size;
+    if (!ARRAY_ROOM(view->items, view->count, view->size, 16)) {
+        return NULL;
     }
     struct shown *shown = &view->items[view->count];
     *shown = (struct shown){0};

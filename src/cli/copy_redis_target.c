@@ -4,6 +4,7 @@
 //   it is a store already: 1,000 changes at a time, each block one revision that nodes follow at once
 //   it is none yet:        the same under other names, which in the end become the store's, all in one step;
 //                          so nodes that wait for a store that came back empty never see a part of it
+#include "base/array.h"
 #include "cli/cli.h"
 #include "cli/copy_int.h"
 #include "fleet/fleet.h"
@@ -89,15 +90,8 @@ static bool on_there(void *context, struct str field, struct str value)
         free(wanted.key);
         return true;
     }
-    if (wanted.key != NULL && target->deletion_count == target->deletion_size) {
-        unsigned size = target->deletion_size == 0 ? 64 : target->deletion_size * 2;
-        struct store_change *grown = realloc(target->deletions, size * sizeof *grown);
-        if (grown != NULL) {
-            target->deletions = grown;
-            target->deletion_size = size;
-        }
-    }
-    if (wanted.key == NULL || target->deletion_count == target->deletion_size) {
+    if (wanted.key == NULL ||
+        !ARRAY_ROOM(target->deletions, target->deletion_count, target->deletion_size, 64)) {
         fputs("pointsman: out of memory\n", stderr);
         free(wanted.key);
         return false;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Into a SQLite file: one request through the store's own write path, all or nothing.
+#include "base/array.h"
 #include "cli/cli.h"
 #include "cli/copy_int.h"
 #include "publish/sealed.h"
@@ -33,16 +34,10 @@ static bool on_record(void *context, const struct store_record *record)
         free(wanted.key);
         return true;
     }
-    if (target->deletion_count == target->deletion_size) {
-        unsigned size = target->deletion_size == 0 ? 64 : target->deletion_size * 2;
-        struct store_change *grown = realloc(target->deletions, size * sizeof *grown);
-        if (grown == NULL) {
-            free(wanted.key);
-            target->has_failed = true;
-            return false;
-        }
-        target->deletions = grown;
-        target->deletion_size = size;
+    if (!ARRAY_ROOM(target->deletions, target->deletion_count, target->deletion_size, 64)) {
+        free(wanted.key);
+        target->has_failed = true;
+        return false;
     }
     target->deletions[target->deletion_count++] = wanted;
     return true;

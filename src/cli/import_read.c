@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Keys by SCAN, a page at a time; values in pipelines. What is in memory is one page of keys and one value.
+#include "base/array.h"
 #include "cli/import_int.h"
 
 // Keys of a page: copied, as a reply lives until the next one.
@@ -12,14 +13,8 @@ struct page {
 
 static bool add_key(struct page *page, struct str key)
 {
-    if (page->count == page->size) {
-        unsigned size = page->size == 0 ? 1024 : page->size * 2;
-        struct str *keys = realloc(page->keys, size * sizeof *keys);
-        if (keys == NULL) {
-            return false;
-        }
-        page->keys = keys;
-        page->size = size;
+    if (!ARRAY_ROOM(page->keys, page->count, page->size, 1024)) {
+        return false;
     }
     page->keys[page->count++] = str_make(NULL, key.len);
     buf_put(&page->texts, key);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Routers become routes: each host and path prefix of a rule is one. Several routers may say the same place, one
 // for http and one for https; then a redirect to https becomes `https: require` of the other.
+#include "base/array.h"
 #include "cli/import_traefik_int.h"
 #include <strings.h>
 
@@ -155,16 +156,10 @@ static bool add_place(struct routers *all, struct router *router, const struct r
         problems_fini(&problems);
         return false;
     }
-    if (all->place_count == all->place_size) {
-        size_t size = all->place_size == 0 ? 256 : all->place_size * 2;
-        struct place *places = realloc(all->places, size * sizeof *places);
-        if (places == NULL) {
-            free(key);
-            import_fail(all->tree->import, "out of memory");
-            return false;
-        }
-        all->places = places;
-        all->place_size = size;
+    if (!ARRAY_ROOM(all->places, all->place_count, all->place_size, 256)) {
+        free(key);
+        import_fail(all->tree->import, "out of memory");
+        return false;
     }
     all->places[all->place_count++] = (struct place){key, router};
     return true;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "base/array.h"
 #include "cli/import_traefik_int.h"
 #include <strings.h>
 
@@ -23,15 +24,9 @@ bool tree_add(struct tree *tree, struct str key, struct str value)
                     IMPORT_TREE_BYTES >> 20);
         return false;
     }
-    if (tree->count == tree->size) {
-        size_t size = tree->size == 0 ? 1024 : tree->size * 2;
-        struct tree_item *items = realloc(tree->items, size * sizeof *items);
-        if (items == NULL) {
-            import_fail(tree->import, "out of memory");
-            return false;
-        }
-        tree->items = items;
-        tree->size = size;
+    if (!ARRAY_ROOM(tree->items, tree->count, tree->size, 1024)) {
+        import_fail(tree->import, "out of memory");
+        return false;
     }
     struct tree_item item = {.key = str_dup(key), .value = str_dup(value)};
     if (item.key == NULL || item.value == NULL) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // pointsman store copy: from one store into another, without a node.
+#include "base/array.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/copy_int.h"
@@ -32,15 +33,9 @@ const char *copy_path(const char *url, const char *scheme)
 
 struct store_change *copy_add(struct copy *copy)
 {
-    if (copy->count == copy->size) {
-        unsigned size = copy->size == 0 ? 64 : copy->size * 2;
-        struct store_change *changes = realloc(copy->changes, size * sizeof *changes);
-        if (changes == NULL) {
-            fputs("pointsman: out of memory\n", stderr);
-            return NULL;
-        }
-        copy->changes = changes;
-        copy->size = size;
+    if (!ARRAY_ROOM(copy->changes, copy->count, copy->size, 64)) {
+        fputs("pointsman: out of memory\n", stderr);
+        return NULL;
     }
     struct store_change *change = &copy->changes[copy->count++];
     *change = (struct store_change){.noun = NOUN_ROUTE};

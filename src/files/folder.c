@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What is in the folder. Links are followed: a swapped one changes what stat() says.
+#include "base/array.h"
 #include "base/hash.h"
 #include "files/files_int.h"
 #include <dirent.h>
@@ -96,14 +97,8 @@ void folder_list_fini(struct folder_list *list)
 
 static int add_entry(struct folder_list *list, const char *name, const struct stat *about)
 {
-    if (list->count == list->size) {
-        size_t size = list->size == 0 ? 64 : list->size * 2;
-        struct folder_entry *items = realloc(list->items, size * sizeof *items);
-        if (items == NULL) {
-            return ERR_MEMORY;
-        }
-        list->items = items;
-        list->size = size;
+    if (!ARRAY_ROOM(list->items, list->count, list->size, 64)) {
+        return ERR_MEMORY;
     }
     struct folder_entry entry = {str_dup(str_from_c(name)), sign(about), (uint64_t)about->st_size};
     if (entry.name == NULL) {

@@ -2,6 +2,7 @@
 // All declarations together: who is the first of a key, what refers to something, and what differs from
 // what is stored. Certificates come first, then pools, then routes, so that who is referred to has been
 // judged before. What is refused stays as it is stored, together with all that it needs.
+#include "base/array.h"
 #include "files/files_int.h"
 #include "model/declaration.h"
 #include <stdio.h>
@@ -160,15 +161,9 @@ static struct extra *find_extra(const struct round *round, enum noun noun, const
 
 static void add_extra(struct round *round, const struct store_record *record)
 {
-    if (round->extra_count == round->extra_size) {
-        size_t size = round->extra_size == 0 ? 64 : round->extra_size * 2;
-        struct extra *extras = realloc(round->extras, size * sizeof *extras);
-        if (extras == NULL) {
-            round->is_out_of_memory = true;
-            return;
-        }
-        round->extras = extras;
-        round->extra_size = size;
+    if (!ARRAY_ROOM(round->extras, round->extra_count, round->extra_size, 64)) {
+        round->is_out_of_memory = true;
+        return;
     }
     struct extra *extra = &round->extras[round->extra_count++];
     *extra = (struct extra){

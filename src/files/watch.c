@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // When to look. inotify tells of what happens in the folder; that another folder has taken its name (a
 // swapped link, a mount) is seen by looking at it. Without inotify all files are looked at.
+#include "base/array.h"
 #include "base/hash.h"
 #include "files/files_int.h"
 #include <errno.h>
@@ -70,15 +71,8 @@ static void note_open(struct watch *watch, const char *name, uint64_t now_ms)
         watch->names[at].since_ms = now_ms;
         return;
     }
-    if (watch->count == watch->size) {
-        size_t size = watch->size == 0 ? 16 : watch->size * 2;
-        struct watch_name *names =
-            size > 2 * (size_t)NAMES_MAX ? NULL : realloc(watch->names, size * sizeof *names);
-        if (names == NULL) {
-            return; // it is read when it is quiet
-        }
-        watch->names = names;
-        watch->size = size;
+    if (watch->count == NAMES_MAX || !ARRAY_ROOM(watch->names, watch->count, watch->size, 16)) {
+        return; // it is read when it is quiet
     }
     char *copy = str_dup(str_from_c(name));
     if (copy != NULL) {

@@ -26,24 +26,6 @@ static void read_host(struct reader *r, const struct at *at, json_t *value, void
     *(struct str *)to = reader_copy(r, str_make(host, len));
 }
 
-static void read_path(struct reader *r, const struct at *at, json_t *value, void *to,
-                      const struct member *member)
-{
-    (void)member;
-    struct str text;
-    char path[VALUE_PATH_MAX + 1];
-    size_t len;
-    if (!reader_view(r, at, value, &text)) {
-        return;
-    }
-    const char *wrong = path_canonicalise(text, path, &len);
-    if (wrong != NULL) {
-        reader_problem(r, at, "%s", wrong);
-        return;
-    }
-    *(struct str *)to = reader_copy(r, str_make(path, len));
-}
-
 static void read_https(struct reader *r, const struct at *at, json_t *value, void *to,
                        const struct member *member)
 {
@@ -101,7 +83,7 @@ static json_t *write_redirect_status(const void *from, const struct member *memb
 // In the order of the reference, which is the order of the canonical text.
 static const struct member route_members[] = {
     {{"host", 4}, read_host, write_text, offsetof(struct route_decl, host), NULL},
-    {{"path", 4}, read_path, write_text, offsetof(struct route_decl, path), NULL},
+    {{"path", 4}, read_target_path, write_text, offsetof(struct route_decl, path), NULL},
     PLAIN(pool, text, &rule_name),
     PLAIN(split, split, NULL),
     PLAIN(targets, targets, &targets_range),

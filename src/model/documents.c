@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "base/array.h"
 #include "model/documents.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,15 +45,9 @@ void documents_fault(const struct documents *documents, size_t document, struct 
 
 static struct document *add_document(struct documents *documents, const char *path)
 {
-    if (documents->count == documents->size) {
-        size_t size = documents->size == 0 ? 16 : documents->size * 2;
-        struct document *items = realloc(documents->items, size * sizeof *items);
-        if (items == NULL) {
-            documents->on_fault(documents->context, "", "out of memory");
-            return NULL;
-        }
-        documents->items = items;
-        documents->size = size;
+    if (!ARRAY_ROOM(documents->items, documents->count, documents->size, 16)) {
+        documents->on_fault(documents->context, "", "out of memory");
+        return NULL;
     }
     struct document *document = &documents->items[documents->count++];
     *document = (struct document){.file = path};

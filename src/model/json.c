@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // JSON text to a tree, and merge patches.
+#include "base/array.h"
 #include "model/declaration.h"
 
 json_t *model_json_parse(struct str text, struct problems *problems)
@@ -29,14 +30,8 @@ struct merge_stack {
 
 static int push_merge(struct merge_stack *stack, json_t *into, json_t *patch)
 {
-    if (stack->count == stack->size) {
-        size_t size = stack->size == 0 ? 8 : stack->size * 2;
-        struct merge *items = realloc(stack->items, size * sizeof *items);
-        if (items == NULL) {
-            return ERR_MEMORY;
-        }
-        stack->items = items;
-        stack->size = size;
+    if (!ARRAY_ROOM(stack->items, stack->count, stack->size, 8)) {
+        return ERR_MEMORY;
     }
     stack->items[stack->count++] = (struct merge){into, patch};
     return 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // From documents to operations.
+#include "base/array.h"
 #include "model/operations.h"
 #include "base/buf.h"
 #include <stdio.h>
@@ -60,15 +61,9 @@ static void refuse(struct operations *operations, size_t document, const char *p
 static struct operation *add_operation(struct operations *operations, size_t document,
                                        const char *prefix)
 {
-    if (operations->count == operations->size) {
-        size_t size = operations->size == 0 ? 64 : operations->size * 2;
-        struct operation *items = realloc(operations->items, size * sizeof *items);
-        if (items == NULL) {
-            refuse(operations, document, prefix, "out of memory");
-            return NULL;
-        }
-        operations->items = items;
-        operations->size = size;
+    if (!ARRAY_ROOM(operations->items, operations->count, operations->size, 64)) {
+        refuse(operations, document, prefix, "out of memory");
+        return NULL;
     }
     struct operation *operation = &operations->items[operations->count++];
     *operation = (struct operation){.document = document};

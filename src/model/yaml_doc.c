@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Documents and where their values stand.
+#include "base/array.h"
 #include "model/yaml_int.h"
 #include <limits.h>
 
 unsigned yaml_doc_add_place(struct yaml_doc *doc, struct yaml_place place)
 {
-    if (doc->place_count == doc->place_size) {
-        unsigned size = doc->place_size == 0 ? 16 : doc->place_size * 2;
-        struct yaml_place *places = realloc(doc->places, size * sizeof *places);
-        if (places == NULL) {
-            free(place.key);
-            return UINT_MAX;
-        }
-        doc->places = places;
-        doc->place_size = size;
+    if (!ARRAY_ROOM(doc->places, doc->place_count, doc->place_size, 16)) {
+        free(place.key);
+        return UINT_MAX;
     }
     doc->places[doc->place_count] = place;
     return doc->place_count++;

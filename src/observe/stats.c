@@ -4,6 +4,7 @@
 //   worker: first request ─► block ─► fresh (lock-free stack) ─► control: known[kind], by serial
 //
 // So listing costs what was used, not what is declared.
+#include "base/array.h"
 #include "observe/stats.h"
 #include "base/invariant.h"
 #include <stdbool.h>
@@ -166,17 +167,7 @@ static void close_holes(struct known *known)
 
 static bool make_room(struct known *known)
 {
-    if (known->count < known->size) {
-        return true;
-    }
-    size_t size = known->size == 0 ? 64 : known->size * 2;
-    void *entries = realloc(known->entries, size * sizeof *known->entries);
-    if (entries == NULL) {
-        return false;
-    }
-    known->entries = entries;
-    known->size = size;
-    return true;
+    return ARRAY_ROOM(known->entries, known->count, known->size, 64);
 }
 
 // Moves what workers have made to the known ones.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Pools and tenants by their names, pools of routes' own lists, and their members.
+#include "base/array.h"
 #include "base/invariant.h"
 #include "publish/health.h"
 #include "upstream/pool_counts.h"
@@ -169,14 +170,8 @@ struct named_tenant *tenant_by_id(struct publisher *publisher, struct str id)
 
 static bool add_member(struct named_pool *pool, struct pool_member *member)
 {
-    if (pool->member_count == pool->member_size) {
-        unsigned size = pool->member_size == 0 ? 2 : pool->member_size * 2;
-        void *members = realloc(pool->members, size * sizeof(struct pool_member *));
-        if (members == NULL) {
-            return false;
-        }
-        pool->members = members;
-        pool->member_size = size;
+    if (!ARRAY_ROOM(pool->members, pool->member_count, pool->member_size, 2)) {
+        return false;
     }
     pool_target_of(member)->index = pool->member_count;
     pool->members[pool->member_count++] = member;

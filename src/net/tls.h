@@ -70,7 +70,7 @@ struct tls_scope {
     uint64_t policy[2];
 };
 
-// Asked inside tls_handshake(). `user` is tls_user().
+// Asked inside tls_handshake(). `user` is what it was made with.
 struct tls_server_hooks {
     // The ClientHello is here, tls_sni() is known. Comes again after TLS_WAIT. Sets the scope
     // (tls_set_scope) and, if the host has one, the client certificate policy (tls_ask_certificate).

@@ -122,15 +122,19 @@ def test_keys_of_a_dead_target_go_on_and_come_back(pointsman, origin):
     def where():
         return {key: send(server, HASHED["query:user"](key)) for key in keys}
 
+    def records():
+        return [(r["url.query"], r["pointsman.target"], r["pointsman.end"], r.get("pointsman.retries"))
+                for r in server.log_records(0)]
+
     before = where()
     all_origins[0].stop()
     wait_until(lambda: server.status()["health"]["targets_down"] == 1, "the target is down")
     during = where()
     assert set(during.values()) == {"1", "2"}
-    assert all(during[key] == before[key] for key in keys if before[key] != "0")
+    assert all(during[key] == before[key] for key in keys if before[key] != "0"), records()
     all_origins[0].start()
     wait_until(lambda: server.status()["health"]["targets_down"] == 0, "the target is up")
-    assert where() == before
+    assert where() == before, records()
 
 
 def cookie_of(reply):
@@ -354,12 +358,12 @@ def test_connection_limit_over_h2(pointsman):
     server = pointsman(workers=2)
     target_of = H2Origin(answer, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 3})
     put(server, [target(target_of, max_connections=1)], limits={"queue": 100,
-                                                                 "queue_timeout": "20s"})
+                                                                 "queue_timeout": "40s"})
     most, statuses = [0], []
 
     def client():
         for _ in range(10):
-            statuses.append(server.get(host=HOST, timeout=30).status)  # over queue_timeout
+            statuses.append(server.get(host=HOST).status)
             most[0] = max(most[0], server.api("GET", "/v1/pools/b/targets").json[0]["connections"])
 
     threads = [threading.Thread(target=client) for _ in range(20)]
@@ -379,9 +383,9 @@ def connections_by_worker(server, host, count):
 
     found = [[], []]
     while min(map(len, found)) < count:
-        before, conn = requests(), server.connect(60)
+        before, conn = requests(), server.connect()
         assert conn.exchange(host=host).status == 200
-        wait_until(lambda: requests() != before, "the request is counted", 30)
+        wait_until(lambda: requests() != before, "the request is counted")
         found[requests()[1] != before[1]].append(conn)
     return found
 
@@ -395,7 +399,7 @@ def test_no_worker_keeps_a_connection_for_itself(pointsman):
     server = pointsman(workers=2)
     target_of = H2Origin(answer, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 3})
     put(server, [target(target_of, max_connections=1)], limits={"queue": 100,
-                                                                 "queue_timeout": "20s"})
+                                                                 "queue_timeout": "40s"})
     server.put_route("idle.example", respond={"status": 200})
     first, second = connections_by_worker(server, "idle.example", 8)
     stop, statuses = threading.Event(), []
@@ -408,13 +412,13 @@ def test_no_worker_keeps_a_connection_for_itself(pointsman):
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: len(statuses) > 50, "the first worker has the connection", 60)
+        wait_until(lambda: len(statuses) > 50, "the first worker has the connection")
         for _ in range(3):
             assert second[0].exchange(host=HOST).status == 200
     finally:
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
     target_of.stop()
     assert set(statuses) == {200}
     for conn in first + second:

@@ -70,7 +70,8 @@ class Pointsman:
                        **({"https": [f"127.0.0.1:{self.https_port}"]} if https else {})},
             "admin": {"address": f"127.0.0.1:{self.admin_port}", "token_file": "admin.token"},
             "store": {"url": "sqlite:pointsman.db", "local": "pointsman.db"},
-            "timeouts": {"drain": "2s"},
+            # Targets in the tests' own process may be slow to shake hands.
+            "timeouts": {"drain": "2s", "connect": "10s"},
             "access_log": {"file": "access.log", "format": "json"},
         }, config or {})
 

@@ -226,11 +226,33 @@ static bool is_count_right(struct follow *follow, const struct found *found)
     return is_right;
 }
 
+// Most of a kind is gone, and no revision says so: its key was deleted, or evicted. That is no reason to do the same.
+static bool is_lost(const struct follow *follow, const struct found *found, char *why, size_t size)
+{
+    if (!found->has_meta || found->place.revision != follow->place.revision ||
+        strcmp(found->place.epoch, follow->place.epoch) != 0 || !replay_is_empty(&follow->line)) {
+        return false; // it cannot be told now
+    }
+    for (unsigned noun = 0; noun < NOUN_COUNT; noun++) {
+        uint64_t held = store_count(follow->fleet->config.store, (enum noun)noun);
+        if (noun != NOUN_TICKETS && found->counts[noun] < held / 2 + held % 2) {
+            snprintf(why, size,
+                     "%s has %llu records of the %llu that it had with revision %llu: was it "
+                     "deleted, or evicted?",
+                     follow->fleet->keys.nouns[noun], (unsigned long long)found->counts[noun],
+                     (unsigned long long)held, (unsigned long long)found->place.revision);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_empty(struct follow *follow, const struct found *found)
 {
+    char why[FOLLOW_WHY_MAX] = "the store in Redis came back empty: what was declared is served on";
+    bool has_lost = is_lost(follow, found, why, sizeof why);
     if (follow_held(follow) > 0 && !follow->fleet->config.accept_empty) {
-        follow_enter_empty(follow,
-                           "the store in Redis came back empty: what was declared is served on");
+        follow_enter_empty(follow, why);
         return;
     }
     if (!is_steady(follow, found)) {
@@ -238,8 +260,8 @@ static void on_empty(struct follow *follow, const struct found *found)
     }
     if (!found->has_meta) {
         follow_begin_init(follow);
-    } else if (found->place.revision < follow->place.revision) {
-        follow_begin_raise(follow);
+    } else if (has_lost || found->place.revision < follow->place.revision) {
+        follow_begin_raise(follow); // what was lost was accepted: so that the others see it
     } else {
         follow_begin_resync(follow);
     }
@@ -287,6 +309,13 @@ static void on_found(struct follow *follow, const struct found *found)
     fleet_status_unlock(follow->fleet);
     enum verdict verdict = found_judge(found, &follow->place, why, sizeof why);
     bool is_quiet = follow->fleet->state == FLEET_FOLLOWING;
+    if (verdict == VERDICT_FOLLOW && is_lost(follow, found, why, sizeof why)) {
+        verdict = VERDICT_EMPTY;
+    } else if (verdict == VERDICT_FOLLOW && follow->fleet->state == FLEET_EMPTY &&
+               found->place.revision == follow->place.revision) {
+        follow->must_resync = true; // somebody has put it back: as it was?
+        str_copy(follow->reason, sizeof follow->reason, STR("Redis has its declarations again"));
+    }
     if (verdict == VERDICT_FOLLOW && !follow->must_resync) {
         if (is_quiet && !is_count_right(follow, found)) {
             follow_want_resync(follow, "Redis has another number of declarations");

@@ -41,6 +41,22 @@ static int read_meta(struct found *found, const struct redis_reply *reply, char 
     return 0;
 }
 
+// "12 0 3"
+static bool read_counts(struct found *found, struct str list)
+{
+    for (unsigned noun = 0; noun < NOUN_COUNT; noun++) {
+        struct str word;
+        if (noun == NOUN_TICKETS) {
+            continue;
+        }
+        str_split(list, ' ', &word, &list);
+        if (str_to_u64(word, &found->counts[noun]) != 0) {
+            return false;
+        }
+    }
+    return list.len == 0;
+}
+
 int found_read(struct found *found, const struct redis_reply *reply, char *why, size_t why_size)
 {
     *found = (struct found){.has_meta = false};
@@ -49,8 +65,9 @@ int found_read(struct found *found, const struct redis_reply *reply, char *why, 
                  reply->text.p);
         return ERR_SYNTAX;
     }
-    if (reply->type != REDIS_ARRAY || reply->count != 9 ||
-        str_to_u64(text_at(reply, 8), &found->total) != 0) {
+    if (reply->type != REDIS_ARRAY || reply->count != 10 ||
+        str_to_u64(text_at(reply, 8), &found->total) != 0 ||
+        !read_counts(found, text_at(reply, 9))) {
         snprintf(why, why_size, "Redis gave an answer that cannot be read");
         return ERR_SYNTAX;
     }

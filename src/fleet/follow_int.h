@@ -128,6 +128,7 @@ struct found {
     struct fleet_place place;           // Redis': stream_id is the last one that was given
     char first_id[FLEET_STREAM_ID_MAX]; // ""; the stream is empty
     uint64_t total;                     // declarations
+    uint64_t counts[NOUN_COUNT];        // of each noun; tickets are none
 };
 // 0, or ERR_SYNTAX with why.
 int found_read(struct found *found, const struct redis_reply *reply, char *why,

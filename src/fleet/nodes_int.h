@@ -12,7 +12,7 @@ extern const struct fleet_script fleet_script_beat;
 
 enum {
     NODES_SILENT_MS = 2000, // a connection that does not answer is made anew
-    NODES_LEAVE_MS = 200, // at the end, to take the own entry away
+    NODES_LEAVE_MS = 200,   // at the end, to take the own entry away
     NODES_TWICE_MS =
         60000, // so long after it was seen last, a second process with this node's id is gone
     NODES_JSON_MAX = 8192, // bytes of an entry; a longer one is passed over

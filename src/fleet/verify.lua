@@ -2,11 +2,12 @@
 -- One look at where the history is, and whether it holds a place. Writes nothing.
 -- KEYS: meta, stream, hashes of declarations ...    ARGV: stream id of the place, its tag
 -- Gives: "1" there is a meta, epoch, revision, tag, schema, last stream id, first entry's id ("": none),
--- "1" the place is in the stream, number of declarations.
+-- "1" the place is in the stream, number of declarations, the same of each hash.
 local meta = call('HMGET', KEYS[1], 'epoch', 'revision', 'tag', 'schema')
-local total = 0
+local total, counts = 0, {}
 for i = 3, #KEYS do
-    total = total + call('HLEN', KEYS[i])
+    counts[i - 2] = call('HLEN', KEYS[i])
+    total = total + counts[i - 2]
 end
 local last, first, found = '0-0', '', '0'
 if call('EXISTS', KEYS[2]) == 1 then
@@ -29,4 +30,4 @@ if call('EXISTS', KEYS[2]) == 1 then
     end
 end
 return {tostring(call('EXISTS', KEYS[1])), meta[1] or '', meta[2] or '', meta[3] or '',
-    meta[4] or '', last, first, found, tostring(total)}
+    meta[4] or '', last, first, found, tostring(total), table.concat(counts, ' ')}

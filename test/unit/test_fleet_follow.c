@@ -377,6 +377,50 @@ static void test_accept_empty(void **state)
     CHECK_WAIT(c, check_is_converged(c));
 }
 
+// A key was evicted, or deleted by hand: its declarations are served on, whatever is written behind it, until it
+// is back.
+static void test_key_gone(void **state)
+{
+    struct check *c = *state;
+    open_two(c);
+    check_route(c, "c.example", "203");
+    check_put(c, NOUN_TENANT, "one", "{}");
+    CHECK_WAIT(c, check_is_converged(c));
+    clear_events(c);
+    check_say(c, "RENAME t:routes t:kept");
+    check_route(c, "d.example", "204");
+    CHECK_WAIT(c, check_status(c, 0).state == FLEET_EMPTY);
+    CHECK_WAIT(c, check_status(c, 1).state == FLEET_EMPTY);
+    CHECK_WAIT(c, check_has_event(c, 0, "empty") && check_has_event(c, 1, "empty"));
+    assert_int_equal(check_count(c, 0, NOUN_ROUTE), 4);
+    check_close(c, 1);
+    check_open(c, 1);
+    CHECK_WAIT(c, check_status(c, 1).state == FLEET_EMPTY);
+    assert_int_equal(check_count(c, 1, NOUN_ROUTE), 4);
+    check_say(c, "RENAME t:kept t:routes");
+    CHECK_WAIT(c, check_is_following(c, 0) && check_is_following(c, 1));
+    CHECK_WAIT(c, check_is_converged(c)); // without d, whose record is gone
+    assert_int_equal(check_count(c, 0, NOUN_ROUTE), 3);
+}
+
+static void test_key_gone_accepted(void **state)
+{
+    struct check *c = *state;
+    open_two(c);
+    check_put(c, NOUN_TENANT, "one", "{}");
+    CHECK_WAIT(c, check_is_converged(c));
+    check_say(c, "DEL t:routes");
+    CHECK_WAIT(c, check_status(c, 0).state == FLEET_EMPTY);
+    CHECK_WAIT(c, check_status(c, 1).state == FLEET_EMPTY);
+    check_close(c, 0);
+    c->nodes[0].accept_empty = true;
+    check_open(c, 0);
+    CHECK_WAIT(c, check_is_converged(c));
+    assert_int_equal(check_count(c, 0, NOUN_ROUTE), 0);
+    assert_int_equal(check_count(c, 1, NOUN_ROUTE), 0);
+    assert_int_equal(check_count(c, 1, NOUN_TENANT), 1);
+}
+
 // ---- lost writes ----
 
 // Back to what it was at the last SAVE.
@@ -585,6 +629,8 @@ int main(void)
         CASE(test_liar),
         CASE(test_flushall),
         CASE(test_accept_empty),
+        CASE(test_key_gone),
+        CASE(test_key_gone_accepted),
         CASE(test_revisions_again),
         CASE(test_lost_writes),
         CASE(test_diverged),

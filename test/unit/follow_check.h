@@ -86,7 +86,7 @@ static inline void check_connect(struct check *c)
     redis_sync_close(&c->sync);
     struct problems problems;
     problems_init(&problems);
-    assert_int_equal(redis_sync_open(&c->sync, &c->url, NULL, 5000, &problems), 0);
+    assert_int_equal(redis_sync_open(&c->sync, &c->url, NULL, 60000, &problems), 0);
     problems_fini(&problems);
 }
 

@@ -19,7 +19,7 @@ static bool says(const struct redis_server *server, const char *line, const char
 
 static void wait_for(const struct redis_server *server, const char *line, const char *expected)
 {
-    uint64_t until_ns = clock_monotonic_ns() + 60 * NS_PER_SEC;
+    uint64_t until_ns = clock_monotonic_ns() + 150 * NS_PER_SEC;
     while (clock_monotonic_ns() < until_ns) {
         if (says(server, line, expected)) {
             return;

@@ -129,6 +129,48 @@ static bool find_deletions(struct target *target)
 
 // ---- a store that is filled under other names ----
 
+// The staged keys: those of nouns, then the others, meta last.
+enum { STAGED_OTHERS = 4, STAGED_COUNT = NOUN_COUNT + STAGED_OTHERS };
+static const enum fleet_key staged_others[STAGED_OTHERS] = {FLEET_STREAM, FLEET_REFS, FLEET_SECRETS,
+                                                            FLEET_META};
+
+static const char *key_at(const struct fleet_keys *keys, unsigned i)
+{
+    return i < NOUN_COUNT ? keys->nouns[i] : keys->texts[staged_others[i - NOUN_COUNT]];
+}
+
+static void print_lost(const struct target *target)
+{
+    fprintf(stderr, "pointsman: %s: %s\n", target->redis.url.shown,
+            redis_sync_error(target->redis.sync));
+}
+
+// Behind the command that makes the keys, and sent with it: who is killed leaves nothing for ever.
+static bool send_expiry(struct target *target)
+{
+    char seconds[12];
+    snprintf(seconds, sizeof seconds, "%d", STAGED_SEC);
+    for (unsigned i = 0; i < STAGED_COUNT; i++) {
+        const struct str argv[] = {STR("EXPIRE"), str_from_c(key_at(&target->staged, i)),
+                                   str_from_c(seconds)};
+        if (!redis_sync_send(target->redis.sync, 3, argv)) {
+            print_lost(target);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool receive_expiry(struct target *target)
+{
+    for (unsigned i = 0; i < STAGED_COUNT; i++) {
+        if (copy_redis_receive(&target->redis) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void set_staged_keys(struct target *target)
 {
     char id[5];
@@ -187,31 +229,11 @@ static bool begin_staged(struct target *target)
     target->writer.keys = &target->staged;
     target->writer.stream_entries = 1; // nobody follows it
     target->writer.stream_bytes = 1;
-    return copy_redis_command(redis, 10, argv) != NULL;
-}
-
-// The staged keys: those of nouns, then the others, meta last.
-enum { STAGED_OTHERS = 4, STAGED_COUNT = NOUN_COUNT + STAGED_OTHERS };
-static const enum fleet_key staged_others[STAGED_OTHERS] = {FLEET_STREAM, FLEET_REFS, FLEET_SECRETS,
-                                                            FLEET_META};
-
-static const char *key_at(const struct fleet_keys *keys, unsigned i)
-{
-    return i < NOUN_COUNT ? keys->nouns[i] : keys->texts[staged_others[i - NOUN_COUNT]];
-}
-
-static bool expire_staged(struct target *target)
-{
-    char seconds[12];
-    snprintf(seconds, sizeof seconds, "%d", STAGED_SEC);
-    for (unsigned i = 0; i < STAGED_COUNT; i++) {
-        const struct str argv[] = {STR("EXPIRE"), str_from_c(key_at(&target->staged, i)),
-                                   str_from_c(seconds)};
-        if (copy_redis_command(&target->redis, 3, argv) == NULL) {
-            return false;
-        }
+    if (!redis_sync_send(redis->sync, 10, argv)) {
+        print_lost(target);
+        return false;
     }
-    return true;
+    return send_expiry(target) && copy_redis_receive(redis) != NULL && receive_expiry(target);
 }
 
 static void drop_staged(struct target *target)
@@ -260,10 +282,16 @@ static bool call(struct target *target, const struct store_request *request, boo
         fprintf(stderr, "pointsman: %s\n", err_text(err));
         return false;
     }
-    *reply = redis_sync_command(target->redis.sync, target->call.argc, target->call.argv);
+    if (!redis_sync_send(target->redis.sync, target->call.argc, target->call.argv)) {
+        print_lost(target);
+        return false;
+    }
+    if (target->is_staged && !send_expiry(target)) {
+        return false;
+    }
+    *reply = redis_sync_receive(target->redis.sync);
     if (*reply == NULL) {
-        fprintf(stderr, "pointsman: %s: %s\n", target->redis.url.shown,
-                redis_sync_error(target->redis.sync));
+        print_lost(target);
     }
     return *reply != NULL;
 }
@@ -290,6 +318,9 @@ static bool write_block(struct target *target, struct store_request *request)
             return false;
         }
         fleet_call_read(&answer, request, reply, NULL);
+        if (target->is_staged && !receive_expiry(target)) {
+            return false;
+        }
     }
     if (answer.result != FLEET_CALL_WRITTEN && answer.result != FLEET_CALL_SAME) {
         print_failure(target, request, &answer);
@@ -297,7 +328,7 @@ static bool write_block(struct target *target, struct store_request *request)
     }
     copy_count(target->copy, request);
     target->done += request->count;
-    return !target->is_staged || expire_staged(target);
+    return true;
 }
 
 static size_t size_of(const struct store_change *change)

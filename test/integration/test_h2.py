@@ -12,7 +12,7 @@ import pytest
 from support import h2 as h
 from support import origin as o
 from support.h2 import H2Client, RawH2, frame
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 from support.tls import TlsConnection, client_context
 
 HOST = "localhost"
@@ -95,8 +95,7 @@ def test_websocket(site, tls):
     target.on("/", o.websocket_echo())
     target.on("/other", o.echo())
     with H2Client(port_of(server, tls), tls) as client:
-        wait = time.monotonic() + 5
-        while not client.conn.remote_settings.enable_connect_protocol and time.monotonic() < wait:
+        while not client.conn.remote_settings.enable_connect_protocol:
             client.step()
         stream = client.request("CONNECT", extra=[(":protocol", "websocket"),
                                                   ("sec-websocket-version", "13")], end=False)
@@ -117,21 +116,21 @@ def test_websocket(site, tls):
 def test_goaway_on_drain(site):
     server, target = site
     gate = threading.Event()
-    target.on("/slow", lambda request, peer: (gate.wait(10), o.respond(body=b"done")(request, peer))[1])
-    server.config["timeouts"]["drain"] = "10s"
+    target.on("/slow", lambda request, peer: (gate.wait(PATIENCE), o.respond(body=b"done")(request, peer))[1])
+    server.config["timeouts"]["drain"] = "60s"
     server.restart()
     with RawH2(server.https_port) as client:
         client.send(frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, 1, client.head("/slow")))
         wait_until(lambda: any(r.target == "/slow" for r in target.requests), "it is under way")
         server.signal(15)
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE
         while client.goaway is None and time.monotonic() < end:
             client.poll(0.1)
         assert client.goaway == h.NO_ERROR
         gate.set()
         assert client.wait(h.DATA, 1) == b"done"
         assert client.status(1) == 200
-        assert client.read_to_end(5)
+        assert client.read_to_end()
     server.wait_exit()
 
 
@@ -171,7 +170,7 @@ def test_fields_are_refused(site, name):
         reset, status = None, None
         if client.status(3) is None:
             assert client.goaway is not None
-        client.poll(0.2)
+        client.wait_any(lambda kind, stream: stream == 1 and kind in (h.RST_STREAM, h.HEADERS))
         for kind, _, stream, payload in client.frames:
             if stream == 1 and kind == h.RST_STREAM:
                 reset = payload
@@ -202,7 +201,7 @@ def test_pseudo_fields_are_refused(site, number):
     server, target = site
     with RawH2(server.https_port) as client:
         client.send(frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, 1, client.block(BAD_PSEUDO[number])))
-        client.poll(1.0)
+        client.wait_any(lambda kind, stream: stream == 1 or kind == h.GOAWAY)
         answers = [f for f in client.frames if f[2] == 1 or f[0] == h.GOAWAY]
         assert answers, "no answer"
         for kind, _, _, _ in answers:
@@ -220,7 +219,7 @@ def test_length_must_be_the_bodys(site):
             client.send(frame(h.HEADERS, h.END_HEADERS, 1,
                               client.head(method="POST", more=[("content-length", length)])))
             client.send(frame(h.DATA, h.END_STREAM, 1, body))
-            client.poll(1.0)
+            client.wait_any(lambda kind, _: kind in (h.RST_STREAM, h.GOAWAY))
             assert any(kind in (h.RST_STREAM, h.GOAWAY) for kind, _, stream, _ in client.frames)
     for request in target.requests:  # its head may have gone ahead
         assert len(request.body) < int(request.headers["content-length"])
@@ -245,7 +244,7 @@ def test_large_heads(site):
 # ---- what is too much ----
 
 
-def attack(server, send, counter, seconds=20.0, tls=True):
+def attack(server, send, counter, seconds=PATIENCE, tls=True):
     """Runs `send(client, i)` until the connection is ended; it must be, soon, with a reason that is
     counted, while others are served and memory stays."""
     before, memory = server.metrics().get(f"pointsman_h2_{counter}_total", 0), server.memory()
@@ -258,12 +257,12 @@ def attack(server, send, counter, seconds=20.0, tls=True):
             i += 1
             if i % 50 == 0:
                 client.poll()
-        assert client.read_to_end(5), f"still open after {i} rounds"
+        assert client.read_to_end(), f"still open after {i} rounds"
         assert other.get().status == 200
         counted = {k: v for k, v in server.metrics().items() if k.startswith("pointsman_h2_") and v}
         assert counted.get(f"pointsman_h2_{counter}_total", 0) > before, (counted, i, client.goaway)
         assert server.memory() - memory < 64 << 20
-        assert server.cpu_seconds() - cpu < 10
+        assert server.cpu_seconds() - cpu < 30  # of the sanitized program, also on a slow machine
         return client, i
 
 
@@ -315,7 +314,7 @@ def test_resets_between_cheap_answers(site):
     """Answers of our own do not pay for resets one for one."""
     server, target = site
     gate = threading.Event()
-    target.on("/held", lambda request, peer: (gate.wait(20), o.respond()(request, peer))[1])
+    target.on("/held", lambda request, peer: (gate.wait(PATIENCE), o.respond()(request, peer))[1])
 
     def send(client, i):
         first, second = 4 * i + 1, 4 * i + 3
@@ -394,7 +393,7 @@ def test_header_bomb(site):
 
 def test_zero_window(pointsman, origin, certs):
     """A client that never gives window holds its streams only for so long."""
-    server, target = pointsman({"timeouts": {"response": "1s"}}, https=True), origin()
+    server, target = pointsman({"timeouts": {"response": "4s"}}, https=True), origin()
     target.handler = o.respond(body=b"x" * 300_000)
     certificate = certs.issue([HOST])
     server.put_certificate("l", certificate.chain, certificate.key)
@@ -402,7 +401,7 @@ def test_zero_window(pointsman, origin, certs):
     with RawH2(server.https_port, settings=struct.pack(">HI", 4, 0)) as client:
         for stream in range(1, 41, 2):
             client.send(frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, stream, client.head()))
-        wait_until(lambda: server.metrics()["pointsman_h2_stalled_total"] >= 20, "all are ended", 15)
+        wait_until(lambda: server.metrics()["pointsman_h2_stalled_total"] >= 20, "all are ended")
     with H2Client(server.https_port) as other:
         assert other.get().status == 200
 
@@ -412,7 +411,7 @@ def test_first_bytes_that_are_no_preface(site):
     context = client_context(alpn=("h2",))
     with TlsConnection(server.https_port, HOST, context) as conn:
         conn.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert conn.read_to_end(5) is not None
+        assert conn.read_to_end() is not None
     reply = server.raw(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")
     assert reply[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 505")
 
@@ -421,7 +420,7 @@ def test_first_bytes_that_are_no_preface(site):
 
 
 def run(*command):
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE)
 
 
 def test_nghttp(site):

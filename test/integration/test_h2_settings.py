@@ -8,6 +8,7 @@ import pytest
 from support import h2 as h
 from support import origin as o
 from support.h2 import H2Origin, RawH2, frame
+from support.net import PATIENCE
 
 HOST = "localhost"
 ENABLE_PUSH, MAX_STREAMS, WINDOW, HEADER_LIST, CONNECT, NO_PRIORITIES = 2, 3, 4, 6, 8, 9
@@ -50,7 +51,7 @@ def test_streams_over_the_limit_are_refused(site):
     """The ones under way go on, and when they have ended there is room again."""
     server, target = site
     gate = threading.Event()
-    target.on("/slow", lambda request, peer: (gate.wait(10), o.respond(body=b"done")(request, peer))[1])
+    target.on("/slow", lambda request, peer: (gate.wait(PATIENCE), o.respond(body=b"done")(request, peer))[1])
     with NewClient(server.port) as client:
         for stream in (1, 3, 5, 7):
             client.send(frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, stream,
@@ -67,12 +68,12 @@ def test_streams_over_the_limit_are_refused(site):
 def test_who_knows_the_limit_must_keep_to_it(site):
     server, target = site
     gate = threading.Event()
-    target.on("/slow", lambda request, peer: (gate.wait(10), o.respond(body=b"done")(request, peer))[1])
+    target.on("/slow", lambda request, peer: (gate.wait(PATIENCE), o.respond(body=b"done")(request, peer))[1])
     with RawH2(server.port, tls=False) as client:
         for stream in (1, 3, 5, 7):
             client.send(frame(h.HEADERS, h.END_STREAM | h.END_HEADERS, stream,
                               client.head("/slow", scheme="http")))
-        assert client.read_to_end(5)
+        assert client.read_to_end()
         assert client.goaway == h.PROTOCOL_ERROR
     gate.set()
     assert server.metrics()["pointsman_h2_protocol_errors_total"] == 1

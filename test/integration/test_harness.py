@@ -150,7 +150,7 @@ def test_real_clients(origin):
     server = origin()
     assert httpx.get(f"http://{server.address}/x").json()["target"] == "/x"
     done = subprocess.run(["curl", "-sS", "--data-binary", "abc", f"http://{server.address}/y"],
-                          capture_output=True, check=True, timeout=20)
+                          capture_output=True, check=True, timeout=60)
     assert b'"body": "abc"' in done.stdout
 
 

@@ -10,7 +10,7 @@ from support.origin import respond
 
 def run_import(server, kind, redis, *args, status=0):
     """(result, the report's lines, its sums)"""
-    result = server.cli("import", kind, *args, "--json", redis.url(), check=False, timeout=240)
+    result = server.cli("import", kind, *args, "--json", redis.url(), check=False, timeout=600)
     assert result.returncode == status, result.stdout + result.stderr
     report = result.stderr if "--dry-run" in args else result.stdout
     lines = [json.loads(line) for line in report.splitlines() if line.startswith("{")]
@@ -103,7 +103,7 @@ def test_two_keys_of_one_route(pointsman, redis):
     assert lines[0]["reason"] == "another key gives the same route www.example"
 
 
-@pytest.mark.deadline(300)
+@pytest.mark.deadline(900)
 def test_many_frontends(pointsman, redis):
     server, store = pointsman(release=True), redis()
     pipe = store.client.pipeline(transaction=False)

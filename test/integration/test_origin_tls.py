@@ -193,7 +193,7 @@ def test_streams_share_a_connection(pointsman, h2_origin):
     gate = threading.Event()
 
     def slow(origin, conn, stream, headers, body, trailers):
-        threading.Thread(target=lambda: (gate.wait(10), conn.respond(stream, [(":status", "204")]))).start()
+        threading.Thread(target=lambda: (gate.wait(60), conn.respond(stream, [(":status", "204")]))).start()
 
     server, target = pointsman(workers=1), h2_origin(slow)
     put(server, target.address)
@@ -421,7 +421,7 @@ frontend f
             assert reply.text == f"router {version}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.mark.skipif(shutil.which("nghttpd") is None, reason="nghttpd is not installed")
@@ -441,4 +441,4 @@ def test_nghttpd_as_target(pointsman, certs, tmp_path):
             assert conn.exchange("GET", "/nothing", HOST).status in (404, 421)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)

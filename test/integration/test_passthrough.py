@@ -33,7 +33,7 @@ class TlsEcho:
 
     def serve(self, sock):
         try:
-            sock.settimeout(20)
+            sock.settimeout(300)
             if self.first_bytes is not None and sock.recv(6, socket.MSG_PEEK) == b"PROXY ":
                 line = b""
                 while not line.endswith(b"\r\n"):
@@ -145,7 +145,7 @@ def test_hello_in_pieces(pointsman, certs, echo):
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context(certs.ca_file, alpn=()).wrap_bio(incoming, outgoing,
                                                              server_hostname="raw.example")
-    with socket.create_connection(("127.0.0.1", server.https_port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", server.https_port), 60) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:
             try:

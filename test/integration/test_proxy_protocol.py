@@ -44,7 +44,7 @@ def v2(source="192.0.2.7", port=1234, command=1, family=0x11, tlvs=b"", checksum
 @pytest.fixture
 def site(pointsman, origin, certs):
     server = pointsman({"listen": {"proxy_protocol": True}, "trusted_proxies": ["127.0.0.1/32"],
-                        "timeouts": {"header": "1s"}}, https=True)
+                        "timeouts": {"header": "5s"}}, https=True)
     target = origin()
     server.put_route("p.example", targets=[target])
     certificate = certs.issue("p.example")
@@ -155,7 +155,7 @@ class Taker:
                 sock, _ = self.listener.accept()
             except OSError:
                 return
-            sock.settimeout(5)
+            sock.settimeout(60)
             data = b""
             while b"\r\n\r\n" not in data.replace(SIGNATURE, b""):
                 piece = sock.recv(65536)

@@ -208,7 +208,7 @@ def test_response_timeout_of_a_route(pair):
     target.handler = o.hang()
     started = time.monotonic()
     assert server.get(host=HOST).status == 504
-    assert 0.19 < time.monotonic() - started < 3
+    assert 0.19 < time.monotonic() - started < 30
 
 
 def test_idle_timeout_between_pieces(pair):
@@ -218,17 +218,17 @@ def test_idle_timeout_between_pieces(pair):
     target.handler = o.script(head, o.hang())
     server.put_route(HOST, targets=[target], timeouts={"idle": "300ms", "response": "50s"})
     started = time.monotonic()
-    reply = server.raw(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % HOST.encode())
-    assert reply.endswith(b"12345") and time.monotonic() - started < 5
+    reply = server.raw(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % HOST.encode(), 40)
+    assert reply.endswith(b"12345") and time.monotonic() - started < 30
     assert server.log_records(1)[0]["pointsman.end"] == "origin_timeout"
 
 
 def test_timeouts_route_over_pool(pair):
     server, target = pair
-    target.handler = o.script(0.5, o.encode_response(200, body="late"), keep=True)
-    server.put_pool("p", [target], timeouts={"response": "100ms"})
+    target.handler = o.script(3, o.encode_response(200, body="late"), keep=True)
+    server.put_pool("p", [target], timeouts={"response": "500ms"})
     server.put_route("pool.example", pool="p", retries=0)
-    server.put_route("route.example", pool="p", timeouts={"response": "5s"})
+    server.put_route("route.example", pool="p", timeouts={"response": "60s"})
     assert server.get(host="pool.example").status == 504
     assert server.get(host="route.example").status == 200
 
@@ -255,7 +255,7 @@ def test_connect_timeout(pair):
     server.put_route(HOST, targets=[address], timeouts={"connect": "200ms"}, retries=0)
     started = time.monotonic()
     reply = server.get(host=HOST)
-    assert reply.status == 504 and time.monotonic() - started < 3
+    assert reply.status == 504 and time.monotonic() - started < 30
     assert reply.headers["proxy-status"] == "pointsman; error=connection_timeout"
     assert server.log_records(1)[0]["pointsman.end"] == "connect_timeout"
     for sock in [listener, *waiting]:

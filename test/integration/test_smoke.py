@@ -10,7 +10,7 @@ from support import origin as o
 
 def curl(*args):
     done = subprocess.run(["curl", "-sS", "-m", "10", *args], capture_output=True, text=True,
-                          timeout=20, check=True)
+                          timeout=60, check=True)
     return done.stdout
 
 

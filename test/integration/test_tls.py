@@ -12,7 +12,7 @@ import pytest
 
 from support import origin as o
 from support.certs import Authority, pem
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 from support.tls import TlsConnection, client_context
 
 
@@ -119,6 +119,7 @@ def test_modern_profile(pointsman):
         get(server, None, context=client_context(version="1.2"))
 
 
+@pytest.mark.deadline(900)
 def test_replacement_is_seen_by_the_next_handshake(site, certs):
     """Every worker serves the new one when the call has returned; a connection from before goes on."""
     server, target, _ = site
@@ -383,7 +384,7 @@ def test_hsts_replaces_the_origins(site):
 def test_plain_http_on_the_tls_port(site):
     import socket
     server, _, _ = site
-    with socket.create_connection(("127.0.0.1", server.https_port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", server.https_port), PATIENCE) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
         data = b""
         while piece := sock.recv(4096):
@@ -396,15 +397,15 @@ def test_garbage_and_silence(pointsman):
     server = pointsman({"timeouts": {"header": "500ms"}}, https=True)
     for data in (b"\x16\x03\x01\xff\xff" + b"x" * 100, b"\0" * 50, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
                  b"\x15\x03\x03\x00\x02\x02\x28", b"\x16"):
-        with socket.create_connection(("127.0.0.1", server.https_port), 5) as sock:
-            sock.sendall(data)
+        with socket.create_connection(("127.0.0.1", server.https_port), PATIENCE) as sock:
             start = time.monotonic()
             try:
+                sock.sendall(data)
                 while sock.recv(4096):
                     pass
-            except ConnectionResetError:
-                pass
-            assert time.monotonic() - start < 3
+            except ConnectionError:
+                pass  # it was faster
+            assert time.monotonic() - start < 30  # timeouts.idle is 60 s
     wait_until(lambda: server.status()["connections"] == 0, "all are closed")
 
 
@@ -414,7 +415,7 @@ def test_hello_byte_by_byte(site):
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     import socket
     client = client_context().wrap_bio(incoming, outgoing, server_hostname="shop.example")
-    with socket.create_connection(("127.0.0.1", server.https_port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", server.https_port), PATIENCE) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:
             try:
@@ -454,7 +455,7 @@ def test_large_bodies_both_ways(site):
 
 
 def curl(*args):
-    return subprocess.run(["curl", "-sS", "--max-time", "10", *args], capture_output=True, text=True)
+    return subprocess.run(["curl", "-sS", "--max-time", "60", *args], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("protocol", ["--http1.1", "--http2"])
@@ -478,14 +479,14 @@ def test_openssl_s_client(site, certs, tmp_path, version):
             ["openssl", "s_client", "-connect", f"127.0.0.1:{server.https_port}", version,
              "-servername", "shop.example", "-CAfile", str(certs.ca_file), "-verify_return_error",
              "-verify_hostname", "shop.example", "-ign_eof", *extra],
-            input=request, capture_output=True, text=True, timeout=20)
+            input=request, capture_output=True, text=True, timeout=PATIENCE)
         assert "HTTP/1.1 200" in done.stdout, done.stdout + done.stderr
         assert "Verify return code: 0 (ok)" in done.stdout
         assert word in done.stdout
 
 
 @pytest.mark.skipif(shutil.which("testssl") is None, reason="testssl.sh is not installed")
-@pytest.mark.deadline(300)
+@pytest.mark.deadline(1200)
 def test_testssl_finds_nothing(pointsman, certs, tmp_path):
     """No finding above LOW but those of the test's own authority (trust chain, revocation)."""
     import json
@@ -496,7 +497,7 @@ def test_testssl_finds_nothing(pointsman, certs, tmp_path):
     subprocess.run(
         ["testssl", "--quiet", "--color", "0", "--warnings", "off", "--ip", "127.0.0.1", "-p", "-s", "-f",
          "-S", "-U", "-P", "--jsonfile", str(report), f"localhost:{server.https_port}"],
-        capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL)
+        capture_output=True, text=True, timeout=1100, stdin=subprocess.DEVNULL)
     found = json.loads(report.read_text())
     own = ("cert_chain_of_trust", "cert_trust", "cert_revocation", "cert_ocspURL", "cert_crlDistribution",
            "cert_caIssuers", "cert_extlifeSpan", "DNS_CAArecord", "OCSP_stapling", "cert_mustStapleExtension",

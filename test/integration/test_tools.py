@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def run(tool, *args):
     return subprocess.run([str(ROOT / "tools" / tool), *map(str, args)], capture_output=True,
-                          text=True, timeout=60, check=False)
+                          text=True, timeout=240, check=False)
 
 
 def make_tree(folder, files):

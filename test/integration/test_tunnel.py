@@ -9,7 +9,7 @@ import websockets
 
 from support import origin as o
 from support.http1 import Connection
-from support.net import wait_until
+from support.net import PATIENCE, wait_until
 
 HOST = "a.example"
 ASK = {"Connection": "Upgrade", "Upgrade": "echo"}
@@ -18,7 +18,7 @@ HEAD = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: ec
 
 @pytest.fixture
 def pair(pointsman, origin):
-    server, target = pointsman({"timeouts": {"tunnel_idle": "700ms"}}), origin()
+    server, target = pointsman({"timeouts": {"tunnel_idle": "5s"}}), origin()
     target.handler = o.switch_protocols()
     server.put_route(HOST, targets=[target])
     return server, target
@@ -121,7 +121,7 @@ def test_fin_of_the_origin_is_passed_on(pair):
     assert conn.read_to_end() == b"bye" and conn.wire.ended
     conn.send(b"still here")
     conn.finish_sending()
-    assert done.wait(10) and b"".join(got) == b"still here"
+    assert done.wait(PATIENCE) and b"".join(got) == b"still here"
     assert server.log_records(1)[0]["pointsman.end"] == "tunnel_closed"
 
 
@@ -133,7 +133,7 @@ def test_last_words_reach_a_slow_origin(pair):
     def say_and_listen_late(_request, peer):
         peer.send(b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
         peer.sock.shutdown(1)
-        go.wait(10)
+        go.wait(PATIENCE)
         while data := peer.wire.some(1_000_000):
             got.append(len(data))
         done.set()
@@ -146,8 +146,8 @@ def test_last_words_reach_a_slow_origin(pair):
     sender = threading.Thread(target=lambda: (conn.send(words), conn.finish_sending()))
     sender.start()
     go.set()
-    sender.join(20)
-    assert done.wait(20) and sum(got) == len(words)
+    sender.join(PATIENCE)
+    assert done.wait(PATIENCE) and sum(got) == len(words)
 
 
 @pytest.mark.parametrize("who", ["client", "origin"])
@@ -168,7 +168,7 @@ def test_reset_ends_the_other_side(pair, who):
 def test_backpressure_each_way(pair):
     """The echo's answers are not read while 30 MB are sent: both sides must stop, none is lost."""
     server, target = pair
-    server.put_route(HOST, targets=[target], timeouts={"tunnel_idle": "30s"})
+    server.put_route(HOST, targets=[target], timeouts={"tunnel_idle": "300s"})
     conn, _ = opened(server)
     before, block, blocks, sent = server.memory(), o.stream.PATTERN, 500, [0]
 
@@ -181,7 +181,7 @@ def test_backpressure_each_way(pair):
     thread = threading.Thread(target=send, daemon=True)
     thread.start()
     last, since = -1, time.monotonic()
-    while time.monotonic() - since < 0.5:
+    while time.monotonic() - since < 3:
         if sent[0] != last:
             last, since = sent[0], time.monotonic()
         time.sleep(0.02)
@@ -189,7 +189,7 @@ def test_backpressure_each_way(pair):
     assert server.memory() - before < 10 << 20
     for _ in range(blocks):
         assert read(conn, len(block)) == block
-    thread.join(10)
+    thread.join(PATIENCE)
     assert conn.is_closed_by_peer()
 
 
@@ -200,19 +200,19 @@ def test_idle_tunnel_ends(pair):
     for _ in range(6):  # one that is used lives longer
         conn.send(b"x")
         assert read(conn, 1) == b"x"
-        target.released.wait(0.2)
-    assert time.monotonic() - started > 1.0
-    assert conn.is_closed_by_peer(5)
+        target.released.wait(1)
+    assert time.monotonic() - started > 5.5
+    assert conn.is_closed_by_peer()
     assert server.log_records(1)[0]["pointsman.end"] == "tunnel_idle"
     wait_until(lambda: target.open_count == 0, "the origin's connection closed")
 
 
 def test_other_timeouts_do_not_end_a_tunnel(pointsman, origin):
-    server = pointsman({"timeouts": {"response": "300ms", "idle": "300ms", "header": "300ms"}})
+    server = pointsman({"timeouts": {"response": "3s", "idle": "3s", "header": "3s"}})
     target = origin(o.switch_protocols())
     server.put_route(HOST, targets=[target])
     conn, _ = opened(server)
-    target.released.wait(1.2)
+    target.released.wait(4)
     conn.send(b"alive")
     assert read(conn, 5) == b"alive"
     conn.close()
@@ -290,7 +290,7 @@ def test_connection_upgrade_over_http10(pair):
 def test_tunnel_outlives_its_route(pair):
     server, target = pair
     server.put_pool("p", [target])
-    server.put_route("b.example", pool="p", timeouts={"tunnel_idle": "30s"})
+    server.put_route("b.example", pool="p", timeouts={"tunnel_idle": "300s"})
     conn = Connection(("127.0.0.1", server.port))
     conn.request(host="b.example", headers=ASK)
     assert conn.read_head().status == 101

@@ -227,6 +227,15 @@ class RawH2:
                 return None
             self.poll(0.1)
 
+    def wait_any(self, is_wanted, seconds=PATIENCE):
+        """Until a frame has come of which is_wanted(kind, stream) is true, or the peer has closed."""
+        import time
+        end = time.monotonic() + seconds
+        while not (self.ended or any(is_wanted(kind, stream) for kind, _, stream, _ in self.frames)):
+            if time.monotonic() > end:
+                return
+            self.poll(0.1)
+
     def status(self, stream=1):
         return None if self.wait(HEADERS, stream) is None else self.statuses[stream]
 

@@ -227,9 +227,9 @@ class Origin:
         except Exception:  # a test must see what its handler did
             self.errors.append(traceback.format_exc())
         finally:
+            peer.close()  # first: who counts those that are open relies on it
             with self.lock:
                 self.peers.discard(peer)
-            peer.close()
 
     def _serve_one(self, peer):
         raw_head = peer.wire.until(b"\r\n\r\n")

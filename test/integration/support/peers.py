@@ -141,9 +141,10 @@ class Knot(Program):
     def set(self, records):
         self.write(records)
         done = f"-> {self.serial}"
-        subprocess.run([pathlib.Path(self.program).with_name("knotc"), "-s",
-                        str(self.folder / "knot.sock"), "zone-reload", self.zone],
-                       check=True, capture_output=True, timeout=PATIENCE)
+        command = [pathlib.Path(self.program).with_name("knotc"), "-s",
+                   str(self.folder / "knot.sock"), "zone-reload", self.zone]
+        wait_until(lambda: subprocess.run(command, capture_output=True, timeout=PATIENCE,
+                                          check=False).returncode == 0, "knot is told")
         wait_until(lambda: f"{done}," in self.output(), "the zone is served")
 
 

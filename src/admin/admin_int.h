@@ -131,6 +131,8 @@ struct call {
     struct store_request *early; // owned, with a hold of the call; NULL: none waits
     struct loop_timer early_timer;
     uint64_t names_until_ms; // loop time, for this and the answer; 0: nothing has waited
+    bool
+        has_no_new_names; // what is written declares none that is not live: a drain waits for nothing
 
     // An answer that waits (named.c).
     char *late_text; // owned

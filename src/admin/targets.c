@@ -212,6 +212,7 @@ void call_target_put(struct call *call)
     json_t *targets = target_list(pool);
     state->index = target_find(targets, state->address);
     state->was_new = state->index == SIZE_MAX;
+    call->has_no_new_names = !state->was_new;
     json_t *old = json_array_get(targets, state->index);
     json_t *target = json_is_object(old) ? json_deep_copy(old) : json_object();
     bool is_done = target != NULL && json_object_update(target, fields) == 0 &&

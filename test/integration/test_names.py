@@ -145,6 +145,19 @@ def test_what_a_name_replaces_serves_until_its_answer(pointsman, knot, origin, h
     assert replies[0].text == "before"
 
 
+def test_a_drain_waits_for_no_name(pointsman, knot, origin):
+    one, other = origin(), origin()
+    server = pointsman({"dns": {"servers": [SlowDns(knot.address, 8).address], "timeout": "10s"}})
+    server.put_pool("n", [one, other, "app.test:80"])  # waits a second, in vain
+    server.put_route(HOST, pool="n")
+    before = time.monotonic()
+    for _ in range(5):
+        server.put_target("n", one, state="drain")
+        server.put_target("n", one, state="up")
+    assert time.monotonic() - before < 6  # a second each, if they waited
+    assert server.get(host=HOST).status == 200
+
+
 def test_a_name_without_an_answer_is_503_until_there_is_one(server, knot, origin):
     port = free_port()
     named(origin, port, "127.0.0.2")

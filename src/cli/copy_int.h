@@ -93,6 +93,8 @@ void copy_redis_close(struct copy_redis *redis);
 // NULL: lost, or Redis has refused it; printed. Lives until the next call.
 const struct redis_reply *copy_redis_command(struct copy_redis *redis, unsigned argc,
                                              const struct str *argv);
+// The reply to what was sent; as above.
+const struct redis_reply *copy_redis_receive(struct copy_redis *redis);
 // Reads which history it has, and how far. False: printed.
 bool copy_redis_look(struct copy_redis *redis);
 // Visits all fields of a hash; some may come twice. False: printed, or what `visit` returned. With

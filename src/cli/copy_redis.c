@@ -67,8 +67,7 @@ void copy_redis_close(struct copy_redis *redis)
     redis_url_fini(&redis->url);
 }
 
-// The reply to what was sent; as above.
-static const struct redis_reply *receive(struct copy_redis *redis)
+const struct redis_reply *copy_redis_receive(struct copy_redis *redis)
 {
     const struct redis_reply *reply = redis_sync_receive(redis->sync);
     if (reply == NULL) {
@@ -92,7 +91,7 @@ static bool put_out(struct copy_redis *redis, unsigned argc, const struct str *a
 const struct redis_reply *copy_redis_command(struct copy_redis *redis, unsigned argc,
                                              const struct str *argv)
 {
-    return put_out(redis, argc, argv) ? receive(redis) : NULL;
+    return put_out(redis, argc, argv) ? copy_redis_receive(redis) : NULL;
 }
 
 bool copy_redis_look(struct copy_redis *redis)
@@ -138,7 +137,7 @@ bool copy_redis_scan(struct copy_redis *redis, const char *key, bool is_ahead,
     char cursor[32] = "0";
     bool is_asked = ask_page(redis, key, cursor);
     while (is_asked) {
-        const struct redis_reply *reply = receive(redis);
+        const struct redis_reply *reply = copy_redis_receive(redis);
         if (reply == NULL) {
             return false;
         }

@@ -121,9 +121,11 @@ static bool say(const struct redis_server *server, const char *line, char *answe
     size_t len = 0;
     size_t end = SIZE_MAX;
     ssize_t n = send(fd, line, strlen(line), MSG_NOSIGNAL);
-    n = n > 0 ? send(fd, quit, strlen(quit), MSG_NOSIGNAL) : n;
+    n = n > 0 ? send(fd, quit, strlen(quit), MSG_NOSIGNAL) : 0;
     while (end == SIZE_MAX) {
-        n = n > 0 && len < size - 1 ? recv(fd, answer + len, size - 1 - len, 0) : 0;
+        do { // with a timeout set, a process that is stopped and goes on is interrupted (signal(7))
+            n = n != 0 && len < size - 1 ? recv(fd, answer + len, size - 1 - len, 0) : 0;
+        } while (n < 0 && errno == EINTR);
         len += n > 0 ? (size_t)n : 0;
         answer[len] = 0;
         end = answer_len(answer, len, n <= 0);

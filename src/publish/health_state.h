@@ -46,6 +46,6 @@ struct health {
     uint64_t down_count;
     uint64_t ejected_count;
     uint64_t panic_count;
-    uint64_t unresolved_count; // names without any answer; pools.c counts them
+    uint64_t unresolved_count; // names without any answer; answers.c counts them
     unsigned trial_probes;
 };

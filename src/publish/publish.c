@@ -137,6 +137,7 @@ void publisher_free(struct publisher **place)
     }
     publisher_hurry(publisher);
     publisher->is_ending = true;
+    health_fini(publisher); // trials have names
     if (publisher->routes != NULL) {
         reap_all(publisher);
         route_table_clear(publisher->routes, clear_version, publisher);
@@ -145,7 +146,6 @@ void publisher_free(struct publisher **place)
         rcu_drain();
         route_table_free(&publisher->routes);
     }
-    health_fini(publisher);
     resolver_free(&publisher->resolver);
     free(publisher->candidates);
     free(publisher->zone);
@@ -161,7 +161,13 @@ void arm_reaper(struct publisher *publisher, bool is_more)
 {
     bool is_idle = list_is_empty(&publisher->fresh) && list_is_empty(&publisher->held) &&
                    list_is_empty(&publisher->leaving);
-    if (publisher->control != NULL && !is_idle && !loop_timer_is_set(&publisher->timer)) {
+    if (publisher->control == NULL || is_idle) {
+        return;
+    }
+    // Set already, by what was retired in that look: sooner, but never put off.
+    uint64_t soon_ms = publisher->control->now_ms + REAP_SOON_MS + 1;
+    bool is_late = is_more && publisher->timer.deadline_ms > soon_ms;
+    if (!loop_timer_is_set(&publisher->timer) || is_late) {
         loop_timer_set(publisher->control, &publisher->timer, is_more ? REAP_SOON_MS : REAP_MS);
     }
 }

@@ -383,6 +383,80 @@ static void test_what_an_answer_replaced_is_freed(void **state)
     assert_string_equal(targets(f, "p"), "app:80(10.0.0.3) none w1 r0\n");
 }
 
+static uint64_t retired(struct fixture *f)
+{
+    uint64_t count;
+    uint64_t oldest_ms;
+    publisher_retired(f->publisher, &count, &oldest_ms);
+    return count;
+}
+
+// What one look cannot free is looked at again soon, though members leave in that look as well.
+static void test_much_is_freed_look_by_look(void **state)
+{
+    enum { COUNT = 10000, SOON_MS = 11 };
+    struct fixture *f = *state;
+    struct store_record *records = calloc(COUNT, sizeof *records);
+    char(*keys)[32] = calloc(COUNT, sizeof *keys);
+    assert_true(records != NULL && keys != NULL);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < COUNT; i++) {
+            snprintf(keys[i], sizeof keys[i], "h%u", i);
+            records[i] =
+                (struct store_record){.noun = NOUN_ROUTE,
+                                      .key = str_from_c(keys[i]),
+                                      .value = round == 0 ? STR("{\"targets\":[\"10.0.0.1:80\"]}")
+                                                          : STR("{\"targets\":[\"10.0.0.2:80\"]}")};
+        }
+        publisher_apply(f->publisher, ++f->revision, records, COUNT);
+    }
+    rcu_turn_done();
+    rcu_drain(); // nobody reads any of them
+    unsigned look_count = 0;
+    uint64_t left = retired(f);
+    assert_int_equal(left, COUNT);
+    while (left > 0) {
+        loop_turn(&f->loop, 200);
+        rcu_turn_done();
+        uint64_t now = retired(f);
+        if (now < left && now > 0) {
+            look_count++;
+            assert_true(f->publisher->timer.deadline_ms <= f->loop.now_ms + SOON_MS);
+        }
+        left = now;
+    }
+    assert_true(look_count > 0);
+    free(records);
+    free(keys);
+}
+
+static void on_tried(void *context, const struct publish_trial_result *result)
+{
+    (void)context;
+    (void)result;
+    fail();
+}
+
+// A trial that nobody ended is freed with the publisher, and its names with it.
+static void test_a_trial_that_is_left(void **state)
+{
+    struct fixture *f = *state;
+    struct publish_trial *trial;
+    int nobody = 0;
+    struct target_decl target = {.weight = 1,
+                                 .address = {.text = STR("app:80"),
+                                             .scheme = TARGET_HTTP,
+                                             .host = STR("app"),
+                                             .port = 80,
+                                             .is_name = true}};
+    struct pool_decl decl = {.targets = &target, .target_count = 1};
+    // It is given nothing to check: no address is known.
+    f->publisher->health.prober = (struct prober *)(void *)&nobody;
+    assert_int_equal(
+        publisher_try_targets(f->publisher, STR("p"), &decl, 1000, on_tried, NULL, &trial), 0);
+    assert_int_equal(watched(), 2); // the trial's own question, and as pools ask
+}
+
 static void test_an_answer_is_a_difference(void **state)
 {
     struct fixture *f = *state;
@@ -718,6 +792,8 @@ int main(void)
         TEST(test_names_are_asked_for_before_they_are_live),
         TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_what_an_answer_replaced_is_freed),
+        TEST(test_much_is_freed_look_by_look),
+        TEST(test_a_trial_that_is_left),
         TEST(test_an_answer_is_a_difference),
         TEST(test_members_that_come_back),
         TEST(test_members_of_names_are_cut),

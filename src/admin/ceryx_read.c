@@ -71,8 +71,8 @@ char *ceryx_load(struct admin *admin, enum noun noun, struct str name)
     return str_dup(record.value);
 }
 
-// The same of a stored route; what else belongs to it is read from the store. 0; ERR_NOT_FOUND: it cannot be
-// shown; ERR_MEMORY.
+// A stored route as ceryx_put_source() does it; what else belongs to it is read from the store. 0;
+// ERR_NOT_FOUND: it cannot be shown; ERR_MEMORY.
 static int put_route(struct admin *admin, struct buf *out, struct str key, struct str route)
 {
     if (ceryx_host(key).p == NULL) {

@@ -106,24 +106,8 @@ class SlowDns:
         self.sock.sendto(answer, asker)
 
 
-@pytest.mark.parametrize("how", ["put", "patch", "switch", "set_backends", "route"])
-def test_what_a_name_replaces_serves_until_its_answer(pointsman, knot, origin, how):
-    """Nobody gets 503 while the name that takes the place of an address is asked for."""
-    port, before = free_port(), origin(respond(200, body=b"before"))
-    named(origin, port, "127.0.0.2")
-    knot.set(["app A 127.0.0.2"])
-    server = pointsman({"dns": {"servers": [SlowDns(knot.address, 0.3).address]}})
-    after = f"app.test:{port}"
-    server.put_pool("default", [before])
-    server.put_route(HOST, **({"targets": [before]} if how == "route" else {"pool": "default"}))
-    pool = "/v1/pools/default"
-    change = {
-        "put": lambda: server.put_pool("default", [after]),
-        "patch": lambda: server.api("PATCH", pool, {"targets": [after]}),
-        "switch": lambda: server.api("POST", pool + "/switch", {"targets": [after]}),
-        "set_backends": lambda: server.api("POST", "/admin/set_backends/", [after]),
-        "route": lambda: server.put_route(HOST, targets=[after]),
-    }[how]
+def ask_during(server, change):
+    """The answers to requests meanwhile, one after it, and how long it took."""
     replies, done = [], threading.Event()
 
     def ask():
@@ -135,26 +119,56 @@ def test_what_a_name_replaces_serves_until_its_answer(pointsman, knot, origin, h
     client.start()
     try:
         wait_until(lambda: replies, "the first answer")
+        before = time.monotonic()
         reply = change()
+        took = time.monotonic() - before
         assert reply.status == 200, reply
-        assert server.get(host=HOST).text == "127.0.0.2"  # live when the call returns
+        return replies, server.get(host=HOST), took
     finally:
         done.set()
         client.join()
+
+
+@pytest.mark.parametrize("how", ["put", "patch", "switch", "set_backends", "route"])
+def test_what_a_name_replaces_serves_until_its_answer(pointsman, knot, origin, how):
+    """Nobody gets 503 while the name that takes the place of an address is asked for."""
+    port, before = free_port(), origin(respond(200, body=b"before"))
+    named(origin, port, "127.0.0.2")
+    knot.set([f"app{number} A 127.0.0.2" for number in range(5)])
+    server = pointsman({"dns": {"servers": [SlowDns(knot.address, 0.3).address]}})
+    pool = "/v1/pools/default"
+    change = {
+        "put": lambda after: server.put_pool("default", [after]),
+        "patch": lambda after: server.api("PATCH", pool, {"targets": [after]}),
+        "switch": lambda after: server.api("POST", pool + "/switch", {"targets": [after]}),
+        "set_backends": lambda after: server.api("POST", "/admin/set_backends/", [after]),
+        "route": lambda after: server.put_route(HOST, targets=[after]),
+    }[how]
+    for number in range(5):  # a second is waited at most, which a machine may stand still for
+        server.put_pool("default", [before])
+        server.put_route(HOST, **({"targets": [before]} if how == "route" else {"pool": "default"}))
+        after = f"app{number}.test:{port}"
+        replies, last, took = ask_during(server, lambda: change(after))
+        if took < 1:
+            break
+    assert took < 1
     assert {reply.status for reply in replies} == {200}
     assert replies[0].text == "before"
+    assert last.text == "127.0.0.2"  # live when the call returns
 
 
 def test_a_drain_waits_for_no_name(pointsman, knot, origin):
     one, other = origin(), origin()
-    server = pointsman({"dns": {"servers": [SlowDns(knot.address, 8).address], "timeout": "10s"}})
+    server = pointsman({"dns": {"servers": [SlowDns(knot.address, 9).address], "timeout": "10s"}})
     server.put_pool("n", [one, other, "app.test:80"])  # waits a second, in vain
     server.put_route(HOST, pool="n")
-    before = time.monotonic()
-    for _ in range(5):
-        server.put_target("n", one, state="drain")
-        server.put_target("n", one, state="up")
-    assert time.monotonic() - before < 6  # a second each, if they waited
+    took = {"drain": [], "up": []}
+    for state in ["drain", "up"] * 3:
+        before = time.monotonic()
+        server.put_target("n", one, state=state)
+        took[state].append(time.monotonic() - before)
+    # A second each, if they waited; the others may have met a machine that stood still.
+    assert max(map(min, took.values())) < 0.9, took
     assert server.get(host=HOST).status == 200
 
 

@@ -45,11 +45,12 @@ void submit_when_named(struct call *call, struct store_request **request)
 {
     struct loop *loop = call->admin->loop;
     bool is_first = call->names == NULL && call->names_until_ms == 0;
-    if (is_first && call->stream != NULL && call->wait != WAIT_NONE &&
-        call->method != METHOD_DELETE && !call->has_no_new_names) {
+    if (is_first && call->stream != NULL && call->method != METHOD_DELETE &&
+        !call->has_no_new_names) {
+        // Also when it does not wait: what a trial found out of them is kept until they are live.
         ask(call, *request);
     }
-    if (!is_first || publish_names_are_answered(call->names)) {
+    if (!is_first || call->wait == WAIT_NONE || publish_names_are_answered(call->names)) {
         store_submit(call->admin->store, request);
         return;
     }

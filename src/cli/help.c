@@ -138,6 +138,11 @@ int run_help(const struct args *args)
         help_print_group(stdout, args->words[0]);
         return CLI_DONE;
     }
+    if (command != NULL) { // it has no verbs
+        fprintf(stderr, "pointsman: there is no command \"%s %s\"; did you mean \"%s\"?\n",
+                command->name, second, command->name);
+        return CLI_WRONG_USE;
+    }
     return second == NULL || !command_is_group(args->words[0])
                ? cli_refuse_name(NULL, args->words[0])
                : cli_refuse_name(args->words[0], second);

@@ -134,6 +134,7 @@ def test_completion():
     (["status", "--verbose"], "unknown flag --verbose"),
     (["help", "nonsense"], '"pointsman help" lists them'),
     (["help", "routes"], 'did you mean "route"?'),
+    (["help", "serve", "now"], 'there is no command "serve now"; did you mean "serve"?'),
     (["route", "xyzzy"], '"pointsman help route" lists them'),
 ])
 def test_wrong_use_is_status_2(args, message):

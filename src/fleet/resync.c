@@ -574,6 +574,7 @@ static void on_start(void *context, struct redis *redis, const struct redis_repl
     resync->is_broken = false;
     resync->highest = 0;
     str_copy(resync->cursor, sizeof resync->cursor, STR("0"));
+    resync->page = RESYNC_PAGE_FIRST;
     resync->at = 0;
     int err = compare_load(&resync->compares[noun_of(resync)], resync->reader, noun_of(resync));
     if (err != 0) {
@@ -700,7 +701,6 @@ int resync_begin(struct follow *follow)
     }
     resync->follow = follow;
     resync->began_ms = follow->fleet->loop.now_ms;
-    resync->page = RESYNC_PAGE_FIRST;
     int err = store_reader_open(follow->fleet->config.store, &resync->reader);
     if (err != 0) {
         resync_free(&resync);

@@ -81,7 +81,7 @@ struct fleet_config {
 enum fleet_follow_state {
     FLEET_AWAY,      // no connection
     FLEET_VERIFYING, // is it the history that we know?
-    FLEET_EMPTY,     // Redis has no declarations, and this node does: it waits
+    FLEET_EMPTY,     // Redis has not (or not one key of) what this node has: it waits
     FLEET_RESYNC,    // all of it is read
     FLEET_FOLLOWING,
 };

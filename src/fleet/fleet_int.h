@@ -138,6 +138,7 @@ struct fleet {
     // The thread's; follow's to set.
     enum fleet_follow_state state;
     char said[128];           // the last reason that was logged
+    bool is_key_gone;         // FLEET_EMPTY: a key is, `said` which; else the store came back empty
     struct fleet_place place; // as it is live here
     char replica_fault[200];  // why the replica does not take what was read; ""
 

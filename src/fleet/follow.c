@@ -3,7 +3,7 @@
 //
 //   AWAY ──ready──► VERIFYING ──► FOLLOWING ──doubt──► verify.lua (still FOLLOWING; or back to VERIFYING)
 //                     │   ▲ ▲
-//                     │   │ └── EMPTY: no declarations there, but here: asked again and again
+//                     │   │ └── EMPTY: no declarations there (or a key is gone), but here: asked again and again
 //                     ▼   │
 //                   RESYNC┘ (done: FOLLOWING)
 //
@@ -251,6 +251,7 @@ static void on_empty(struct follow *follow, const struct found *found)
 {
     char why[FOLLOW_WHY_MAX] = "the store in Redis came back empty: what was declared is served on";
     bool has_lost = is_lost(follow, found, why, sizeof why);
+    follow->fleet->is_key_gone = has_lost;
     if (follow_held(follow) > 0 && !follow->fleet->config.accept_empty) {
         follow_enter_empty(follow, why);
         return;

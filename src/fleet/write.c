@@ -57,7 +57,7 @@ static const char *why_not(struct write *write, char *to, size_t size)
     }
     switch (fleet->state) {
     case FLEET_EMPTY:
-        return FLEET_EMPTY_DETAIL;
+        return fleet->is_key_gone ? fleet->said : FLEET_EMPTY_DETAIL;
     case FLEET_AWAY:
         return is_catching_up(fleet) ? NULL : "Redis is away: its changes cannot be followed";
     case FLEET_VERIFYING:

@@ -22,6 +22,7 @@ from support.redis import RedisServer
 
 CASES = {}
 BATCH = 10_000
+AWAY_RATE = 1000  # requests a second
 
 
 def case(function):
@@ -32,6 +33,11 @@ def case(function):
 def pin(server, core):
     for task in os.listdir(f"/proc/{server.pid}/task"):
         os.sched_setaffinity(int(task), {core})
+
+
+def stand_back(task):
+    """Lets a task (0: this thread) run only when nobody else wants its core: load and origin come first."""
+    os.sched_setscheduler(task, os.SCHED_IDLE, os.sched_param(0))
 
 
 def is_ready(node):
@@ -212,6 +218,7 @@ class Relay(threading.Thread):
             self.close(sock)
 
     def run(self):
+        stand_back(0)
         while not self.ending:
             for sock in select.select([self.listener, *self.pairs], [], [], 0.02)[0]:
                 if sock is self.listener:
@@ -238,10 +245,32 @@ def condition(name, server, relay):
     return lambda: None
 
 
+def measure_away(bench, name, program, node, server, relay):
+    undo = condition(name, server, relay)
+    time.sleep(1.5)
+    run = Load(program, node, "steady.example", AWAY_RATE, bench.seconds).result()
+    undo()
+    stand_back(server.process.pid)
+    wait_until(lambda: node.status()["store"]["fleet"]["state"] == "following", "it follows again", 30)
+    return run
+
+
+def show_away(bench, name, pairs):
+    """pairs: a run and the mean p99 of the healthy ones right before and after it."""
+    runs = [run for run, _, _ in pairs]
+    change = median([run["p99_us"] / healthy for run, healthy, _ in pairs]) - 1
+    more = median([run["max_us"] - most for run, _, most in pairs]) / 1000
+    failed = sum(run["bad"] + run["unanswered"] for run in runs)
+    bench.row(f"Redis {name}: p99", median([run["p99_us"] for run in runs]) / 1000, "ms",
+              f"{change * 100:+.1f} % of the healthy ones around it (median of {len(pairs)}), most "
+              f"{max(run['max_us'] for run in runs) / 1000:.1f} ms ({more:+.1f}), {failed} failed",
+              "+10 %, most +50 ms", change <= 0.1 and more <= 50 and failed == 0)
+
+
 @case
 def fleet_redis_away(bench):
     """Latency of requests with Redis healthy, paused, killed, and answering in 5 s"""
-    names = ["healthy", "paused", "killed", "answers in 5 s"]
+    names = ["paused", "killed", "answers in 5 s"]
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {measure.LOAD_CORE})  # load, Redis and relay; the node is moved
     folder = pathlib.Path(bench.new_folder())
@@ -252,34 +281,27 @@ def fleet_redis_away(bench):
     relay.start()
     node = start_nodes(bench, f"redis://127.0.0.1:{relay.port}/0", 1)[0]
     results = {name: [] for name in names}
+    healthy = []
     try:
+        stand_back(server.process.pid)
         node.put_route("steady.example", targets=[f"127.0.0.1:{bench.origin_port}"])
         pin(node, measure.PROXY_CORE)
+        healthy.append(measure_away(bench, "healthy", program, node, server, relay))
         for _ in range(bench.rounds):
             for name in names:
-                undo = condition(name, server, relay)
-                time.sleep(1.5)
-                results[name].append(Load(program, node, "steady.example", 2000,
-                                          bench.seconds).result())
-                undo()
-                wait_until(lambda: node.status()["store"]["fleet"]["state"] == "following",
-                           "it follows again", 20)
+                run = measure_away(bench, name, program, node, server, relay)
+                healthy.append(measure_away(bench, "healthy", program, node, server, relay))
+                around = healthy[-2:]
+                results[name].append((run, sum(one["p99_us"] for one in around) / 2,
+                                      max(one["max_us"] for one in around)))
     finally:
         node.stop()
         relay.ending = True
         server.stop()
         os.sched_setaffinity(0, before)
-    healthy = median([run["p99_us"] for run in results["healthy"]])
-    healthy_most = max(run["max_us"] for run in results["healthy"])
+    bench.row("Redis healthy: p99", median([run["p99_us"] for run in healthy]) / 1000, "ms",
+              f"{len(healthy)} runs, {min(run['p99_us'] for run in healthy) / 1000:.2f} to "
+              f"{max(run['p99_us'] for run in healthy) / 1000:.2f} ms, most "
+              f"{max(run['max_us'] for run in healthy) / 1000:.1f} ms")
     for name in names:
-        runs = results[name]
-        p99 = median([run["p99_us"] for run in runs])
-        most = max(run["max_us"] for run in runs)
-        failed = sum(run["bad"] + run["unanswered"] for run in runs)
-        is_other = name != "healthy"
-        bench.row(f"Redis {name}: p99", p99 / 1000, "ms",
-                  f"{(p99 / healthy - 1) * 100:+.1f} %, most {most / 1000:.1f} ms "
-                  f"({(most - healthy_most) / 1000:+.1f}), {failed} failed",
-                  "+10 %, most +50 ms" if is_other else None,
-                  (p99 <= 1.1 * healthy and most <= healthy_most + 50_000 and failed == 0)
-                  if is_other else None)
+        show_away(bench, name, results[name])

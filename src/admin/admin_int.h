@@ -130,14 +130,12 @@ struct call {
     struct publish_names *names; // asked for until the call ends
     struct store_request *early; // owned, with a hold of the call; NULL: none waits
     struct loop_timer early_timer;
-    uint64_t names_until_ms; // loop time, for this and the answer; 0: nothing has waited
-    bool
-        has_no_new_names; // what is written declares none that is not live: a drain waits for nothing
+    uint64_t names_until_ms; // loop time, for this and the answer below; 0: nothing has waited
+    bool has_no_new_names;   // all that are declared are live: a drain waits for nothing
 
     // An answer that waits (named.c).
     char *late_text; // owned
     unsigned late_status;
-    uint64_t late_until_ms; // loop time
 
     // What is written, while all nodes are waited for (done.c); holds the call.
     struct fleet_wait *fleet_wait;

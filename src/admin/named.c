@@ -70,7 +70,7 @@ static bool is_named(const struct call *call)
 static void on_poll(struct loop *loop, struct loop_timer *timer)
 {
     struct call *call = CONTAINER_OF(timer, struct call, timer);
-    if (call->stream != NULL && !is_named(call) && loop->now_ms < call->late_until_ms) {
+    if (call->stream != NULL && !is_named(call) && loop->now_ms < call->names_until_ms) {
         loop_timer_set(loop, timer, ADMIN_NAMES_POLL_MS);
         return;
     }
@@ -91,8 +91,9 @@ void answer_when_named(struct call *call, unsigned status, struct str text)
     }
     struct loop *loop = call->admin->loop;
     call->late_status = status;
-    call->late_until_ms =
-        call->names_until_ms != 0 ? call->names_until_ms : loop->now_ms + ADMIN_NAMES_WAIT_MS;
+    if (call->names_until_ms == 0) {
+        call->names_until_ms = loop->now_ms + ADMIN_NAMES_WAIT_MS;
+    }
     loop_timer_init(&call->timer, on_poll);
     loop_timer_set(loop, &call->timer, ADMIN_NAMES_POLL_MS);
     call_hold(call);

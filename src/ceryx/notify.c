@@ -101,7 +101,7 @@ unsigned notify_take(struct ceryx_watch *watch, char ***hosts)
 void notify_end(struct ceryx_watch *watch)
 {
     drop_noted(watch);
-    watch->is_subscribed = false;
+    watch->confirmed = 0;
 }
 
 // ---- what comes ----
@@ -150,7 +150,7 @@ void notify_on_message(struct ceryx_watch *watch, const struct redis_reply *mess
     struct str kind = redis_reply_item(message, 0)->text;
     if (str_eq(kind, STR("psubscribe"))) {
         // The probe goes over another connection: sent any earlier, it could be ahead of the subscription.
-        watch->is_subscribed = ++watch->confirmed >= PATTERNS;
+        watch->confirmed++;
         watch_look(watch);
         return;
     }
@@ -207,7 +207,6 @@ static bool subscribe(struct ceryx_watch *watch, const char *prefix, const char 
 
 void notify_on_state(struct ceryx_watch *watch, bool is_ready)
 {
-    watch->is_subscribed = false; // until all are confirmed
     watch->confirmed = 0;
     watch->probe_ms = 0;
     watch->is_probing = false;
@@ -252,7 +251,7 @@ void notify_look(struct ceryx_watch *watch)
         watch->has_events = true;
         redis_start(watch->events);
     }
-    if (!watch->is_subscribed || now_ms < watch->probe_ms) {
+    if (watch->confirmed < PATTERNS || now_ms < watch->probe_ms) {
         return;
     }
     if (watch->is_probing) {

@@ -121,9 +121,8 @@ struct ceryx_watch {
     struct noted *noted;
     struct noted **noted_last;
     unsigned noted_count;
-    bool has_events; // `events` was started
-    bool is_subscribed;
-    unsigned confirmed; // patterns
+    bool has_events;    // `events` was started
+    unsigned confirmed; // patterns that the server has subscribed us to
     unsigned probe_seen;
     uint64_t probe_ms; // loop time of the next
     bool is_probing;

@@ -30,7 +30,6 @@ struct proxy_header {
 ptrdiff_t proxy_header_parse(const char *p, size_t len, struct proxy_header *out);
 
 // Writes one: version 1 or 2, addresses (of differing families: both as IPv6; unix: UNKNOWN, LOCAL is not used),
-// and with
-// version 2 the TLVs that are not empty, PP2_TYPE_SSL if is_tls, and a CRC32c. Returns the length, 0: `size`
-// is too small (PROXY_HEADER_MAX always fits what is written of at most 1,000 bytes of texts).
+// and with version 2 the TLVs that are not empty, PP2_TYPE_SSL if is_tls, and a CRC32c. Returns the length, 0:
+// `size` is too small (PROXY_HEADER_MAX always fits what is written of at most 1,000 bytes of texts).
 size_t proxy_header_write(const struct proxy_header *header, char *to, size_t size);

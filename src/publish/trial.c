@@ -41,8 +41,8 @@ struct trial_item {
     bool is_settled;
     bool is_good;
     struct resolver_name *question; // of a name
-    struct watched_name
-        *watched; // the same name as pools have it: a switch begins with its addresses
+    // The same name as pools have it: a switch begins with its addresses.
+    struct watched_name *watched;
     struct trial_probe *probes;
     unsigned probe_count;
     char reason[HEALTH_REASON_MAX];

@@ -23,8 +23,7 @@ struct upstream {
     unsigned endpoint_count;
     uint64_t idle_count;
     uint64_t opened_count; // connections begun since the start
-    uint64_t
-        bare_count; // requests turned away at a limit, without a connection of this worker there
+    uint64_t bare_count;   // requests turned away at a limit without a connection of this worker
     struct http_client_owner alone; // of connections with a preamble
     struct list with_idle;          // endpoints that keep a connection
     struct list limited_idle;       // those of them that have a limit

@@ -349,16 +349,22 @@ def test_many_at_their_connection_limit(pointsman, origin, balance):
         conn.close()
 
 
-def test_connection_limit_over_h2(pointsman):
-    """One connection for two workers, and room on it for three requests: all are served in the end."""
+def two_workers_one_connection(pointsman, seconds):
+    """A node of two workers, and a target that takes one connection with three requests, each for `seconds`."""
     def answer(_origin, conn, stream, *_):
-        time.sleep(0.005)
+        time.sleep(seconds)
         conn.respond(stream, [(":status", "200")], b"ok")
 
     server = pointsman(workers=2)
     target_of = H2Origin(answer, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 3})
     put(server, [target(target_of, max_connections=1)], limits={"queue": 100,
                                                                  "queue_timeout": "40s"})
+    return server, target_of
+
+
+def test_connection_limit_over_h2(pointsman):
+    """One connection for two workers, and room on it for three requests: all are served in the end."""
+    server, target_of = two_workers_one_connection(pointsman, 0.005)
     most, statuses = [0], []
 
     def client():
@@ -392,14 +398,7 @@ def connections_by_worker(server, host, count):
 
 def test_no_worker_keeps_a_connection_for_itself(pointsman):
     """One worker's requests are never out of work for the one connection: the other's come to it, too."""
-    def answer(_origin, conn, stream, *_):
-        time.sleep(0.002)
-        conn.respond(stream, [(":status", "200")], b"ok")
-
-    server = pointsman(workers=2)
-    target_of = H2Origin(answer, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 3})
-    put(server, [target(target_of, max_connections=1)], limits={"queue": 100,
-                                                                 "queue_timeout": "40s"})
+    server, target_of = two_workers_one_connection(pointsman, 0.002)
     server.put_route("idle.example", respond={"status": 200})
     first, second = connections_by_worker(server, "idle.example", 8)
     stop, statuses = threading.Event(), []

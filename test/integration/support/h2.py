@@ -4,6 +4,7 @@ import select
 import socket
 import struct
 import threading
+import time
 import traceback
 
 import h2.config
@@ -208,7 +209,6 @@ class RawH2:
 
     def read_to_end(self, seconds=PATIENCE):
         """True when the peer closed in time."""
-        import time
         end = time.monotonic() + seconds
         while not self.ended and time.monotonic() < end:
             self.poll(0.2)
@@ -216,20 +216,18 @@ class RawH2:
 
     def wait(self, kind, stream=None, seconds=PATIENCE):
         """The payload of the first such frame, or None."""
-        import time
-        end = time.monotonic() + seconds
-        while True:
-            for number, (k, _, s, payload) in enumerate(self.frames):
-                if k == kind and (stream is None or s == stream):
-                    del self.frames[number]
-                    return payload
-            if self.ended or time.monotonic() > end:
-                return None
-            self.poll(0.1)
+        def is_it(k, s):
+            return k == kind and stream in (None, s)
+
+        self.wait_any(is_it, seconds)
+        for number, (k, _, s, payload) in enumerate(self.frames):
+            if is_it(k, s):
+                del self.frames[number]
+                return payload
+        return None
 
     def wait_any(self, is_wanted, seconds=PATIENCE):
         """Until a frame has come of which is_wanted(kind, stream) is true, or the peer has closed."""
-        import time
         end = time.monotonic() + seconds
         while not (self.ended or any(is_wanted(kind, stream) for kind, _, stream, _ in self.frames)):
             if time.monotonic() > end:

@@ -126,10 +126,10 @@ static void on_reply(void *context, struct redis *redis, const struct redis_repl
 {
     (void)redis;
     struct nodes *nodes = context;
-    nodes->is_asked = false;
     if (reply == NULL || nodes->is_stopped) {
         return; // on_state comes, or nothing more
     }
+    nodes->is_asked = false;
     take_answer(nodes, reply);
     if (nodes->wants_beat) {
         nodes_beat_now(nodes->fleet);
@@ -163,6 +163,7 @@ static void ask(struct nodes *nodes)
     nodes->is_asked = fleet_script_call(nodes->redis, &fleet_script_beat, 2,
                                         sizeof argv / sizeof *argv, argv, on_reply, nodes);
     nodes->asked += nodes->is_asked;
+    nodes->asked_ms = fleet->loop.now_ms;
     buf_fini(&own);
 }
 
@@ -216,12 +217,13 @@ static void on_state(void *context, struct redis *redis, bool is_ready, const ch
     (void)redis;
     (void)detail; // the connection of follow says the same
     struct nodes *nodes = context;
+    if (!is_ready && nodes->lost_ms == 0) {
+        // One that was dropped for its silence was away before.
+        nodes->lost_ms = nodes->is_asked ? nodes->asked_ms : nodes->fleet->loop.now_ms;
+    }
     nodes->is_asked = false;
     nodes->wants_beat = false;
     nodes->wants_look = false;
-    if (!is_ready && nodes->lost_ms == 0) {
-        nodes->lost_ms = nodes->fleet->loop.now_ms;
-    }
     if (is_ready) {
         nodes->lost_ms = 0;
         nodes->redis_ms = 0; // it may be another server

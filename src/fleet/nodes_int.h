@@ -44,12 +44,13 @@ struct nodes {
     bool is_stopped;
     bool has_left;
     uint64_t asked;    // number of the question that was sent last
+    uint64_t asked_ms; // loop time of that
     uint64_t answered; // of the one that was answered last
     uint64_t grace_ms; // loop time until which nobody who was live is taken for dead
     uint64_t twice_ms; // loop time; 0: no second process has this node's id
     uint64_t redis_ms; // Redis' clock as it was told last; 0: never
     uint64_t redis_at; // loop time of that
-    uint64_t lost_ms;  // loop time since when there is no connection; 0: there is one
+    uint64_t lost_ms;  // loop time since when nothing was heard; 0: it is connected
     uint64_t rate_ns;  // when the rate of requests was taken
     uint64_t rate_requests;
     uint64_t rate;

@@ -201,6 +201,10 @@ void redis_server_start_sentinel(struct redis_server *server, const char *config
 void redis_server_signal(const struct redis_server *server, int number)
 {
     kill(server->pid, number);
+    if (number == SIGSTOP) {
+        int status = 0;
+        (void)waitpid(server->pid, &status, WUNTRACED); // until then it answers
+    }
 }
 
 void redis_server_kill(struct redis_server *server)

@@ -65,6 +65,9 @@ static void let_go(struct client_link *link)
 void client_link_close(struct client_link *link)
 {
     struct loop *loop = client_link_loop(link);
+    if (!link->broken) {
+        outq_flush_gathered(loop, &link->out);
+    }
     if (link->tls != NULL && link->phase == LINK_OPEN && !link->broken && !link->out.failed &&
         outq_is_empty(&link->out)) {
         outq_shut(loop, &link->out); // what came was all that was to come
@@ -189,6 +192,7 @@ static void init(struct client_link *link, struct http_client_pool *pool,
     list_init(&link->base.room);
     outq_init(&link->out, &link->io, on_flushed);
     link->out.before_flush = ops->before_flush == NULL ? NULL : before_flush;
+    link->out.gathers = ops->gathers;
     loop_timer_init(&link->timer, on_timer);
     loop_task_init(&link->shake_again, on_shake_again);
 }
@@ -270,17 +274,13 @@ int client_link_move(struct client_link *from, struct client_link *to,
         return err;
     }
     // The output with what is queued in it.
-    bool is_dirty = !list_is_empty(&from->out.dirty);
-    list_remove(&from->out.dirty);
     struct outq empty = to->out;
     to->out = from->out;
     to->out.io = &to->io;
     to->out.on_flushed = empty.on_flushed;
     to->out.before_flush = empty.before_flush;
-    list_init(&to->out.dirty);
-    if (is_dirty) {
-        list_append(&loop->dirty, &to->out.dirty);
-    }
+    to->out.gathers = empty.gathers;
+    outq_moved(loop, &from->out, &to->out);
     outq_init(&from->out, &from->io, on_flushed);
     if (from->tls != NULL) {
         to->tls = from->tls;

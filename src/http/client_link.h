@@ -20,6 +20,7 @@ struct client_link_ops {
     // As that of an output (net/outq.h), of an open one.
     void (*on_flushed)(struct client_link *link);
     void (*before_flush)(struct client_link *link); // may be NULL
+    bool gathers;                                   // its output does (net/outq.h)
     // At the end of the turn in which it was closed, or moved away.
     void (*free_it)(struct client_link *link);
 };

@@ -152,11 +152,7 @@ bool http_conn_begin_h2(struct http_conn *conn, struct str bytes, bool readable)
     list_remove(&conn->node);
     // Its output with all that waits there (the last of a handshake).
     large->out.io = &large->io;
-    list_init(&large->out.dirty);
-    if (!list_is_empty(&conn->out.dirty)) {
-        list_remove(&conn->out.dirty);
-        outq_wake(loop, &large->out);
-    }
+    outq_moved(loop, &conn->out, &large->out);
     if (large->tls != NULL) {
         tls_move(large->tls, &large->io, &large->out);
     }
@@ -173,6 +169,7 @@ void http_conn_close(struct http_conn *conn)
     if (conn->io.fd < 0) {
         return;
     }
+    outq_flush_gathered(conn->server->loop, &conn->out);
     if (conn->tls != NULL && outq_is_empty(&conn->out) && !conn->out.failed && !conn->is_cut) {
         outq_shut(conn->server->loop, &conn->out); // close_notify, as far as the kernel takes it
     }

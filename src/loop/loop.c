@@ -10,6 +10,9 @@
 
 enum { WHEEL_BITS = 6, WHEEL_SLOTS = 64 };
 
+// Events after which what was gathered is sent, though more follow: about a millisecond of a busy turn.
+enum { GATHER_EVENTS = 64 };
+
 // One turn of the highest level: no timer is set further ahead than that.
 static const uint64_t wheel_span = 1ull << (WHEEL_BITS * LOOP_WHEEL_LEVELS);
 
@@ -27,6 +30,13 @@ static void flush(struct loop *loop)
 {
     if (loop->after_event != NULL && !list_is_empty(&loop->dirty)) {
         loop->after_event(loop);
+    }
+}
+
+static void flush_gathered(struct loop *loop)
+{
+    if (loop->after_events != NULL && !list_is_empty(&loop->gathered)) {
+        loop->after_events(loop);
     }
 }
 
@@ -302,6 +312,7 @@ int loop_init(struct loop *loop)
     memset(loop, 0, sizeof *loop);
     list_init(&loop->run_list);
     list_init(&loop->dirty);
+    list_init(&loop->gathered);
     for (unsigned level = 0; level < LOOP_WHEEL_LEVELS; level++) {
         for (unsigned slot = 0; slot < WHEEL_SLOTS; slot++) {
             list_init(&loop->wheel[level][slot]);
@@ -376,6 +387,9 @@ static void dispatch(struct loop *loop, struct epoll_event *events, int count)
             io->on_event(loop, io, events[i].events);
             flush(loop);
         }
+        if (i % GATHER_EVENTS == GATHER_EVENTS - 1) {
+            flush_gathered(loop);
+        }
     }
 }
 
@@ -383,6 +397,7 @@ void loop_turn(struct loop *loop, int wait_ms)
 {
     struct epoll_event events[LOOP_EVENT_MAX];
     flush(loop); // what was queued between turns
+    flush_gathered(loop);
     wait_ms = wait_time(loop, wait_ms);
     if (loop->is_rcu && wait_ms != 0) {
         rcu_go_offline();
@@ -394,9 +409,11 @@ void loop_turn(struct loop *loop, int wait_ms)
     loop_read_clock(loop);
     loop->turns++;
     dispatch(loop, events, count);
+    flush_gathered(loop);
     run_mailbox(loop);
     run_tasks(loop);
     run_timers(loop);
+    flush_gathered(loop);
     loop_run_deferred(loop);
     if (loop->is_rcu) {
         rcu_turn_done();

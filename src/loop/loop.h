@@ -2,6 +2,7 @@
 // One event loop a thread: epoll (edge-triggered), timers, a mailbox, a run list, deferred frees.
 //
 //     turn:  epoll_wait ─► events ─► mailbox ─► run list ─► timers ─► deferred frees ─► RCU quiescent
+//                                └───────── after_events ────────────┘
 //
 // Everything here belongs to the loop's thread, but loop_post() and loop_stop().
 #pragma once
@@ -65,7 +66,11 @@ struct loop {
     // Called after each event, message, task and timer: flushes what they queued (net/outq.h) before
     // the receive buffer is used again.
     void (*after_event)(struct loop *loop);
-    struct list dirty;               // outputs with something to flush
+    struct list dirty; // outputs with something to flush
+    // Called while `gathered` is not empty, after the events of a turn and at its end: sends what outputs
+    // gathered over several events.
+    void (*after_events)(struct loop *loop);
+    struct list gathered;
     struct outq_pool *outq_pool;     // memory of outputs (net/outq.h)
     struct tls_buffers *tls_buffers; // wire buffers (net/tls.h), or NULL
     _Atomic(struct loop_message *) mailbox;

@@ -7,6 +7,7 @@
 
 struct outq_batch {
     unsigned iov_count;
+    bool has_views; // pieces that end with the event
     size_t scratch_len;
     struct iovec iov[OUTQ_IOV_MAX];
     char scratch[OUTQ_SCRATCH_LEN];
@@ -21,9 +22,13 @@ struct outq_block {
 
 enum {
     BLOCK_ROOM = OUTQ_BLOCK_LEN - sizeof(struct outq_block),
-    KEPT_BATCHES = 8,
+    KEPT_BATCHES = 32,
+    GATHERED_MAX = 64, // outputs that hold a batch while they gather
     KEPT_BLOCKS = 64,
 };
+
+static void flush_event(struct loop *loop);
+static void gather_no_more(struct loop *loop, struct outq *out);
 
 int outq_pool_init(struct loop *loop)
 {
@@ -34,7 +39,8 @@ int outq_pool_init(struct loop *loop)
     slab_init(&pool->batches, sizeof(struct outq_batch), KEPT_BATCHES);
     slab_init(&pool->blocks, OUTQ_BLOCK_LEN, KEPT_BLOCKS);
     loop->outq_pool = pool;
-    loop->after_event = outq_flush_all;
+    loop->after_event = flush_event;
+    loop->after_events = outq_flush_all;
     return 0;
 }
 
@@ -53,6 +59,7 @@ void outq_init(struct outq *out, struct loop_io *io,
 {
     *out = (struct outq){.io = io, .on_flushed = on_flushed};
     list_init(&out->dirty);
+    list_init(&out->gathered);
 }
 
 static void drop_batch(struct loop *loop, struct outq *out)
@@ -79,6 +86,7 @@ void outq_fini(struct loop *loop, struct outq *out)
     drop_batch(loop, out);
     drop_blocks(loop, out);
     list_remove(&out->dirty);
+    gather_no_more(loop, out);
     out->failed = true;
 }
 
@@ -115,18 +123,20 @@ static struct outq_batch *open_batch(struct loop *loop, struct outq *out)
         }
         out->batch->iov_count = 0;
         out->batch->scratch_len = 0;
+        out->batch->has_views = false;
     }
     return out->batch;
 }
 
 void outq_put_view(struct loop *loop, struct outq *out, struct str view)
 {
-    if (view.len <= OUTQ_COPY_MAX) {
+    if (view.len <= (out->gathers ? OUTQ_GATHER_MAX : OUTQ_COPY_MAX)) {
         outq_put_copy(loop, out, view);
         return;
     }
     struct outq_batch *batch = open_batch(loop, out);
     if (batch != NULL) {
+        batch->has_views = true;
         batch->iov[batch->iov_count++] =
             (struct iovec){.iov_base = (void *)(uintptr_t)view.p, .iov_len = view.len};
     }
@@ -409,7 +419,60 @@ void outq_shut(struct loop *loop, struct outq *out)
     }
 }
 
-void outq_flush_all(struct loop *loop)
+static void gather(struct loop *loop, struct outq *out)
+{
+    if (list_is_empty(&out->gathered)) {
+        list_append(&loop->gathered, &out->gathered);
+        loop->outq_pool->gathered_count++;
+    }
+}
+
+static void gather_no_more(struct loop *loop, struct outq *out)
+{
+    if (!list_is_empty(&out->gathered)) {
+        list_remove(&out->gathered);
+        loop->outq_pool->gathered_count--;
+    }
+}
+
+void outq_flush_gathered(struct loop *loop, struct outq *out)
+{
+    if (!list_is_empty(&out->gathered)) {
+        outq_flush(loop, out);
+    }
+}
+
+void outq_moved(struct loop *loop, struct outq *from, struct outq *to)
+{
+    list_init(&to->dirty);
+    list_init(&to->gathered);
+    if (!list_is_empty(&from->dirty)) {
+        list_remove(&from->dirty);
+        list_append(&loop->dirty, &to->dirty);
+    }
+    if (!list_is_empty(&from->gathered)) {
+        gather_no_more(loop, from);
+        gather(loop, to);
+    }
+}
+
+// Can what is in the batch wait for more?
+static bool may_wait(const struct loop *loop, const struct outq *out)
+{
+    return out->gathers && out->batch != NULL && !out->batch->has_views && out->queued == 0 &&
+           !out->blocked && !out->failed &&
+           (!list_is_empty(&out->gathered) || loop->outq_pool->gathered_count < GATHERED_MAX);
+}
+
+static void send_now(struct loop *loop, struct outq *out)
+{
+    gather_no_more(loop, out);
+    outq_flush(loop, out);
+    out->on_flushed(loop, out);
+}
+
+// The loop's after_event.
+static void flush_event(struct loop *loop)
 {
     while (!list_is_empty(&loop->dirty)) {
         struct outq *out = LIST_FIRST(&loop->dirty, struct outq, dirty);
@@ -420,7 +483,19 @@ void outq_flush_all(struct loop *loop)
             }
         }
         list_remove(&out->dirty);
-        outq_flush(loop, out);
-        out->on_flushed(loop, out);
+        if (may_wait(loop, out)) {
+            gather(loop, out);
+        } else {
+            send_now(loop, out);
+        }
+    }
+}
+
+void outq_flush_all(struct loop *loop)
+{
+    flush_event(loop);
+    while (!list_is_empty(&loop->gathered)) {
+        send_now(loop, LIST_FIRST(&loop->gathered, struct outq, gathered));
+        flush_event(loop);
     }
 }

@@ -5,6 +5,9 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -388,6 +391,190 @@ static void test_shut(void **state)
     end(&f);
 }
 
+// ---- gathering ----
+
+enum { TALKERS = 100, TALKERS_EVENTS = 64 };
+
+struct talker {
+    struct loop_io io;
+    struct fixture *f;
+    unsigned number;
+};
+
+// What is put is a view into the receive buffer, which the next event overwrites.
+static void on_talk(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    (void)events;
+    struct talker *talker = CONTAINER_OF(io, struct talker, io);
+    int len = snprintf(loop->read_buf, 300, "<%0280u>", talker->number);
+    outq_put_view(loop, &talker->f->out, str_make(loop->read_buf, (size_t)len));
+}
+
+// Messages: each send of the output is one that the peer reads.
+static void begin_gathering(struct fixture *f)
+{
+    begin(f);
+    int pair[2];
+    loop_close(&f->loop, &f->io);
+    close(f->peer);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
+    f->io = (struct loop_io){pair[0], on_event};
+    f->peer = pair[1];
+    f->out.gathers = true;
+}
+
+static unsigned read_messages(struct fixture *f)
+{
+    unsigned count = 0;
+    for (;;) {
+        char *to = buf_reserve(&f->received, 65536);
+        assert_non_null(to);
+        ssize_t n = read(f->peer, to, 65536);
+        if (n <= 0) {
+            return count;
+        }
+        f->received.len += (size_t)n;
+        count++;
+    }
+}
+
+// Many events of a turn: a few sends, all there at its end, in order.
+static void test_gathers_over_events(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct talker talkers[TALKERS];
+    begin_gathering(&f);
+    for (unsigned i = 0; i < TALKERS; i++) {
+        talkers[i] = (struct talker){.io = {eventfd(1, EFD_NONBLOCK), on_talk}, &f, i};
+        assert_int_equal(loop_add_events(&f.loop, &talkers[i].io, EPOLLIN | EPOLLET), 0);
+    }
+    loop_turn(&f.loop, 0);
+    assert_true(outq_is_empty(&f.out));
+    assert_int_equal(f.loop.outq_pool->gathered_count, 0);
+    // 28 of 282 bytes fill a batch, and what is there after 64 events goes out.
+    unsigned messages = read_messages(&f);
+    assert_in_range(messages, TALKERS / 28 + 1, TALKERS / 28 + 2);
+    assert_true(f.flushed <= messages);
+    assert_int_equal(f.received.len, TALKERS * 282);
+    for (unsigned i = 0; i < TALKERS; i++) {
+        unsigned number = 0;
+        assert_int_equal(sscanf(buf_str(&f.received).p + (size_t)i * 282, "<%u>", &number), 1);
+        assert_in_range(number, 0, TALKERS - 1);
+        assert_int_equal(talkers[number].number, number);
+        talkers[number].number = TALKERS; // once
+    }
+    for (unsigned i = 0; i < TALKERS; i++) {
+        loop_close(&f.loop, &talkers[i].io);
+    }
+    end(&f);
+}
+
+// The first answers of a long turn do not wait for its end.
+static unsigned events_before_first;
+
+static void on_count(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    (void)events;
+    struct talker *talker = CONTAINER_OF(io, struct talker, io);
+    if (talker->f->flushed == 0) {
+        events_before_first++;
+    }
+    outq_put_copy(loop, &talker->f->out, STR("x"));
+}
+
+static void test_gathers_for_a_while(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct talker talkers[TALKERS];
+    begin_gathering(&f);
+    events_before_first = 0;
+    for (unsigned i = 0; i < TALKERS; i++) {
+        talkers[i] = (struct talker){.io = {eventfd(1, EFD_NONBLOCK), on_count}, &f, i};
+        assert_int_equal(loop_add_events(&f.loop, &talkers[i].io, EPOLLIN | EPOLLET), 0);
+    }
+    loop_turn(&f.loop, 0);
+    assert_int_equal(events_before_first, TALKERS_EVENTS);
+    assert_int_equal(read_messages(&f), 2);
+    assert_int_equal(f.received.len, TALKERS);
+    for (unsigned i = 0; i < TALKERS; i++) {
+        loop_close(&f.loop, &talkers[i].io);
+    }
+    end(&f);
+}
+
+// A large piece is not copied: it goes out with its event, and what was gathered before it.
+static void test_gathers_small_pieces_alone(void **state)
+{
+    (void)state;
+    static char large[OUTQ_GATHER_MAX + 1];
+    struct fixture f;
+    begin_gathering(&f);
+    outq_put_copy(&f.loop, &f.out, STR("before "));
+    f.loop.after_event(&f.loop);
+    assert_int_equal(read_messages(&f), 0);
+    assert_int_equal(f.flushed, 0);
+    outq_put_view(&f.loop, &f.out, str_make(large, sizeof large));
+    f.loop.after_event(&f.loop);
+    assert_int_equal(read_messages(&f), 1);
+    assert_int_equal(f.flushed, 1);
+    assert_int_equal(f.received.len, 7 + sizeof large);
+    assert_int_equal(f.loop.outq_pool->gathered_count, 0);
+    end(&f);
+}
+
+static void test_gathered_is_sent_before_the_end(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin_gathering(&f);
+    outq_put_copy(&f.loop, &f.out, STR("last words"));
+    f.loop.after_event(&f.loop);
+    assert_int_equal(f.loop.outq_pool->gathered_count, 1);
+    outq_flush_gathered(&f.loop, &f.out);
+    assert_int_equal(read_messages(&f), 1);
+    outq_put_copy(&f.loop, &f.out, STR("nobody hears these"));
+    f.loop.after_event(&f.loop);
+    outq_fini(&f.loop, &f.out);
+    assert_int_equal(f.loop.outq_pool->gathered_count, 0);
+    loop_turn(&f.loop, 0);
+    assert_int_equal(read_messages(&f), 0);
+    end(&f);
+}
+
+// It moves with what it has gathered; so many hold a batch, others do not wait.
+static void test_gathering_is_bounded(void **state)
+{
+    (void)state;
+    enum { MANY = 100, MOST = 64 };
+    struct fixture f;
+    struct fixture others[MANY];
+    begin_gathering(&f);
+    memset(others, 0, sizeof others);
+    for (unsigned i = 0; i < MANY; i++) {
+        outq_init(&others[i].out, &f.io, on_flushed);
+        others[i].out.gathers = true;
+        outq_put_copy(&f.loop, &others[i].out, STR("x"));
+        f.loop.after_event(&f.loop);
+    }
+    assert_int_equal(f.loop.outq_pool->gathered_count, MOST);
+    assert_int_equal(f.loop.outq_pool->batches.live_count, MOST);
+    assert_int_equal(read_messages(&f), MANY - MOST);
+    struct outq elsewhere = others[0].out;
+    outq_moved(&f.loop, &others[0].out, &elsewhere);
+    others[0].out = elsewhere;
+    outq_moved(&f.loop, &elsewhere, &others[0].out);
+    assert_int_equal(f.loop.outq_pool->gathered_count, MOST);
+    outq_flush_all(&f.loop);
+    assert_int_equal(read_messages(&f), MOST);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(others[i].flushed, 1);
+        outq_fini(&f.loop, &others[i].out);
+    }
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,6 +591,11 @@ int main(void)
         cmocka_unit_test(test_wire_bytes_to_nobody),
         cmocka_unit_test(test_before_flush),
         cmocka_unit_test(test_shut),
+        cmocka_unit_test(test_gathers_over_events),
+        cmocka_unit_test(test_gathers_for_a_while),
+        cmocka_unit_test(test_gathers_small_pieces_alone),
+        cmocka_unit_test(test_gathered_is_sent_before_the_end),
+        cmocka_unit_test(test_gathering_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -490,6 +490,7 @@ static const struct client_link_ops link_ops = {
     .on_event = on_event,
     .on_flushed = on_flushed,
     .before_flush = pump,
+    .gathers = true,
     .free_it = free_it,
 };
 

@@ -532,6 +532,7 @@ void h2_server_conn_begin(struct http_conn *conn, struct str bytes, bool readabl
     struct loop *loop = h2_server_loop(c);
     conn->ops = &h2_conn_ops;
     conn->out.before_flush = h2_server_before_flush;
+    conn->out.gathers = true;
     conn->out.on_flushed = h2_server_on_flushed;
     list_init(&c->streams);
     list_init(&c->touched);

@@ -30,17 +30,27 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    upstream origin {{
-        server 127.0.0.1:{origin};
-        keepalive 128;
+    {pools}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096 default_server;
+        server_name status.example;
+        location = /status {{ stub_status; access_log off; }}
+    }}
+}}
+"""
+
+NGINX_POOL = """\
+    upstream {name} {{
+        {balance}
+        {servers}
+        keepalive {idle};
         keepalive_requests 100000000;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
-        server_name bench.example;
-        location = /status {{ stub_status; access_log off; }}
+        listen 127.0.0.1:{port};
+        server_name {name}.example;
         location / {{
-            proxy_pass http://origin;
+            proxy_pass http://{name};
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $host;
@@ -51,7 +61,6 @@ http {{
             proxy_set_header X-Forwarded-Port $server_port;
         }}
     }}
-}}
 """
 
 
@@ -60,16 +69,23 @@ def nginx_program():
 
 
 class Nginx:
-    """nginx with one server block; access log as shipped (combined, unbuffered) or off."""
+    """nginx with a server block for each pool (name: targets), at first one, "bench"; access log as
+    shipped (combined, unbuffered) or off."""
 
     name = "nginx"
 
-    def __init__(self, folder, origin_port, log):
+    def __init__(self, folder, origin_port, log, pools=None, balance=""):
         self.folder, self.port = folder, free_port()
         folder.mkdir()
-        text = NGINX.format(folder=folder, port=self.port, origin=origin_port, files=20000,
-                            connections=20000, log=f"{folder}/access.log" if log else "off",
-                            user="user root;" if os.getuid() == 0 else "")
+        text = NGINX.format(
+            folder=folder, port=self.port, files=20000, connections=20000,
+            log=f"{folder}/access.log" if log else "off",
+            user="user root;" if os.getuid() == 0 else "",
+            pools="".join(
+                NGINX_POOL.format(name=name, port=self.port, balance=balance,
+                                  idle=max(128, 4 * len(targets)),
+                                  servers=" ".join(f"server {target};" for target in targets))
+                for name, targets in (pools or {"bench": [f"127.0.0.1:{origin_port}"]}).items()))
         (folder / "nginx.conf").write_text(text)
         self.process = subprocess.Popen(
             [nginx_program(), "-p", str(folder), "-c", str(folder / "nginx.conf"),

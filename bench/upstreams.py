@@ -22,49 +22,58 @@ def case(function):
     return function
 
 
+def targets_of(count, origin_port):
+    """All are one origin, under other addresses of 127.0.0.0/8."""
+    return [f"127.1.{i // 250}.{i % 250 + 1}:{origin_port}" for i in range(count)]
+
+
 class Pools(peers.Ours):
-    """A pool of each size. All targets are one origin, under other addresses of 127.0.0.0/8."""
+    """A pool of each size."""
 
     def __init__(self, folder, origin_port, balance):
         super().__init__(folder, origin_port, log=False)
         for count in COUNTS:
-            targets = [f"127.1.{i // 250}.{i % 250 + 1}:{origin_port}" for i in range(count)]
             fields = {"hash": "query:a"} if balance == "hash" else {}
-            self.server.put_pool(f"p{count}", targets, balance=balance,
+            self.server.put_pool(f"p{count}", targets_of(count, origin_port), balance=balance,
                                  keepalive={"idle": 128}, **fields)
             self.server.put_route(f"p{count}.example", pool=f"p{count}")
 
 
-def targets_case(bench, balance):
-    side = Pools(bench.new_folder(), bench.origin_port, balance)
-    runs = {count: [] for count in COUNTS}
+def targets_case(bench, balance, of_nginx):
+    sides = [Pools(bench.new_folder(), bench.origin_port, balance)]
+    if peers.nginx_program():
+        sides.append(peers.Nginx(
+            bench.new_folder(), bench.origin_port, False,
+            {f"p{count}": targets_of(count, bench.origin_port) for count in COUNTS}, of_nginx))
+    runs = {(side, count): [] for side in sides for count in COUNTS}
     try:
-        for count in COUNTS:  # connections to all of them
+        for side, count in runs:  # connections to all of them
             measure.run_load(side, 2, host=f"p{count}.example")
         for _ in range(bench.rounds):
-            for count in COUNTS:
-                runs[count].append(
+            for side, count in runs:
+                runs[side, count].append(
                     measure.run_load(side, bench.seconds, host=f"p{count}.example")["core_us"])
     finally:
-        side.stop()
-    one = median(runs[1])
-    for count in COUNTS:
-        more = (median(runs[count]) / one - 1) * 100
-        bench.row(f"{balance}: {count:,} targets", median(runs[count]), "us/request",
-                  f"{more:+.1f} % against 1", "within 5 %" if count > 1 else None,
-                  more <= 5 if count > 1 else None)
+        for side in sides:
+            side.stop()
+    for (side, count), figures in runs.items():
+        more = (median(figures) / median(runs[side, 1]) - 1) * 100
+        has_goal = count > 1 and side is sides[0]
+        bench.row(f"{balance}, {count:,} targets: {side.name}", median(figures), "us/request",
+                  f"{more:+.1f} % against 1", "within 5 %" if has_goal else None,
+                  more <= 5 if has_goal else None)
 
 
 @case
 def targets_least_requests(bench):
     """CPU of a GET with 1 to 1,000 targets in the pool, least_requests"""
-    targets_case(bench, "least_requests")
+    targets_case(bench, "least_requests", "least_conn;")
 
 
 @case
 def targets_round_robin(bench):
     """The same, round_robin"""
-    targets_case(bench, "round_robin")
+    targets_case(bench, "round_robin", "")
 
 
 def restart_case(bench, name, change, rounds, rate, pause=0.0, body_len=None):

@@ -184,6 +184,8 @@ static bool renew_use(struct publisher *publisher, struct name_use *use)
         use->pool->changes++; // a version that is being prepared is old
         health_mark(publisher, use->pool);
         set_unref(publisher, use->pool, before, false);
+    } else if (use->pool->pending != NULL) {
+        health_mark(publisher, use->pool); // nobody is to be waited for
     }
     if (use->is_told_failed != watched->is_failing || (before == NULL && use->set != NULL)) {
         use->is_told_failed = watched->is_failing;
@@ -314,6 +316,7 @@ struct watched_name *name_watch(struct publisher *publisher, struct str host)
     str_copy(watched->host, host.len + 1, host);
     watched->node.name = str_make(watched->host, host.len);
     watched->publisher = publisher;
+    watched->since_ms = health_now_ms(publisher);
     watched->refs = 1;
     list_init(&watched->users);
     list_init(&watched->stale);

@@ -72,6 +72,7 @@ static int prepare_route(struct publisher *publisher, struct change *change,
         (change->list.pool->slot.current != NULL || change->is_batch)) {
         change->list_retired = retirement_new();
         err = change->list_retired == NULL ? ERR_MEMORY : 0;
+        change->list.pending = pending_new(publisher, change->list.version);
     }
     return err;
 }
@@ -94,6 +95,9 @@ static int prepare_pool(struct publisher *publisher, struct change *change,
     err = make_retirements(change, is_delete);
     if (err == 0 && !is_delete) {
         err = build_pool(publisher, change->pool, &decl->pool, &change->pool_version);
+    }
+    if (err == 0 && !is_delete) {
+        change->pending = pending_new(publisher, change->pool_version);
     }
     declaration_free(&decl);
     return err;
@@ -141,9 +145,8 @@ static void apply_limit(void *context, struct pool_member *member, const struct 
     set_limit(member, part->max_connections);
 }
 
-// `after` NULL: the pool is deleted.
-static void swap_version(struct publisher *publisher, struct named_pool *pool,
-                         struct pool_own_version *after, struct retirement **retired)
+void version_swap(struct publisher *publisher, struct named_pool *pool,
+                  struct pool_own_version *after, struct retirement **retired)
 {
     struct pool_own_version *before = pool->slot.current == NULL ? NULL : live_version(pool);
     rcu_publish(pool->slot.current, after == NULL ? NULL : &after->pool);
@@ -162,9 +165,7 @@ static void swap_version(struct publisher *publisher, struct named_pool *pool,
     }
 }
 
-// What is checked and picked follows what was published. Not in change_publish(): many pools that are
-// published together would hold the thread.
-static void follow_version(struct publisher *publisher, struct named_pool *pool)
+void version_follow(struct publisher *publisher, struct named_pool *pool)
 {
     health_follow(publisher, pool);
     if (pool->slot.current == NULL || pool->is_ended) {
@@ -178,13 +179,26 @@ static void follow_version(struct publisher *publisher, struct named_pool *pool)
     }
 }
 
+// False: it waits for its names.
+static bool publish_version(struct publisher *publisher, struct named_pool *pool,
+                            struct pool_own_version *after, struct retirement **retired,
+                            struct pending_version **pending)
+{
+    pending_drop(pool);
+    if (after != NULL && pending_begin(publisher, pending, pool, after, retired)) {
+        return false;
+    }
+    version_swap(publisher, pool, after, retired);
+    return true;
+}
+
 static void publish_route(struct publisher *publisher, struct change *change)
 {
     struct route_version *after = change->route_version;
     if (change->list.version != NULL) {
-        swap_version(publisher, change->list.pool, change->list.version, &change->list_retired);
+        change->is_swapped = publish_version(publisher, change->list.pool, change->list.version,
+                                             &change->list_retired, &change->list.pending);
         change->list.version = NULL;
-        change->is_swapped = true;
     }
     struct route_version *before = route_table_publish(publisher->routes, change->slot, after);
     change->route_version = NULL;
@@ -199,6 +213,7 @@ static void publish_route(struct publisher *publisher, struct change *change)
     if (list != NULL && (after == NULL || hidden_pool_of(after) != list)) {
         list->is_ended = true; // it goes with the last version of the route
         list->holds++;
+        pending_drop(list);
         change->ended = list;
     }
     INVARIANT(change->retired != NULL);
@@ -212,8 +227,8 @@ static void publish_pool(struct publisher *publisher, struct change *change)
     struct pool_own_version *after = change->pool_version;
     change->pool_version = NULL;
     publisher->pool_count += (uint64_t)(after != NULL) - (change->pool->slot.current != NULL);
-    swap_version(publisher, change->pool, after, &change->retired);
-    change->is_swapped = true;
+    change->is_swapped =
+        publish_version(publisher, change->pool, after, &change->retired, &change->pending);
 }
 
 static void publish_tickets(struct publisher *publisher, struct change *change)
@@ -260,7 +275,7 @@ static void unlink_slot(struct publisher *publisher, struct change *change)
 void change_finish(struct publisher *publisher, struct change *change)
 {
     if (change->is_swapped) {
-        follow_version(publisher, change->pool != NULL ? change->pool : change->list.pool);
+        version_follow(publisher, change->pool != NULL ? change->pool : change->list.pool);
     }
     if (change->ended != NULL) {
         health_follow(publisher, change->ended); // nothing of it is checked any more
@@ -288,6 +303,8 @@ void change_finish(struct publisher *publisher, struct change *change)
     rcu_retired_free(&change->tickets_retired);
     retirement_free(&change->retired);
     retirement_free(&change->list_retired);
+    pending_free(&change->pending);
+    pending_free(&change->list.pending);
     retirement_free(&change->unlinked[0]);
     retirement_free(&change->unlinked[1]);
 }

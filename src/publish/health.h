@@ -20,6 +20,9 @@ void health_start(struct publisher *publisher);
 // All probes, timers and trials end (a trial's on_end does not come any more).
 void health_stop(struct publisher *publisher);
 
+// Milliseconds, monotonic: the control loop's clock, or while there is none the machine's.
+uint64_t health_now_ms(const struct publisher *publisher);
+
 // After each publishing of a version of the pool (also when its last one was deleted) and each answer for
 // one of its names: members of the live version are checked as it says (an unchanged one goes on as it is),
 // the others are not any more. Members that are new while others serve begin their slow start.

@@ -5,7 +5,6 @@
 
 // ---- health.c ----
 
-uint64_t health_now_ms(const struct publisher *publisher);
 // Of the live version. NULL: there is none.
 const struct pool_settings *health_settings(const struct named_pool *pool);
 

@@ -243,6 +243,7 @@ void publisher_stop(struct publisher *publisher)
         loop_timer_cancel(publisher->control, &publisher->retry);
         loop_task_cancel(&publisher->answers);
         expiry_stop(publisher);
+        pendings_drop(publisher);
         health_stop(publisher);
         unwatch_files(publisher);
         publisher->control = NULL;

@@ -22,13 +22,14 @@ struct named_pool {
     struct pool_member **members; // all that live: of any version, or leaving
     unsigned member_count;
     unsigned member_size;
-    unsigned named_count;    // of them those of names
-    unsigned newest_count;   // and of these those in the newest set of their name (name_use.set)
-    unsigned holds;          // changes under way, versions and views retired
-    bool is_ended;           // hidden: its route has another list, or none, or is gone
-    uint64_t changes;        // of what is known of its members: a view made before is old
-    struct list dirty;       // of publisher.dirty: memory was out for its view
-    struct retirement *last; // hidden: for the version that goes with the last route
+    unsigned named_count;  // of them those of names
+    unsigned newest_count; // and of these those in the newest set of their name (name_use.set)
+    unsigned holds;        // changes under way, versions and views retired
+    struct pending_version *pending; // waits for its names (pending.c), or NULL
+    bool is_ended;                   // hidden: its route has another list, or none, or is gone
+    uint64_t changes;                // of what is known of its members: a view made before is old
+    struct list dirty;               // of publisher.dirty: memory was out for its view
+    struct retirement *last;         // hidden: for the version that goes with the last route
     struct pool_health health;
     char name[];
 };
@@ -49,6 +50,7 @@ struct watched_name {
     struct list waiting;                // of publisher.answered, while there are such
     struct sockaddr_storage *addresses; // the last good answer
     unsigned address_count;             // 0: none yet
+    uint64_t since_ms;                  // loop time since when it is asked for
     bool is_failing;                    // the newest one was none
     bool is_untold; // it came when no pool had the name yet: the first one's event is still to come
     char error[64];
@@ -209,6 +211,7 @@ struct publisher {
 struct own_list {
     struct named_pool *pool; // held
     struct pool_own_version *version;
+    struct pending_version *pending; // for a version that is to wait, or NULL
 };
 
 // One record on its way: prepared, published, finished.
@@ -224,8 +227,9 @@ struct change {
     struct rcu_retired *tickets_retired; // for the keys before
     struct route_version *route_version; // NULL: delete
     struct pool_own_version *pool_version;
-    struct own_list list;     // of the route
-    struct named_pool *ended; // held: the list that the route has no more
+    struct pending_version *pending; // for a pool's version that is to wait, or NULL
+    struct own_list list;            // of the route
+    struct named_pool *ended;        // held: the list that the route has no more
     struct cert_version *cert_version;
     struct retirement *retired;      // for the version before
     struct retirement *list_retired; // the same of the list
@@ -252,6 +256,30 @@ void change_publish(struct publisher *publisher, struct change *change);
 // Checks follow what was published; removes what is empty and frees what was not needed; also after a failed
 // prepare.
 void change_finish(struct publisher *publisher, struct change *change);
+
+// `after` becomes the pool's live version, that before is retired; NULL: the pool is deleted.
+void version_swap(struct publisher *publisher, struct named_pool *pool,
+                  struct pool_own_version *after, struct retirement **retired);
+// What is checked and picked follows what was published. Not with version_swap(): many pools that are
+// published together would hold the thread.
+void version_follow(struct publisher *publisher, struct named_pool *pool);
+
+// pending.c: versions that wait for their names.
+// Room for one, if this may have to wait; else, or without memory, NULL.
+struct pending_version *pending_new(const struct publisher *publisher,
+                                    const struct pool_own_version *version);
+void pending_free(struct pending_version **pending);
+// Instead of version_swap(), which comes later; takes all three. False: it need not wait, and nothing was done.
+bool pending_begin(struct publisher *publisher, struct pending_version **pending,
+                   struct named_pool *pool, struct pool_own_version *version,
+                   struct retirement **retired);
+// After an answer: if the pool's pending version need not wait any more it is published and followed, and true.
+bool pending_look(struct named_pool *pool);
+// Another version takes its place, or none. The pool may be freed, unless it is held.
+void pending_drop(struct named_pool *pool);
+void pendings_drop(struct publisher *publisher);
+// What was declared last: the pending version, else the live one; NULL: none.
+const struct pool_own_version *newest_version(const struct named_pool *pool);
 
 // build.c: versions from declarations.
 // Takes *decl (also when it fails). 0 and *version, or a negative err. *list is filled when the route has a

@@ -161,6 +161,9 @@ void wake_waiters(struct named_pool *pool)
 void pool_refresh(struct publisher *publisher, struct named_pool *pool)
 {
     pool->changes++; // what is prepared now is old
+    if (pending_look(pool)) {
+        return;
+    }
     if (pool->slot.current == NULL || pool->is_ended) {
         return;
     }

@@ -225,11 +225,8 @@ unsigned publisher_unresolved(struct publisher *publisher, enum noun noun, struc
 {
     const struct named_pool *pool = pool_of_key(publisher, noun, key);
     unsigned count = 0;
-    if (pool == NULL || pool->slot.current == NULL) {
-        return 0;
-    }
-    const struct pool_own_version *version = live_version(pool);
-    for (unsigned i = 0; i < version->part_count; i++) {
+    const struct pool_own_version *version = pool == NULL ? NULL : newest_version(pool);
+    for (unsigned i = 0; version != NULL && i < version->part_count; i++) {
         // Answered is not enough: workers pick from the set of the view, which follows.
         const struct pool_part *part = &version->parts[i];
         const struct watched_name *watched = part->name == NULL ? NULL : part->name->watched;

@@ -159,6 +159,47 @@ def test_what_a_name_replaces_serves_until_its_answer(pointsman, knot, origin, h
     assert last.text == "127.0.0.2"  # live when the call returns
 
 
+def change_quietly(server, after, how):
+    """A change that nobody asked the name for before it is live."""
+    if how == "batch":
+        return server.batch([{"op": "put", "kind": "pool", "key": "default",
+                              "value": {"targets": [after]}}])
+    return server.api("PUT", f"/v1/pools/default?wait={how}", {"targets": [after]})
+
+
+@pytest.mark.parametrize("how", ["none", "batch", "fleet"])
+def test_what_a_name_replaces_serves_where_nobody_waits_for_it(pointsman, fleet, redis, knot, origin, how):
+    """`how` fleet: as the other node sees it."""
+    port, before = free_port(), origin(respond(200, body=b"before"))
+    named(origin, port, "127.0.0.2")
+    knot.set([f"app{number} A 127.0.0.2" for number in range(5)])
+    config = {"dns": {"servers": [SlowDns(knot.address, 0.3).address]}}
+    if how == "fleet":
+        writer, server = fleet(redis(), 2, config)
+    else:
+        writer = server = pointsman(config)
+    writer.put_pool("default", [before])
+    writer.put_route(HOST, pool="default")
+    seen = []
+
+    def change(after):
+        begin = time.monotonic()
+        reply = change_quietly(writer, after, how)
+        wait_until(lambda: server.get(host=HOST).text == "127.0.0.2", "the new target serves")
+        seen.append(time.monotonic() - begin)
+        return reply
+
+    for number in range(5):  # as above
+        writer.put_pool("default", [before])
+        wait_until(lambda: server.get(host=HOST).text == "before", "the old target serves")
+        replies, _, _ = ask_during(server, lambda: change(f"app{number}.test:{port}"))
+        if seen[-1] < 1:
+            break
+    assert seen[-1] < 1
+    assert {reply.status for reply in replies} == {200}
+    assert {reply.text for reply in replies} == {"before", "127.0.0.2"}
+
+
 def test_a_drain_waits_for_no_name(pointsman, knot, origin):
     one, other = origin(), origin()
     server = pointsman({"dns": {"servers": [SlowDns(knot.address, 9).address], "timeout": "10s"}})

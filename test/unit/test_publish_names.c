@@ -335,6 +335,129 @@ static void test_names_are_asked_for_before_they_are_live(void **state)
     assert_int_equal(watched(), 0);
 }
 
+static unsigned unresolved(struct fixture *f)
+{
+    return publisher_unresolved(f->publisher, NOUN_POOL, STR("p"));
+}
+
+// Nobody has asked for them before (a batch, another node's change): the same, from inside.
+static void test_what_is_replaced_serves_until_an_answer(void **state)
+{
+    struct fixture *f = *state;
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\",\"web:80\"]}");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), "10.0.0.9");
+    assert_string_equal(targets(f, "p"), "10.0.0.9:80() none w1 r0\n");
+    assert_int_equal(unresolved(f), 2);
+    answer("web", "10.0.0.2");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), "10.0.0.2");
+    assert_int_equal(unresolved(f), 1);
+    settle(f);
+    assert_string_equal(targets(f, "p"), "web:80(10.0.0.2) none w1 r0\n");
+    answer("app", "10.0.0.1");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), "10.0.0.1 10.0.0.2");
+    // Where one can be used at once, or there is nobody, nothing waits.
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"other:80\",\"10.0.0.8:80\"]}");
+    assert_string_equal(where(f, "h"), "10.0.0.8");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[]}");
+    assert_string_equal(where(f, "h"), "");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"new:80\"]}");
+    assert_int_equal(unresolved(f), 1);
+    settle(f);
+    assert_string_equal(targets(f, "p"), ""); // live, though nobody has answered
+}
+
+static void test_nobody_answers_for_what_replaces(void **state)
+{
+    struct fixture *f = *state;
+    f->loop.is_simulated = true;
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"no:80\",\"nor:80\"]}");
+    answer("no", "");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), "10.0.0.9");
+    answer("nor", "");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), ""); // both have failed
+    // Silence: a second.
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"silent:80\"]}");
+    f->loop.now_ms += 999;
+    turn(f, 1);
+    assert_string_equal(where(f, "h"), "10.0.0.9");
+    f->loop.now_ms += 2;
+    turn(f, 1);
+    assert_string_equal(where(f, "h"), "");
+    assert_int_equal(unresolved(f), 1);
+    answer("silent", "10.0.0.3");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), "10.0.0.3");
+    // A call has waited that second already.
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    struct publish_names *waited = asked(f, NOUN_POOL, "p", "{\"targets\":[\"quiet:80\"]}", NULL);
+    f->loop.now_ms += 1000;
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"quiet:80\"]}");
+    assert_string_equal(where(f, "h"), "");
+    publish_names_free(&waited);
+}
+
+static void test_the_next_change_does_not_wait_for_the_last(void **state)
+{
+    struct fixture *f = *state;
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"web:80\"]}");
+    assert_string_equal(where(f, "h"), "10.0.0.9");
+    assert_int_equal(watched(), 1); // nobody wants app any more
+    answer("web", "10.0.0.2");      // heard of, and not yet live
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.8:80\"]}");
+    assert_string_equal(where(f, "h"), "10.0.0.8");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), "10.0.0.8");
+    settle(f);
+    assert_int_equal(watched(), 0);
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    apply(f, NOUN_POOL, "p", ""); // deleted meanwhile
+    settle(f);
+    assert_string_equal(where(f, "h"), "");
+    assert_int_equal(watched(), 0);
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    // It ends while one waits.
+}
+
+static void test_lists_of_routes_wait_as_well(void **state)
+{
+    struct fixture *f = *state;
+    apply(f, NOUN_ROUTE, "h", "{\"targets\":[\"10.0.0.8:80\",\"10.0.0.9:80\"]}");
+    apply(f, NOUN_ROUTE, "h", "{\"targets\":[\"app:80\"]}");
+    assert_string_equal(where(f, "h"), "10.0.0.8 10.0.0.9");
+    assert_int_equal(publisher_unresolved(f->publisher, NOUN_ROUTE, STR("h")), 1);
+    answer("app", "10.0.0.1");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), "10.0.0.1");
+    apply(f, NOUN_ROUTE, "h", "{\"targets\":[\"web:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.7:80\"]}");
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}"); // the list ends while it waits
+    assert_string_equal(where(f, "h"), "10.0.0.7");
+    settle(f);
+    assert_int_equal(watched(), 0);
+    apply(f, NOUN_ROUTE, "h", "{\"targets\":[\"10.0.0.8:80\",\"10.0.0.9:80\"]}");
+    apply(f, NOUN_ROUTE, "h", "{\"targets\":[\"web:80\"]}");
+    assert_string_equal(where(f, "h"), "10.0.0.8 10.0.0.9");
+    apply(f, NOUN_ROUTE, "h", "");
+    settle(f);
+    assert_int_equal(watched(), 0);
+    apply(f, NOUN_ROUTE, "h", "{\"targets\":[\"10.0.0.8:80\",\"10.0.0.9:80\"]}");
+    apply(f, NOUN_ROUTE, "h", "{\"targets\":[\"web:80\"]}"); // the end, as above
+}
+
 static void test_names_that_are_asked_for_in_vain(void **state)
 {
     struct fixture *f = *state;
@@ -790,6 +913,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_name_is_all_its_addresses),
         TEST(test_names_are_asked_for_before_they_are_live),
+        TEST(test_what_is_replaced_serves_until_an_answer),
+        TEST(test_nobody_answers_for_what_replaces),
+        TEST(test_the_next_change_does_not_wait_for_the_last),
+        TEST(test_lists_of_routes_wait_as_well),
         TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_what_an_answer_replaced_is_freed),
         TEST(test_much_is_freed_look_by_look),

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+// A version whose targets are all names that nobody has answered for yet: what it would replace serves until
+// the first answer, or that there is none, or a second after they were first asked for.
+//
+//   prepared ─► published? ── waits ──► pool->pending ── an answer, the timer ──► published, followed
+//                    └── need not ──► at once           └ the next version of the pool ──► dropped
+#include "base/clock.h"
+#include "publish/health.h"
+#include <stdlib.h>
+
+enum { PENDING_MS = 1000 };
+
+struct pending_version {
+    struct loop_timer timer;
+    struct publisher *publisher;
+    struct named_pool *pool; // held
+    struct pool_own_version *version;
+    struct retirement *retired; // for the version that it replaces
+};
+
+static bool has_member(const struct pool_part *part)
+{
+    return part->name == NULL ? part->member != NULL : part->name->set != NULL;
+}
+
+static bool has_members(const struct pool_own_version *version)
+{
+    for (unsigned i = 0; i < version->part_count; i++) {
+        if (has_member(&version->parts[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Loop time until which it is to wait; 0: it is not.
+static uint64_t waits_until(const struct pool_own_version *version)
+{
+    uint64_t until_ms = 0;
+    for (unsigned i = 0; i < version->part_count; i++) {
+        const struct pool_part *part = &version->parts[i];
+        if (has_member(part)) {
+            return 0;
+        }
+        const struct watched_name *watched = part->name == NULL ? NULL : part->name->watched;
+        if (watched == NULL || (watched->address_count == 0 && watched->is_failing)) {
+            continue;
+        }
+        if (watched->since_ms + PENDING_MS > until_ms) {
+            until_ms = watched->since_ms + PENDING_MS;
+        }
+    }
+    return until_ms;
+}
+
+struct pending_version *pending_new(const struct publisher *publisher,
+                                    const struct pool_own_version *version)
+{
+    bool may_wait = publisher->control != NULL && waits_until(version) > 0;
+    // Without memory it does not wait.
+    return may_wait ? calloc(1, sizeof(struct pending_version)) : NULL;
+}
+
+void pending_free(struct pending_version **place)
+{
+    free(*place);
+    *place = NULL;
+}
+
+// `pending` is out of its pool: its version is the live one now.
+static void publish_pending(struct pending_version *pending)
+{
+    struct publisher *publisher = pending->publisher;
+    struct named_pool *pool = pending->pool;
+    pool->pending = NULL;
+    loop_timer_cancel(publisher->control, &pending->timer);
+    version_swap(publisher, pool, pending->version, &pending->retired);
+    version_follow(publisher, pool);
+    free(pending);
+    pool_unhold(publisher, pool);
+}
+
+static void on_timer(struct loop *loop, struct loop_timer *timer)
+{
+    (void)loop;
+    publish_pending(CONTAINER_OF(timer, struct pending_version, timer));
+}
+
+bool pending_begin(struct publisher *publisher, struct pending_version **place,
+                   struct named_pool *pool, struct pool_own_version *version,
+                   struct retirement **retired)
+{
+    if (*place == NULL || *retired == NULL || pool->slot.current == NULL || pool->is_ended ||
+        !has_members(live_version(pool))) {
+        return false;
+    }
+    uint64_t until_ms = waits_until(version);
+    uint64_t now_ms = publisher->control->now_ms;
+    if (until_ms <= now_ms) {
+        return false;
+    }
+    struct pending_version *pending = *place;
+    *place = NULL;
+    pending->publisher = publisher;
+    pending->pool = pool;
+    pending->version = version;
+    pending->retired = *retired;
+    *retired = NULL;
+    pool->pending = pending;
+    pool->holds++;
+    loop_timer_init(&pending->timer, on_timer);
+    loop_timer_set(publisher->control, &pending->timer, until_ms - now_ms);
+    return true;
+}
+
+bool pending_look(struct named_pool *pool)
+{
+    struct pending_version *pending = pool->pending;
+    if (pending == NULL || waits_until(pending->version) > pending->publisher->control->now_ms) {
+        return false;
+    }
+    publish_pending(pending);
+    return true;
+}
+
+void pending_drop(struct named_pool *pool)
+{
+    struct pending_version *pending = pool->pending;
+    if (pending == NULL) {
+        return;
+    }
+    struct publisher *publisher = pending->publisher;
+    pool->pending = NULL;
+    loop_timer_cancel(publisher->control, &pending->timer);
+    drop_pool(publisher, pool, pending->version, true);
+    retirement_free(&pending->retired);
+    free(pending);
+    pool_unhold(publisher, pool);
+}
+
+void pendings_drop(struct publisher *publisher)
+{
+    LIST_FOR_EACH_SAFE (node, &publisher->all_pools) {
+        pending_drop(CONTAINER_OF(node, struct named_pool, node_of_all));
+    }
+}
+
+const struct pool_own_version *newest_version(const struct named_pool *pool)
+{
+    return pool->pending != NULL        ? pool->pending->version
+           : pool->slot.current == NULL ? NULL
+                                        : live_version(pool);
+}

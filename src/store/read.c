@@ -161,21 +161,6 @@ int store_list(struct store *store, enum noun noun, struct str after, struct str
     return err != 0 ? err : is_bad(code) ? ERR_UNAVAILABLE : 0;
 }
 
-int store_referrers(struct store *store, enum noun noun, struct str key,
-                    void (*visit)(void *context, enum noun noun, struct str key), void *context)
-{
-    sqlite3_stmt *statement = store->read_statements[READ_REF_TO];
-    sqlite3_bind_int(statement, 1, (int)noun);
-    store_db_bind(statement, 2, key);
-    sqlite3_bind_int(statement, 3, STORE_REFERRER_MAX);
-    int code;
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-        visit(context, (enum noun)sqlite3_column_int(statement, 0), store_db_column(statement, 1));
-    }
-    sqlite3_reset(statement);
-    return is_bad(code) ? ERR_UNAVAILABLE : 0;
-}
-
 uint64_t store_count(struct store *store, enum noun noun)
 {
     return atomic_load_explicit(&store->counts[noun], memory_order_relaxed);

@@ -18,7 +18,7 @@ struct store;
 enum {
     STORE_PENDING_MAX = 10000,          // requests that wait
     STORE_PENDING_CHANGES_MAX = 100000, // changes in them; one request is always taken
-    STORE_REFERRER_MAX = 10,            // keys named by store_referrers and by ERR_IN_USE
+    STORE_REFERRER_MAX = 10,            // keys named by store_reader_referrers and by ERR_IN_USE
     STORE_ID_LEN = 32,                  // of a request's id, hexadecimal digits
     STORE_MARK_MAX = 160,               // bytes of a replica's mark, terminated
 };
@@ -249,7 +249,7 @@ int store_reader_secret(struct store_reader *reader, enum noun noun, struct str 
 // One record: its value is appended. 0; ERR_NOT_FOUND; ERR_UNAVAILABLE; ERR_MEMORY.
 int store_reader_get(struct store_reader *reader, enum noun noun, struct str key, struct buf *value,
                      uint64_t *revision) WARN_UNUSED;
-// As store_referrers().
+// Up to STORE_REFERRER_MAX keys of records of any noun that refer to (noun, key). 0 or ERR_UNAVAILABLE.
 int store_reader_referrers(struct store_reader *reader, enum noun noun, struct str key,
                            void (*visit)(void *context, enum noun noun, struct str key),
                            void *context) WARN_UNUSED;
@@ -264,10 +264,6 @@ int store_reader_list(struct store_reader *reader, enum noun noun,
 int store_list(struct store *store, enum noun noun, struct str after, struct str host,
                unsigned limit, bool (*visit)(void *context, const struct store_record *record),
                void *context) WARN_UNUSED;
-// Up to STORE_REFERRER_MAX keys of records of any noun that refer to (noun, key). 0 or ERR_UNAVAILABLE.
-int store_referrers(struct store *store, enum noun noun, struct str key,
-                    void (*visit)(void *context, enum noun noun, struct str key),
-                    void *context) WARN_UNUSED;
 // Records of a noun. Any thread.
 uint64_t store_count(struct store *store, enum noun noun);
 // The last revision that was committed before the call; 0 at first. Any thread.

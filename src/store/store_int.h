@@ -56,17 +56,15 @@ enum {
                     " ORDER BY from_noun, from_key LIMIT ?3")                                    \
     X(WRITE_META, "REPLACE INTO meta(name, value) VALUES(?1, ?2)")
 
-#define STORE_READ_STATEMENTS(X)                                                             \
-    X(READ_GET, "SELECT value, revision FROM records WHERE noun = ?1 AND key = ?2")          \
-    X(READ_GET_SECRET, "SELECT r.value, r.revision, s.secret FROM records r"                 \
-                       " LEFT JOIN secrets s ON s.noun = r.noun AND s.key = r.key"           \
-                       " WHERE r.noun = ?1 AND r.key = ?2")                                  \
-    X(READ_LIST, "SELECT key, value, revision FROM records"                                  \
-                 " WHERE noun = ?1 AND key > ?2 AND key < ?3 ORDER BY key LIMIT ?4")         \
-    X(READ_HOST, "SELECT key, value, revision FROM records WHERE noun = ?1 AND key = ?2")    \
-    X(READ_REF_TO, "SELECT from_noun, from_key FROM refs WHERE to_noun = ?1 AND to_key = ?2" \
-                   " ORDER BY from_noun, from_key LIMIT ?3")                                 \
-    X(READ_BEGIN, "BEGIN")                                                                   \
+#define STORE_READ_STATEMENTS(X)                                                          \
+    X(READ_GET, "SELECT value, revision FROM records WHERE noun = ?1 AND key = ?2")       \
+    X(READ_GET_SECRET, "SELECT r.value, r.revision, s.secret FROM records r"              \
+                       " LEFT JOIN secrets s ON s.noun = r.noun AND s.key = r.key"        \
+                       " WHERE r.noun = ?1 AND r.key = ?2")                               \
+    X(READ_LIST, "SELECT key, value, revision FROM records"                               \
+                 " WHERE noun = ?1 AND key > ?2 AND key < ?3 ORDER BY key LIMIT ?4")      \
+    X(READ_HOST, "SELECT key, value, revision FROM records WHERE noun = ?1 AND key = ?2") \
+    X(READ_BEGIN, "BEGIN")                                                                \
     X(READ_END, "COMMIT")
 
 enum store_write_statement {

@@ -228,3 +228,14 @@ static inline void check_expect(struct check *check, struct store_request *reque
     assert_int_equal(request->err, err);
     store_request_free(&request);
 }
+
+// Who refers to a record, read as another thread would.
+static inline void check_referrers(struct store *store, enum noun noun, const char *key,
+                                   void (*visit)(void *context, enum noun noun, struct str key),
+                                   void *context)
+{
+    struct store_reader *reader = NULL;
+    assert_int_equal(store_reader_open(store, &reader), 0);
+    assert_int_equal(store_reader_referrers(reader, noun, str_from_c(key), visit, context), 0);
+    store_reader_close(&reader);
+}

@@ -309,8 +309,7 @@ static void test_many_referrers(void **state)
     assert_string_equal(r->changes[0].problems.items[10].detail, "and by more");
     store_request_free(&r);
     buf_clear(&check->log);
-    assert_int_equal(store_referrers(check->store, NOUN_POOL, STR("x"), add_referrer, &check->log),
-                     0);
+    check_referrers(check->store, NOUN_POOL, "x", add_referrer, &check->log);
     check_text(check, "route r00;route r01;route r02;route r03;route r04;route r05;route r06;"
                       "route r07;route r08;route r09;");
 }

@@ -118,6 +118,9 @@ def test_keys_of_a_dead_target_go_on_and_come_back(pointsman, origin):
         # Who refuses is down at once; who is only slow on a busy machine is not.
         health={"path": "/", "interval": "5s", "rise": 1, "fall": 1, "timeout": "5s"})
     keys = [f"key{number}" for number in range(30)]
+    # Beside others that are up, one that was not checked yet gets nothing.
+    wait_until(lambda: {target["health"] for target in server.api("GET", "/v1/pools/b/targets").json} ==
+               {"up"}, "all were checked")
 
     def where():
         return {key: send(server, HASHED["query:user"](key)) for key in keys}

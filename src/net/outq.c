@@ -128,9 +128,18 @@ static struct outq_batch *open_batch(struct loop *loop, struct outq *out)
     return out->batch;
 }
 
+// Is a copy of so many bytes cheaper than a piece of its own? Where it gathers, while it may wait for more.
+static bool is_copied(const struct outq *out, size_t len)
+{
+    const struct outq_batch *batch = out->batch;
+    return len <= OUTQ_COPY_MAX ||
+           (out->gathers && len <= OUTQ_GATHER_MAX &&
+            (batch == NULL || (!batch->has_views && len <= OUTQ_SCRATCH_LEN - batch->scratch_len)));
+}
+
 void outq_put_view(struct loop *loop, struct outq *out, struct str view)
 {
-    if (view.len <= (out->gathers ? OUTQ_GATHER_MAX : OUTQ_COPY_MAX)) {
+    if (is_copied(out, view.len)) {
         outq_put_copy(loop, out, view);
         return;
     }

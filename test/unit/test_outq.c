@@ -524,6 +524,27 @@ static void test_gathers_small_pieces_alone(void **state)
     end(&f);
 }
 
+// Much in one event: sent in as few calls as where nothing gathers.
+static void test_gathers_no_smaller_sends(void **state)
+{
+    (void)state;
+    enum { FRAMES = 15 };
+    static const size_t lens[] = {300, 1000, 2000, OUTQ_GATHER_MAX};
+    static char frame[OUTQ_GATHER_MAX];
+    for (unsigned i = 0; i < sizeof lens / sizeof *lens; i++) {
+        struct fixture f;
+        begin_gathering(&f);
+        for (unsigned k = 0; k < FRAMES; k++) {
+            outq_put_copy(&f.loop, &f.out, STR("head of 9"));
+            outq_put_view(&f.loop, &f.out, str_make(frame, lens[i]));
+        }
+        outq_flush_all(&f.loop);
+        assert_int_equal(read_messages(&f), 1);
+        assert_int_equal(f.received.len, FRAMES * (9 + lens[i]));
+        end(&f);
+    }
+}
+
 static void test_gathered_is_sent_before_the_end(void **state)
 {
     (void)state;
@@ -594,6 +615,7 @@ int main(void)
         cmocka_unit_test(test_gathers_over_events),
         cmocka_unit_test(test_gathers_for_a_while),
         cmocka_unit_test(test_gathers_small_pieces_alone),
+        cmocka_unit_test(test_gathers_no_smaller_sends),
         cmocka_unit_test(test_gathered_is_sent_before_the_end),
         cmocka_unit_test(test_gathering_is_bounded),
     };

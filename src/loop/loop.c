@@ -10,7 +10,8 @@
 
 enum { WHEEL_BITS = 6, WHEEL_SLOTS = 64 };
 
-// Events after which what was gathered is sent, though more follow: about a millisecond of a busy turn.
+// Events, messages, tasks and timers after which what was gathered is sent, though more follow: about a millisecond
+// of a busy turn.
 enum { GATHER_EVENTS = 64 };
 
 // One turn of the highest level: no timer is set further ahead than that.
@@ -26,17 +27,21 @@ void loop_read_clock(struct loop *loop)
     loop->real_ns = clock_real_ns();
 }
 
+static void flush_gathered(struct loop *loop)
+{
+    loop->gather_count = 0;
+    if (loop->after_events != NULL && !list_is_empty(&loop->gathered)) {
+        loop->after_events(loop);
+    }
+}
+
 static void flush(struct loop *loop)
 {
     if (loop->after_event != NULL && !list_is_empty(&loop->dirty)) {
         loop->after_event(loop);
     }
-}
-
-static void flush_gathered(struct loop *loop)
-{
-    if (loop->after_events != NULL && !list_is_empty(&loop->gathered)) {
-        loop->after_events(loop);
+    if (++loop->gather_count >= GATHER_EVENTS) {
+        flush_gathered(loop);
     }
 }
 
@@ -386,9 +391,6 @@ static void dispatch(struct loop *loop, struct epoll_event *events, int count)
         if (io->fd >= 0) {
             io->on_event(loop, io, events[i].events);
             flush(loop);
-        }
-        if (i % GATHER_EVENTS == GATHER_EVENTS - 1) {
-            flush_gathered(loop);
         }
     }
 }

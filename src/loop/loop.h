@@ -67,10 +67,11 @@ struct loop {
     // the receive buffer is used again.
     void (*after_event)(struct loop *loop);
     struct list dirty; // outputs with something to flush
-    // Called while `gathered` is not empty, after the events of a turn and at its end: sends what outputs
-    // gathered over several events.
+    // Called while `gathered` is not empty, after the events of a turn and at its end, and in between where
+    // there are many: sends what outputs gathered over several events.
     void (*after_events)(struct loop *loop);
     struct list gathered;
+    unsigned gather_count;           // events, messages, tasks and timers since
     struct outq_pool *outq_pool;     // memory of outputs (net/outq.h)
     struct tls_buffers *tls_buffers; // wire buffers (net/tls.h), or NULL
     _Atomic(struct loop_message *) mailbox;

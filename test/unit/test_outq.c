@@ -545,6 +545,33 @@ static void test_gathers_no_smaller_sends(void **state)
     }
 }
 
+struct task_talker {
+    struct loop_task task;
+    struct fixture *f;
+};
+
+static void on_task(struct loop *loop, struct loop_task *task)
+{
+    outq_put_copy(loop, &CONTAINER_OF(task, struct task_talker, task)->f->out, STR("x"));
+}
+
+static void test_gathers_for_a_while_in_tasks(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct task_talker talkers[TALKERS];
+    begin_gathering(&f);
+    for (unsigned i = 0; i < TALKERS; i++) {
+        talkers[i].f = &f;
+        loop_task_init(&talkers[i].task, on_task);
+        loop_task_add(&f.loop, &talkers[i].task);
+    }
+    loop_turn(&f.loop, 0);
+    assert_int_equal(read_messages(&f), 2);
+    assert_int_equal(f.received.len, TALKERS);
+    end(&f);
+}
+
 static void test_gathered_is_sent_before_the_end(void **state)
 {
     (void)state;
@@ -616,6 +643,7 @@ int main(void)
         cmocka_unit_test(test_gathers_for_a_while),
         cmocka_unit_test(test_gathers_small_pieces_alone),
         cmocka_unit_test(test_gathers_no_smaller_sends),
+        cmocka_unit_test(test_gathers_for_a_while_in_tasks),
         cmocka_unit_test(test_gathered_is_sent_before_the_end),
         cmocka_unit_test(test_gathering_is_bounded),
     };

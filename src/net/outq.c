@@ -451,6 +451,13 @@ void outq_flush_gathered(struct loop *loop, struct outq *out)
     }
 }
 
+void outq_drop_gathered(struct loop *loop, struct outq *out)
+{
+    if (!list_is_empty(&out->gathered)) {
+        drop_batch(loop, out);
+    }
+}
+
 void outq_moved(struct loop *loop, struct outq *from, struct outq *to)
 {
     list_init(&to->dirty);

@@ -74,6 +74,8 @@ void outq_commit(struct outq *out, size_t len);
 void outq_flush(struct loop *loop, struct outq *out);
 // What it has gathered is sent now: before its socket is closed. on_flushed is not called.
 void outq_flush_gathered(struct loop *loop, struct outq *out);
+// What it has gathered is never sent, and its owner knows that of none of it.
+void outq_drop_gathered(struct loop *loop, struct outq *out);
 // Nothing more will be put: close_notify, if it is sealed, and FIN. The output must be empty; what the
 // kernel does not take of close_notify is queued, and FIN follows it at EPOLLOUT (outq_flush).
 void outq_shut(struct loop *loop, struct outq *out);

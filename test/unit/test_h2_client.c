@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // HTTP/2 client connections against an origin that is nghttp2 itself, in the same thread.
 #include "client_user.h"
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 enum { MANY = 100 };
 
@@ -512,6 +514,48 @@ static void test_no_websocket(void **state)
     client_end(&c);
 }
 
+// In the turn in which a request goes out on a kept connection, the end of that comes behind it.
+struct poster {
+    struct loop_io io;
+    struct client *c;
+    struct user user;
+};
+
+static void on_post(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    (void)loop;
+    (void)events;
+    struct poster *p = CONTAINER_OF(io, struct poster, io);
+    assert_true(client_start(p->c, &p->user));
+    assert_true(p->user.stream->was_reused);
+    user_send(&p->user, "POST", "/ok", BODY_NONE, 0);
+}
+
+static void test_end_behind_a_request(void **state)
+{
+    (void)state;
+    struct client c;
+    struct user first;
+    client_begin(&c, HTTP_CLIENT_H2);
+    client_get(&c, &first, "/ok");
+    WAIT(&c, first.stream == NULL);
+    client_settle(&c);
+    struct poster p = {.io = {eventfd(1, EFD_NONBLOCK), on_post}, .c = &c};
+    user_init(&p.user);
+    assert_int_equal(loop_add_events(&c.loop, &p.io, EPOLLIN | EPOLLET), 0);
+    shutdown(only_conn(&c)->fd, SHUT_WR); // but it still reads
+    loop_turn(&c.loop, 0);
+    assert_null(p.user.stream);
+    assert_true(user_was_told(&p.user, "reset closed;"));
+    client_settle(&c);
+    // Told to be sent again only if it was not sent.
+    assert_int_equal(p.user.never_arrived ? 1 : 2, c.origin.request_count);
+    loop_close(&c.loop, &p.io);
+    user_fini(&p.user);
+    user_fini(&first);
+    client_end(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -526,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_goaway),
         cmocka_unit_test(test_lost_connection),
+        cmocka_unit_test(test_end_behind_a_request),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_no_settings),
         cmocka_unit_test(test_reset_while_opening),

@@ -151,6 +151,10 @@ static void lose(struct h2_client_conn *c, int err)
 {
     c->is_dead = true;
     h2_client_leave(c);
+    if (c->link.fin) {
+        outq_drop_gathered(client_link_loop(&c->link),
+                           &c->link.out); // or what never arrived still would
+    }
     LIST_FOR_EACH_SAFE (node, &c->streams) {
         struct h2_client_stream *s = CONTAINER_OF(node, struct h2_client_stream, node);
         if (!s->peer_ended || s->is_orphan || (s->is_tunnel && !s->end_sent)) {

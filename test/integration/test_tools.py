@@ -170,6 +170,41 @@ def test_count_names_and_shows_what_failed(tmp_path):
     assert f"--- {step}\na.c:1: base/ is above loop/\n--- {tmp_path / 'missing.json'}\n" in said
 
 
+@pytest.mark.parametrize("more, is_fair", [
+    ({}, True),
+    ({"returncode": 139}, False),
+    ({"result": "TIMEOUT", "returncode": -15}, False),
+    ({"returncode": 66, "stderr": RACE}, False),
+    ({"stderr": "==7==AddressSanitizer: libc interceptors cannot be set up"}, False),
+    ({"stderr": "a.c:3:5: runtime error: shift exponent 64"}, False),
+    ({"stderr": "Test failed with exception: Segmentation fault(11)"}, False),
+])
+def test_count_says_what_may_be_run_again(tmp_path, more, is_fair):
+    log = tmp_path / "testlog.json"
+    entries = [{"name": "p:unit / slow", "result": "FAIL", "returncode": 1},
+               {"name": "p:unit / bad", "result": "FAIL", "returncode": 1, **more},
+               {"name": "p:unit / good", "result": "OK", "returncode": 0}]
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    done = run("count", "--again", log)
+    assert (done.returncode, done.stdout) == ((0, "slow\nbad\n") if is_fair else (1, ""))
+
+
+def test_count_says_which_of_pytest_may_be_run_again(tmp_path):
+    junit = tmp_path / "pytest.xml"
+
+    def again(count, text):
+        case = '<testcase classname="test.integration.test_x.TestY" name="t[{}]"><failure message="{}"/></testcase>'
+        junit.write_text("<testsuites><testsuite>" + "".join(case.format(i, text) for i in range(count))
+                         + "</testsuite></testsuites>")
+        done = run("count", "--again", junit)
+        return done.stdout.split() if done.returncode == 0 else None
+
+    assert again(2, "no") == [f"test/integration/test_x.py::TestY::t[{i}]" for i in range(2)]
+    assert again(0, "no") is None and again(4, "no") is None
+    assert again(1, "it ended with status -11:") is None
+    assert again(1, "it did not end within 60 s:") is None
+
+
 def test_count_shows_300_lines_at_most(tmp_path):
     log = tmp_path / "testlog.json"
     log.write_text("".join(json.dumps({"name": f"t{i}", "result": "FAIL", "returncode": 1,

@@ -2,6 +2,8 @@
 // HTTP/2 of clients: what is malformed (RFC 9113 8.2, 8.3), what is too slow, and what is an attack.
 #include "http/h2/h2_guard.h"
 #include "h2_server_fixture.h"
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 struct bad_request {
     const char *fields;
@@ -563,6 +565,54 @@ static void abort_ends_all(void **state)
     h2_end(&f);
 }
 
+// An answer, and in the same turn, behind it, the end of its connection.
+struct answerer {
+    struct loop_io io;
+    struct h2_fixture *f;
+};
+
+static void on_answer(struct loop *loop, struct loop_io *io, uint32_t events)
+{
+    (void)loop;
+    (void)events;
+    h2_answer(CONTAINER_OF(io, struct answerer, io)->f->stream, "last words");
+}
+
+static void an_answer_goes_out_before_the_end(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 4; how++) {
+        struct h2_fixture f;
+        h2_begin(&f, H2_HOLD);
+        h2_get(&f, 1);
+        PUMP(&f.loop, &f.peer, h2_was_told(&f, "GET /;"));
+        for (int i = 0; i < 5; i++) {
+            loop_turn(&f.loop, 0); // the connection has no event left: the answer's comes first
+        }
+        struct answerer a = {.io = {eventfd(1, EFD_NONBLOCK), on_answer}, .f = &f};
+        assert_int_equal(loop_add_events(&f.loop, &a.io, EPOLLIN | EPOLLET), 0);
+        if (how == 0) {
+            peer_fin(&f.peer);
+        } else if (how == 1) {
+            h2_send_frame(&f, NGHTTP2_DATA, 0, 0, STR_NULL); // a connection error
+        } else if (how == 2) {
+            h2_send_rst(&f, 1);
+        } else {
+            f.server.draining = true;
+        }
+        loop_turn(&f.loop, 0);
+        assert_true(list_is_empty(&f.loop.gathered));
+        assert_int_equal(f.open_count, 0);
+        if (how == 3) {
+            http_server_abort_all(&f.server);
+        }
+        PUMP(&f.loop, &f.peer, h2_saw(&f, "H1 200"));
+        assert_true(str_eq(buf_str(&f.got), STR("last words")));
+        loop_close(&f.loop, &a.io);
+        h2_end(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -589,6 +639,7 @@ int main(void)
         cmocka_unit_test(no_blocks_left),
         cmocka_unit_test(no_blocks_left_for_an_answer),
         cmocka_unit_test(abort_ends_all),
+        cmocka_unit_test(an_answer_goes_out_before_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,7 +132,8 @@ void pending_drop(struct named_pool *pool)
     struct publisher *publisher = pending->publisher;
     pool->pending = NULL;
     loop_timer_cancel(publisher->control, &pending->timer);
-    drop_pool(publisher, pool, pending->version, true);
+    // Nobody has seen it, but members of an answer may be some that were there before, with requests.
+    drop_pool(publisher, pool, pending->version, false);
     retirement_free(&pending->retired);
     free(pending);
     pool_unhold(publisher, pool);

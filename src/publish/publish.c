@@ -239,11 +239,11 @@ int publisher_start(struct publisher *publisher, struct loop *control)
 void publisher_stop(struct publisher *publisher)
 {
     if (publisher->control != NULL) {
+        pendings_drop(publisher); // members leave, and the reaper would look
         loop_timer_cancel(publisher->control, &publisher->timer);
         loop_timer_cancel(publisher->control, &publisher->retry);
         loop_task_cancel(&publisher->answers);
         expiry_stop(publisher);
-        pendings_drop(publisher);
         health_stop(publisher);
         unwatch_files(publisher);
         publisher->control = NULL;

@@ -432,6 +432,33 @@ static void test_the_next_change_does_not_wait_for_the_last(void **state)
     // It ends while one waits.
 }
 
+// Who is found again by an answer may have requests, though nobody has seen the version that waits.
+static void test_one_that_waited_in_vain_frees_nobody_at_work(void **state)
+{
+    struct fixture *f = *state;
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    answer("app", "10.0.0.1");
+    turn(f, 3);
+    struct pool_member *held = pick(f, "h", 0);
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    settle(f);
+    assert_int_equal(watched(), 0);
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    answer("app", "10.0.0.1");
+    turn(f, 1); // heard of, and not yet live
+    publisher_apply(f->publisher, ++f->revision, NULL, 0);
+    assert_string_equal(where(f, "h"), "10.0.0.9");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.8:80\"]}");
+    settle(f);
+    assert_int_equal(pool_member_requests(held), 1);
+    assert_string_equal(targets(f, "p"), "10.0.0.8:80() none w1 r0\n"
+                                         "app:80(10.0.0.1) none w0 r1 leaving\n");
+    pool_member_put(held);
+    settle(f);
+    assert_string_equal(targets(f, "p"), "10.0.0.8:80() none w1 r0\n");
+}
+
 static void test_lists_of_routes_wait_as_well(void **state)
 {
     struct fixture *f = *state;
@@ -916,6 +943,7 @@ int main(void)
         TEST(test_what_is_replaced_serves_until_an_answer),
         TEST(test_nobody_answers_for_what_replaces),
         TEST(test_the_next_change_does_not_wait_for_the_last),
+        TEST(test_one_that_waited_in_vain_frees_nobody_at_work),
         TEST(test_lists_of_routes_wait_as_well),
         TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_what_an_answer_replaced_is_freed),

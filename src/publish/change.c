@@ -188,6 +188,9 @@ static bool publish_version(struct publisher *publisher, struct named_pool *pool
     if (after != NULL && pending_begin(publisher, pending, pool, after, retired)) {
         return false;
     }
+    if (after != NULL && *pending != NULL) {
+        version_renew(publisher, pool, after); // an answer may have come since it was prepared
+    }
     version_swap(publisher, pool, after, retired);
     return true;
 }

@@ -67,13 +67,14 @@ void pending_free(struct pending_version **place)
     *place = NULL;
 }
 
-// `pending` is out of its pool: its version is the live one now.
+// Out of its pool: its version is the live one now.
 static void publish_pending(struct pending_version *pending)
 {
     struct publisher *publisher = pending->publisher;
     struct named_pool *pool = pending->pool;
     pool->pending = NULL;
     loop_timer_cancel(publisher->control, &pending->timer);
+    version_renew(publisher, pool, pending->version); // workers find no moment without targets
     version_swap(publisher, pool, pending->version, &pending->retired);
     version_follow(publisher, pool);
     free(pending);

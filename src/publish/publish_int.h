@@ -342,6 +342,10 @@ void version_visit(const struct pool_own_version *version,
 // A view of what is declared and known now; version->facts with it. NULL: out of memory.
 struct pool_view *make_view(struct publisher *publisher,
                             struct pool_own_version *version) WARN_UNUSED;
+// A version that no worker has seen yet: its view becomes one of what is known now. Without memory it stays, and is
+// made when the version is followed.
+void version_renew(struct publisher *publisher, struct named_pool *pool,
+                   struct pool_own_version *version);
 void old_view_free(struct publisher *publisher, struct named_pool *pool, struct old_view *old);
 // After what workers pick from has changed: requests in the pool's queue look again.
 void wake_waiters(struct named_pool *pool);

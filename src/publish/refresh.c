@@ -139,6 +139,45 @@ static void swap_sets(struct pool_own_version *version, struct old_view *old)
     }
 }
 
+static bool prepare_limits(const struct pool_own_version *version)
+{
+    for (unsigned i = 0; i < version->part_count; i++) {
+        const struct pool_part *part = &version->parts[i];
+        unsigned count;
+        struct pool_member *const *members = members_of(part, true, &count);
+        for (unsigned k = 0; k < count; k++) {
+            if (!prepare_limit(members[k], part->max_connections)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void version_renew(struct publisher *publisher, struct named_pool *pool,
+                   struct pool_own_version *version)
+{
+    if (version->changes == pool->changes || !prepare_limits(version)) {
+        return;
+    }
+    struct pool_view *view = make_view(publisher, version);
+    if (view == NULL) {
+        return;
+    }
+    pool_view_free(version->own.view);
+    version->own.view = view;
+    version->changes = pool->changes;
+    for (unsigned i = 0; i < version->part_count; i++) {
+        struct pool_part *part = &version->parts[i];
+        if (part->name != NULL && part->set != part->name->set) {
+            struct name_set *before = part->set;
+            part->set = part->name->set;
+            part->set->refs++; // once there is an answer there is always one
+            set_unref(publisher, pool, before, false);
+        }
+    }
+}
+
 static void refresh_later(struct publisher *publisher, struct named_pool *pool)
 {
     if (list_is_empty(&pool->dirty)) {

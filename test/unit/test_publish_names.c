@@ -8,6 +8,7 @@
 #include "publish/health.h"
 #include "upstream/pool_member.h"
 #include <arpa/inet.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -459,6 +460,114 @@ static void test_one_that_waited_in_vain_frees_nobody_at_work(void **state)
     assert_string_equal(targets(f, "p"), "10.0.0.8:80() none w1 r0\n");
 }
 
+struct worker {
+    struct fixture *f;
+    atomic_bool is_over;
+    unsigned picked;
+    unsigned refused;
+};
+
+static void *work(void *context)
+{
+    struct worker *worker = context;
+    rcu_thread_begin();
+    while (!atomic_load(&worker->is_over)) {
+        struct pool_member *member = pick(worker->f, "h", 0);
+        worker->picked += member != NULL;
+        worker->refused += member == NULL;
+        if (member != NULL) {
+            pool_member_put(member);
+        }
+        rcu_turn_done();
+    }
+    rcu_thread_end();
+    return NULL;
+}
+
+// There is somebody at each moment: those before, or those of the answer.
+static void test_a_worker_finds_no_moment_without_targets(void **state)
+{
+    struct fixture *f = *state;
+    struct worker worker = {.f = f};
+    pthread_t thread;
+    char many[4096] = "{\"targets\":[\"app:80\"";
+    for (unsigned i = 1; i < 200; i++) {
+        size_t at = strlen(many);
+        snprintf(many + at, sizeof many - at, ",\"app:%u\"", 80 + i);
+    }
+    size_t end = strlen(many);
+    snprintf(many + end, sizeof many - end, "]}");
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    assert_int_equal(pthread_create(&thread, NULL, work, &worker), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        apply(f, NOUN_POOL, "p", many);
+        assert_string_equal(where(f, "h"), "10.0.0.9");
+        answer("app", "10.0.0.1");
+        turn(f, 4);
+        assert_string_equal(where(f, "h"), "10.0.0.1");
+        apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+        while (watched() > 0) {
+            turn(f, 1);
+            rcu_drain();
+            publisher_apply(f->publisher, ++f->revision, NULL, 0);
+        }
+    }
+    atomic_store(&worker.is_over, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(worker.picked > 0);
+    assert_int_equal(worker.refused, 0);
+}
+
+static void on_live(void *context)
+{
+    (void)context;
+}
+
+static void name_routes(struct store_record *records, char (*keys)[32], unsigned count,
+                        struct str value)
+{
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(keys[i], sizeof keys[i], "h%u", i);
+        records[i] =
+            (struct store_record){.noun = NOUN_ROUTE, .key = str_from_c(keys[i]), .value = value};
+    }
+}
+
+// The answer comes between preparing and publishing: nobody is without targets until it is followed.
+static void test_an_answer_to_what_was_to_wait(void **state)
+{
+    enum { COUNT = 4000 };
+    struct fixture *f = *state;
+    struct store_record *records = calloc(COUNT, sizeof *records);
+    char(*keys)[32] = calloc(COUNT, sizeof *keys);
+    assert_true(records != NULL && keys != NULL);
+    publisher_on_live(f->publisher, on_live, NULL);
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    name_routes(records, keys, COUNT, STR("{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}"));
+    // Prepared before the answer, followed after all others: in the middle are those that take time.
+    records[0] = (struct store_record){
+        .noun = NOUN_POOL, .key = STR("q"), .value = STR("{\"targets\":[\"app:80\"]}")};
+    records[COUNT / 2] = (struct store_record){
+        .noun = NOUN_POOL, .key = STR("p"), .value = STR("{\"targets\":[\"web:80\"]}")};
+    assert_false(publisher_begin(f->publisher, ++f->revision, records, COUNT));
+    while (watched() < 2) {
+        turn(f, 1);
+    }
+    assert_int_not_equal(publisher_revision(f->publisher), f->revision);
+    answer("web", "10.0.0.3");
+    for (unsigned i = 0; i < 1000 && publisher_revision(f->publisher) != f->revision; i++) {
+        assert_string_equal(where(f, "h"), "10.0.0.9");
+        turn(f, 1);
+    }
+    assert_string_equal(where(f, "h"), "10.0.0.3");
+    publisher_hurry(f->publisher);
+    settle(f);
+    free(records);
+    free(keys);
+}
+
 static void test_lists_of_routes_wait_as_well(void **state)
 {
     struct fixture *f = *state;
@@ -767,11 +876,6 @@ static void test_one_revision_changes_a_list_twice(void **state)
     settle(f);
 }
 
-static void on_live(void *context)
-{
-    (void)context;
-}
-
 // An answer comes while a revision is prepared in slices: what is published knows it.
 static void test_an_answer_between_preparing_and_publishing(void **state)
 {
@@ -944,6 +1048,8 @@ int main(void)
         TEST(test_nobody_answers_for_what_replaces),
         TEST(test_the_next_change_does_not_wait_for_the_last),
         TEST(test_one_that_waited_in_vain_frees_nobody_at_work),
+        TEST(test_a_worker_finds_no_moment_without_targets),
+        TEST(test_an_answer_to_what_was_to_wait),
         TEST(test_lists_of_routes_wait_as_well),
         TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_what_an_answer_replaced_is_freed),

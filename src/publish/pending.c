@@ -91,8 +91,8 @@ bool pending_begin(struct publisher *publisher, struct pending_version **place,
                    struct named_pool *pool, struct pool_own_version *version,
                    struct retirement **retired)
 {
-    if (*place == NULL || *retired == NULL || pool->slot.current == NULL || pool->is_ended ||
-        !has_members(live_version(pool))) {
+    if (*place == NULL || *retired == NULL || publisher->control == NULL ||
+        pool->slot.current == NULL || pool->is_ended || !has_members(live_version(pool))) {
         return false;
     }
     uint64_t until_ms = waits_until(version);

@@ -568,6 +568,29 @@ static void test_an_answer_to_what_was_to_wait(void **state)
     free(keys);
 }
 
+// It ends between preparing and publishing what is to wait.
+static void test_it_ends_before_what_was_to_wait_is_live(void **state)
+{
+    enum { COUNT = 4000 };
+    struct fixture *f = *state;
+    struct store_record *records = calloc(COUNT, sizeof *records);
+    char(*keys)[32] = calloc(COUNT, sizeof *keys);
+    assert_true(records != NULL && keys != NULL);
+    publisher_on_live(f->publisher, on_live, NULL);
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    name_routes(records, keys, COUNT, STR("{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}"));
+    records[0] = (struct store_record){
+        .noun = NOUN_POOL, .key = STR("p"), .value = STR("{\"targets\":[\"web:80\"]}")};
+    assert_false(publisher_begin(f->publisher, ++f->revision, records, COUNT));
+    turn(f, 1);
+    assert_int_not_equal(publisher_revision(f->publisher), f->revision);
+    publisher_stop(f->publisher);
+    publisher_hurry(f->publisher);
+    assert_int_equal(publisher_revision(f->publisher), f->revision);
+    free(records);
+    free(keys);
+}
+
 static void test_lists_of_routes_wait_as_well(void **state)
 {
     struct fixture *f = *state;
@@ -1050,6 +1073,7 @@ int main(void)
         TEST(test_one_that_waited_in_vain_frees_nobody_at_work),
         TEST(test_a_worker_finds_no_moment_without_targets),
         TEST(test_an_answer_to_what_was_to_wait),
+        TEST(test_it_ends_before_what_was_to_wait_is_live),
         TEST(test_lists_of_routes_wait_as_well),
         TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_what_an_answer_replaced_is_freed),

@@ -23,10 +23,12 @@ static bool has_member(const struct pool_part *part)
     return part->name == NULL ? part->member != NULL : part->name->set != NULL;
 }
 
-static bool has_members(const struct pool_own_version *version)
+// Is somebody there for new requests? Who is only drained has nothing to serve on for.
+static bool is_serving(const struct pool_own_version *version)
 {
     for (unsigned i = 0; i < version->part_count; i++) {
-        if (has_member(&version->parts[i])) {
+        const struct pool_part *part = &version->parts[i];
+        if (part->declared == TARGET_UP && part->weight > 0 && has_member(part)) {
             return true;
         }
     }
@@ -92,7 +94,7 @@ bool pending_begin(struct publisher *publisher, struct pending_version **place,
                    struct retirement **retired)
 {
     if (*place == NULL || *retired == NULL || publisher->control == NULL ||
-        pool->slot.current == NULL || pool->is_ended || !has_members(live_version(pool))) {
+        pool->slot.current == NULL || pool->is_ended || !is_serving(live_version(pool))) {
         return false;
     }
     uint64_t until_ms = waits_until(version);

@@ -591,6 +591,23 @@ static void test_it_ends_before_what_was_to_wait_is_live(void **state)
     free(keys);
 }
 
+// Who is drained has nobody to serve on for, and can be cut.
+static void test_nothing_waits_for_those_that_serve_nobody(void **state)
+{
+    struct fixture *f = *state;
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\",\"app:80\"]}");
+    struct pool_member *held = pick(f, "h", 0);
+    apply(f, NOUN_POOL, "p",
+          "{\"targets\":[{\"address\":\"10.0.0.9:80\",\"state\":\"drain\"},\"app:80\"]}");
+    assert_string_equal(where(f, "h"), "");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    assert_int_equal(publisher_cut_member(f->publisher, STR("p"), STR("10.0.0.9:80")), 1);
+    pool_member_put(held);
+    settle(f);
+    assert_string_equal(targets(f, "p"), "");
+}
+
 static void test_lists_of_routes_wait_as_well(void **state)
 {
     struct fixture *f = *state;
@@ -1074,6 +1091,7 @@ int main(void)
         TEST(test_a_worker_finds_no_moment_without_targets),
         TEST(test_an_answer_to_what_was_to_wait),
         TEST(test_it_ends_before_what_was_to_wait_is_live),
+        TEST(test_nothing_waits_for_those_that_serve_nobody),
         TEST(test_lists_of_routes_wait_as_well),
         TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_what_an_answer_replaced_is_freed),

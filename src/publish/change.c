@@ -184,13 +184,13 @@ static bool publish_version(struct publisher *publisher, struct named_pool *pool
                             struct pool_own_version *after, struct retirement **retired,
                             struct pending_version **pending)
 {
-    pending_drop(pool);
     if (after != NULL && pending_begin(publisher, pending, pool, after, retired)) {
         return false;
     }
     if (after != NULL && *pending != NULL) {
         version_renew(publisher, pool, after); // an answer may have come since it was prepared
     }
+    pending_drop(pool);
     version_swap(publisher, pool, after, retired);
     return true;
 }

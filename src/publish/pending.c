@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A version whose targets are all names that nobody has answered for yet: what it would replace serves until
-// the first answer, or that there is none, or a second after they were first asked for.
+// the first answer, or that there is none, or a second after they were first asked for. However often another
+// one takes its place: a second after the first of them was to replace it.
 //
 //   prepared ─► published? ── waits ──► pool->pending ── an answer, the timer ──► published, followed
 //                    └── need not ──► at once           └ the next version of the pool ──► dropped
@@ -16,6 +17,7 @@ struct pending_version {
     struct named_pool *pool; // held
     struct pool_own_version *version;
     struct retirement *retired; // for the version that it replaces
+    uint64_t since_ms;          // loop time since when that one is to be replaced
 };
 
 static bool has_member(const struct pool_part *part)
@@ -83,6 +85,14 @@ static void publish_pending(struct pending_version *pending)
     pool_unhold(publisher, pool);
 }
 
+// Until when `pending` is to wait.
+static uint64_t ends_at(const struct pending_version *pending)
+{
+    uint64_t until_ms = waits_until(pending->version);
+    uint64_t last_ms = pending->since_ms + PENDING_MS;
+    return until_ms < last_ms ? until_ms : last_ms;
+}
+
 static void on_timer(struct loop *loop, struct loop_timer *timer)
 {
     (void)loop;
@@ -93,20 +103,24 @@ bool pending_begin(struct publisher *publisher, struct pending_version **place,
                    struct named_pool *pool, struct pool_own_version *version,
                    struct retirement **retired)
 {
-    if (*place == NULL || *retired == NULL || publisher->control == NULL ||
-        pool->slot.current == NULL || pool->is_ended || !is_serving(live_version(pool))) {
+    if (*place == NULL || *retired == NULL || publisher->control == NULL) {
         return false;
     }
-    uint64_t until_ms = waits_until(version);
+    if (pool->slot.current == NULL || pool->is_ended || !is_serving(live_version(pool))) {
+        return false;
+    }
     uint64_t now_ms = publisher->control->now_ms;
+    struct pending_version *pending = *place;
+    pending->version = version;
+    pending->since_ms = pool->pending == NULL ? now_ms : pool->pending->since_ms;
+    uint64_t until_ms = ends_at(pending);
     if (until_ms <= now_ms) {
         return false;
     }
-    struct pending_version *pending = *place;
+    pending_drop(pool);
     *place = NULL;
     pending->publisher = publisher;
     pending->pool = pool;
-    pending->version = version;
     pending->retired = *retired;
     *retired = NULL;
     pool->pending = pending;
@@ -119,7 +133,7 @@ bool pending_begin(struct publisher *publisher, struct pending_version **place,
 bool pending_look(struct named_pool *pool)
 {
     struct pending_version *pending = pool->pending;
-    if (pending == NULL || waits_until(pending->version) > pending->publisher->control->now_ms) {
+    if (pending == NULL || ends_at(pending) > pending->publisher->control->now_ms) {
         return false;
     }
     publish_pending(pending);

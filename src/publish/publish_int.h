@@ -269,7 +269,8 @@ void version_follow(struct publisher *publisher, struct named_pool *pool);
 struct pending_version *pending_new(const struct publisher *publisher,
                                     const struct pool_own_version *version);
 void pending_free(struct pending_version **pending);
-// Instead of version_swap(), which comes later; takes all three. False: it need not wait, and nothing was done.
+// Instead of version_swap(), which comes later; takes all three, and the place of the one that waits already. False:
+// it need not wait, and nothing was done.
 bool pending_begin(struct publisher *publisher, struct pending_version **pending,
                    struct named_pool *pool, struct pool_own_version *version,
                    struct retirement **retired);

@@ -608,6 +608,37 @@ static void test_nothing_waits_for_those_that_serve_nobody(void **state)
     assert_string_equal(targets(f, "p"), "");
 }
 
+// However often another one is declared: who was removed serves for a second, no longer.
+static void test_changes_in_a_row_wait_one_second_in_all(void **state)
+{
+    struct fixture *f = *state;
+    f->loop.is_simulated = true;
+    apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    f->loop.now_ms += 600;
+    turn(f, 2);
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"web:80\"]}");
+    f->loop.now_ms += 390;
+    turn(f, 2);
+    assert_string_equal(where(f, "h"), "10.0.0.9");
+    f->loop.now_ms += 12;
+    turn(f, 2);
+    assert_string_equal(where(f, "h"), "");
+    answer("web", "10.0.0.2");
+    turn(f, 3);
+    assert_string_equal(where(f, "h"), "10.0.0.2");
+    // A second of their own for those that served in between.
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
+    f->loop.now_ms += 600;
+    turn(f, 2);
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.8:80\"]}");
+    apply(f, NOUN_POOL, "p", "{\"targets\":[\"new:80\"]}");
+    f->loop.now_ms += 900;
+    turn(f, 2);
+    assert_string_equal(where(f, "h"), "10.0.0.8");
+}
+
 static void test_lists_of_routes_wait_as_well(void **state)
 {
     struct fixture *f = *state;
@@ -1092,6 +1123,7 @@ int main(void)
         TEST(test_an_answer_to_what_was_to_wait),
         TEST(test_it_ends_before_what_was_to_wait_is_live),
         TEST(test_nothing_waits_for_those_that_serve_nobody),
+        TEST(test_changes_in_a_row_wait_one_second_in_all),
         TEST(test_lists_of_routes_wait_as_well),
         TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_what_an_answer_replaced_is_freed),

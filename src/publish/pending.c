@@ -93,10 +93,12 @@ static uint64_t ends_at(const struct pending_version *pending)
     return until_ms < last_ms ? until_ms : last_ms;
 }
 
+// Very many may have waited for one name: they are published as they are refreshed, some in each turn.
 static void on_timer(struct loop *loop, struct loop_timer *timer)
 {
     (void)loop;
-    publish_pending(CONTAINER_OF(timer, struct pending_version, timer));
+    struct pending_version *pending = CONTAINER_OF(timer, struct pending_version, timer);
+    health_mark(pending->publisher, pending->pool);
 }
 
 bool pending_begin(struct publisher *publisher, struct pending_version **place,
@@ -106,7 +108,9 @@ bool pending_begin(struct publisher *publisher, struct pending_version **place,
     if (*place == NULL || *retired == NULL || publisher->control == NULL) {
         return false;
     }
-    if (pool->slot.current == NULL || pool->is_ended || !is_serving(live_version(pool))) {
+    // Of one that is new in the same revision, and not yet followed, nobody was served.
+    if (pool->slot.current == NULL || pool->is_ended || pool->health.publisher == NULL ||
+        !is_serving(live_version(pool))) {
         return false;
     }
     uint64_t now_ms = publisher->control->now_ms;

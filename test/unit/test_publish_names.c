@@ -392,7 +392,7 @@ static void test_nobody_answers_for_what_replaces(void **state)
     turn(f, 1);
     assert_string_equal(where(f, "h"), "10.0.0.9");
     f->loop.now_ms += 2;
-    turn(f, 1);
+    turn(f, 2);
     assert_string_equal(where(f, "h"), "");
     assert_int_equal(unresolved(f), 1);
     answer("silent", "10.0.0.3");
@@ -637,6 +637,53 @@ static void test_changes_in_a_row_wait_one_second_in_all(void **state)
     f->loop.now_ms += 900;
     turn(f, 2);
     assert_string_equal(where(f, "h"), "10.0.0.8");
+}
+
+// Very many wait at a time for one name: when the second is over they go on in slices, and so when it answers.
+static void test_many_that_wait_hold_nobody_up(void **state)
+{
+    enum { COUNT = 10000 };
+    struct fixture *f = *state;
+    struct store_record *records = calloc(COUNT, sizeof *records);
+    char(*keys)[32] = calloc(COUNT, sizeof *keys);
+    assert_true(records != NULL && keys != NULL);
+    f->loop.is_simulated = true;
+    for (unsigned round = 0; round < 2; round++) {
+        name_routes(records, keys, COUNT, STR("{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}"));
+        publisher_apply(f->publisher, ++f->revision, records, COUNT);
+        settle(f);
+        name_routes(records, keys, COUNT,
+                    round == 0 ? STR("{\"targets\":[\"silent:80\"]}")
+                               : STR("{\"targets\":[\"app:80\"]}"));
+        publisher_apply(f->publisher, ++f->revision, records, COUNT);
+        turn(f, 2);
+        assert_string_equal(where(f, "h0"), "10.0.0.1 10.0.0.2");
+        if (round == 0) {
+            f->loop.now_ms += 1002;
+        } else {
+            answer("app", "10.0.0.3");
+        }
+        const char *wanted = round == 0 ? "" : "10.0.0.3";
+        unsigned turns = 0;
+        uint64_t longest_ns = 0;
+        for (unsigned at = 0; at < COUNT; turns++) {
+            uint64_t start_ns = clock_monotonic_ns();
+            turn(f, 1);
+            uint64_t took_ns = clock_monotonic_ns() - start_ns;
+            longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
+            while (at < COUNT && strcmp(where(f, keys[at]), wanted) == 0) {
+                at++;
+            }
+            assert_true(turns < 100000);
+        }
+        if (getenv("POINTSMAN_BENCH") != NULL) {
+            print_message("10,000 that wait: %u turns, the longest %.3f ms\n", turns,
+                          (double)longest_ns / 1e6);
+        }
+        assert_true(turns > 2);
+    }
+    free(records);
+    free(keys);
 }
 
 static void test_lists_of_routes_wait_as_well(void **state)
@@ -1124,6 +1171,7 @@ int main(void)
         TEST(test_it_ends_before_what_was_to_wait_is_live),
         TEST(test_nothing_waits_for_those_that_serve_nobody),
         TEST(test_changes_in_a_row_wait_one_second_in_all),
+        TEST(test_many_that_wait_hold_nobody_up),
         TEST(test_lists_of_routes_wait_as_well),
         TEST(test_names_that_are_asked_for_in_vain),
         TEST(test_what_an_answer_replaced_is_freed),

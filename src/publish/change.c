@@ -291,7 +291,8 @@ void change_finish(struct publisher *publisher, struct change *change)
         INVARIANT(drop_route(publisher, change->route_version, true) == 0);
     }
     if (change->list.version != NULL) {
-        drop_pool(publisher, change->list.pool, change->list.version, true);
+        // Unseen, but members that it found again may have left meanwhile, with requests.
+        drop_pool(publisher, change->list.pool, change->list.version, false);
     }
     if (change->list.pool != NULL) {
         pool_unhold(publisher, change->list.pool);

@@ -48,7 +48,8 @@ static int from_hex(struct str text, uint8_t to[KEY_LEN])
     return 0;
 }
 
-// Exactly: no white space, padding only at the end. Returns the length, or -1. to: room for len / 4 * 3.
+// Exactly (RFC 4648 3.5): no white space, padding only at the end, no bits in the last digit that stand for
+// nothing. Returns the length, or -1. to: room for len / 4 * 3.
 static ssize_t from_base64(struct str text, uint8_t *to)
 {
     if (text.len == 0 || text.len % 4 != 0 || text.len > SEALED_MAX * 2) {
@@ -64,6 +65,11 @@ static ssize_t from_base64(struct str text, uint8_t *to)
         }
     }
     int len = EVP_DecodeBlock(to, (const unsigned char *)text.p, (int)text.len);
+    for (size_t i = 0; i < padding && len > 0; i++) {
+        if (to[len - 1 - (int)i] != 0) {
+            return -1;
+        }
+    }
     return len < 0 ? -1 : len - (ssize_t)padding;
 }
 

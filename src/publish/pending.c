@@ -47,7 +47,7 @@ static uint64_t waits_until(const struct pool_own_version *version)
             return 0;
         }
         const struct watched_name *watched = part->name == NULL ? NULL : part->name->watched;
-        if (watched == NULL || (watched->address_count == 0 && watched->is_failing)) {
+        if (watched == NULL || name_has_failed(watched)) {
             continue;
         }
         if (watched->since_ms + PENDING_MS > until_ms) {

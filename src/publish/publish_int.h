@@ -58,6 +58,12 @@ struct watched_name {
     char host[];
 };
 
+// Has nobody ever answered for it, and somebody said that there is nothing?
+static inline bool name_has_failed(const struct watched_name *watched)
+{
+    return watched->address_count == 0 && watched->is_failing;
+}
+
 // A name in one pool, by scheme, name and port.
 struct name_use {
     struct name_node node; // of publisher.uses

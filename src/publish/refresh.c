@@ -139,6 +139,23 @@ static void swap_sets(struct pool_own_version *version, struct old_view *old)
     }
 }
 
+// The version gets a view of what is known now. What it had before, or NULL: out of memory.
+static struct old_view *replace_view(struct publisher *publisher, const struct named_pool *pool,
+                                     struct pool_own_version *version)
+{
+    struct old_view *old = make_old_view(version);
+    struct pool_view *view = old == NULL ? NULL : make_view(publisher, version);
+    if (view == NULL) {
+        free(old);
+        return NULL;
+    }
+    old->view = version->own.view;
+    swap_sets(version, old);
+    rcu_publish(version->own.view, view);
+    version->changes = pool->changes;
+    return old;
+}
+
 static bool prepare_limits(const struct pool_own_version *version)
 {
     for (unsigned i = 0; i < version->part_count; i++) {
@@ -160,21 +177,9 @@ void version_renew(struct publisher *publisher, struct named_pool *pool,
     if (version->changes == pool->changes || !prepare_limits(version)) {
         return;
     }
-    struct pool_view *view = make_view(publisher, version);
-    if (view == NULL) {
-        return;
-    }
-    pool_view_free(version->own.view);
-    version->own.view = view;
-    version->changes = pool->changes;
-    for (unsigned i = 0; i < version->part_count; i++) {
-        struct pool_part *part = &version->parts[i];
-        if (part->name != NULL && part->set != part->name->set) {
-            struct name_set *before = part->set;
-            part->set = part->name->set;
-            part->set->refs++; // once there is an answer there is always one
-            set_unref(publisher, pool, before, false);
-        }
+    struct old_view *old = replace_view(publisher, pool, version);
+    if (old != NULL) {
+        old_view_free(publisher, pool, old);
     }
 }
 
@@ -207,20 +212,14 @@ void pool_refresh(struct publisher *publisher, struct named_pool *pool)
         return;
     }
     struct pool_own_version *version = live_version(pool);
-    struct old_view *old = make_old_view(version);
     struct retirement *retired = retirement_new();
-    struct pool_view *view = old == NULL || retired == NULL ? NULL : make_view(publisher, version);
-    if (view == NULL) {
-        free(old);
+    struct old_view *old = retired == NULL ? NULL : replace_view(publisher, pool, version);
+    if (old == NULL) {
         retirement_free(&retired);
         refresh_later(publisher, pool);
         return;
     }
-    old->view = version->own.view;
-    swap_sets(version, old);
-    rcu_publish(version->own.view, view);
     wake_waiters(pool);
-    version->changes = pool->changes;
     bool has_other_members = old->set_count > 0;
     retired->kind = RETIRED_VIEW;
     retired->object.view = old;

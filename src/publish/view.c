@@ -230,8 +230,7 @@ unsigned publisher_unresolved(struct publisher *publisher, enum noun noun, struc
         // Answered is not enough: workers pick from the set of the view, which follows.
         const struct pool_part *part = &version->parts[i];
         const struct watched_name *watched = part->name == NULL ? NULL : part->name->watched;
-        bool has_failed = watched != NULL && watched->address_count == 0 && watched->is_failing;
-        count += watched != NULL && part->set == NULL && !has_failed;
+        count += watched != NULL && part->set == NULL && !name_has_failed(watched);
     }
     return count;
 }

@@ -42,12 +42,12 @@ struct outq {
     size_t queued;    // bytes in blocks
     uint64_t written; // bytes handed on: to the kernel, or (tls) sealed
     uint64_t sent;    // bytes that the kernel took
-    bool gathers;     // set by its owner
     // Before an event's flush, NULL: nothing. Where a protocol turns what its streams gave it into bytes.
     void (*before_flush)(struct loop *loop, struct outq *out);
     // After the flush of an event in which something was put, later where it gathers, and after outq_flush by the owner's
     // EPOLLOUT: `queued` and `failed` say what became of it.
     void (*on_flushed)(struct loop *loop, struct outq *out);
+    bool gathers;  // set by its owner
     bool blocked;  // the kernel took less than offered; until EPOLLOUT
     bool is_shut;  // FIN follows what is queued (outq_shut)
     bool failed;   // the peer is gone, or memory is out: all later bytes are dropped

@@ -152,8 +152,8 @@ static void lose(struct h2_client_conn *c, int err)
     c->is_dead = true;
     h2_client_leave(c);
     if (c->link.fin) {
-        outq_drop_gathered(client_link_loop(&c->link),
-                           &c->link.out); // or what never arrived still would
+        // Or what is told to have never arrived still would.
+        outq_drop_gathered(client_link_loop(&c->link), &c->link.out);
     }
     LIST_FOR_EACH_SAFE (node, &c->streams) {
         struct h2_client_stream *s = CONTAINER_OF(node, struct h2_client_stream, node);

@@ -534,18 +534,27 @@ static void name_routes(struct store_record *records, char (*keys)[32], unsigned
     }
 }
 
+// Records of so many routes, for the test to free with their keys.
+static struct store_record *make_routes(unsigned count, char (**keys)[32], struct str value)
+{
+    struct store_record *records = calloc(count, sizeof *records);
+    *keys = calloc(count, sizeof **keys);
+    assert_true(records != NULL && *keys != NULL);
+    name_routes(records, *keys, count, value);
+    return records;
+}
+
 // The answer comes between preparing and publishing: nobody is without targets until it is followed.
 static void test_an_answer_to_what_was_to_wait(void **state)
 {
     enum { COUNT = 4000 };
     struct fixture *f = *state;
-    struct store_record *records = calloc(COUNT, sizeof *records);
-    char(*keys)[32] = calloc(COUNT, sizeof *keys);
-    assert_true(records != NULL && keys != NULL);
+    char(*keys)[32];
+    struct store_record *records =
+        make_routes(COUNT, &keys, STR("{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}"));
     publisher_on_live(f->publisher, on_live, NULL);
     apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
     apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
-    name_routes(records, keys, COUNT, STR("{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}"));
     // Prepared before the answer, followed after all others: in the middle are those that take time.
     records[0] = (struct store_record){
         .noun = NOUN_POOL, .key = STR("q"), .value = STR("{\"targets\":[\"app:80\"]}")};
@@ -573,12 +582,11 @@ static void test_it_ends_before_what_was_to_wait_is_live(void **state)
 {
     enum { COUNT = 4000 };
     struct fixture *f = *state;
-    struct store_record *records = calloc(COUNT, sizeof *records);
-    char(*keys)[32] = calloc(COUNT, sizeof *keys);
-    assert_true(records != NULL && keys != NULL);
+    char(*keys)[32];
+    struct store_record *records =
+        make_routes(COUNT, &keys, STR("{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}"));
     publisher_on_live(f->publisher, on_live, NULL);
     apply(f, NOUN_POOL, "p", "{\"targets\":[\"10.0.0.9:80\"]}");
-    name_routes(records, keys, COUNT, STR("{\"targets\":[\"10.0.0.1:80\",\"10.0.0.2:80\"]}"));
     records[0] = (struct store_record){
         .noun = NOUN_POOL, .key = STR("p"), .value = STR("{\"targets\":[\"web:80\"]}")};
     assert_false(publisher_begin(f->publisher, ++f->revision, records, COUNT));
@@ -999,20 +1007,14 @@ static void test_an_answer_between_preparing_and_publishing(void **state)
 {
     enum { COUNT = 4000 };
     struct fixture *f = *state;
-    struct store_record *records = calloc(COUNT, sizeof *records);
-    char(*keys)[32] = calloc(COUNT, sizeof *keys);
-    assert_true(records != NULL && keys != NULL);
+    char(*keys)[32];
+    struct store_record *records =
+        make_routes(COUNT, &keys, STR("{\"targets\":[\"10.0.0.1:80\"]}"));
     publisher_on_live(f->publisher, on_live, NULL);
     apply(f, NOUN_ROUTE, "h", "{\"pool\":\"p\"}");
     apply(f, NOUN_POOL, "p", "{\"targets\":[\"app:80\"]}");
     answer("app", "10.0.0.1");
     turn(f, 3);
-    for (unsigned i = 1; i < COUNT; i++) {
-        snprintf(keys[i], sizeof keys[i], "h%u", i);
-        records[i] = (struct store_record){.noun = NOUN_ROUTE,
-                                           .key = str_from_c(keys[i]),
-                                           .value = STR("{\"targets\":[\"10.0.0.1:80\"]}")};
-    }
     records[0] = (struct store_record){.noun = NOUN_POOL,
                                        .key = STR("p"),
                                        .value = STR("{\"targets\":[\"app:80\",\"other:80\"]}")};
